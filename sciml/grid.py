@@ -1,0 +1,197 @@
+"""Grids and boundaries: where the unknowns are, how a stencil continues, which sizes have a coarse grid."""
+
+import abc
+import dataclasses
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+
+class AbstractBoundary(abc.ABC):
+    """What lies beyond one side of one axis. Subclasses are frozen, hashable dataclasses.
+
+    Attributes:
+        gap: Distance from the wall to the nearest unknown, in grid spacings: 0 if a value is stored on the wall,
+            1 if the wall is the first node that is not stored, 1/2 for cell centres.
+    """
+
+    gap: float
+
+    @abc.abstractmethod
+    def beyond(self, x: Array, width: int) -> Array:
+        """Values that continue `x` (axis 0 leads inward from the wall) beyond the wall, nearest last."""
+
+    @abc.abstractmethod
+    def coarsen(self, n: int) -> int:
+        """Number of unknowns left when a stride-2 stencil keeps nodes 0, 2, 4, ... of `n`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Periodic(AbstractBoundary):
+    """The axis closes on itself; the far end repeats the near one and is not stored."""
+
+    gap: float = 0.0
+
+    def beyond(self, x: Array, width: int) -> Array:
+        """The last `width` values of the axis."""
+        return x[-width:]
+
+    def coarsen(self, n: int) -> int:
+        """Half the size.
+
+        Raises:
+            ValueError: If `n` is odd: every second node of an odd ring is not a ring of equal spacings.
+        """
+        if n % 2:
+            raise ValueError(
+                f"A periodic axis is coarsened by two and needs an even size, got {n}. "
+                "Use fewer levels or resample the data to a size with more factors of two."
+            )
+        return n // 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Dirichlet(AbstractBoundary):
+    """Homogeneous Dirichlet condition: the field continues with zeros."""
+
+    gap: float = 1.0
+
+    def beyond(self, x: Array, width: int) -> Array:
+        """Zeros."""
+        return jnp.zeros((width, *x.shape[1:]), x.dtype)
+
+    def coarsen(self, n: int) -> int:
+        """Half the size, rounded up."""
+        return (n + 1) // 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Neumann(AbstractBoundary):
+    """Homogeneous Neumann condition: the field is mirrored at the wall."""
+
+    gap: float = 0.0
+
+    def beyond(self, x: Array, width: int) -> Array:
+        """The mirror image; a value on the wall (`gap` 0) is not repeated.
+
+        Raises:
+            ValueError: If the axis has too few values to mirror.
+        """
+        first = 0 if self.gap else 1
+        if first + width > x.shape[0]:
+            raise ValueError(
+                f"Mirroring {width} values at a Neumann wall needs at least {first + width} values, "
+                f"got {x.shape[0]}. Use fewer levels or a finer grid."
+            )
+        return x[first : first + width][::-1]
+
+    def coarsen(self, n: int) -> int:
+        """Half the size, rounded up."""
+        return (n + 1) // 2
+
+
+Sides = tuple[AbstractBoundary, AbstractBoundary]
+
+
+def per_side(boundary: AbstractBoundary | Sequence[AbstractBoundary | Sides], dimensions: int) -> tuple[Sides, ...]:
+    """One boundary for each side of each axis.
+
+    Args:
+        boundary: One boundary for all sides, or for each axis one boundary or a pair (low side, high side).
+        dimensions: Number of axes.
+
+    Returns:
+        A pair (low side, high side) for each axis.
+
+    Raises:
+        ValueError: If the number of axes differs, or if only one side of an axis is periodic.
+    """
+    given = (boundary,) * dimensions if isinstance(boundary, AbstractBoundary) else tuple(boundary)
+    if len(given) != dimensions:
+        raise ValueError(f"Expected one boundary, or one for each of {dimensions} axes, got {len(given)}.")
+    sides = tuple((one, one) if isinstance(one, AbstractBoundary) else tuple(one) for one in given)
+    for axis, pair in enumerate(sides):
+        if len(pair) != 2:
+            raise ValueError(f"Axis {axis} has 2 sides, got {len(pair)} boundaries: give (low, high).")
+        if isinstance(pair[0], Periodic) != isinstance(pair[1], Periodic):
+            raise ValueError(
+                f"Axis {axis} is periodic on one side only ({pair}): make both sides Periodic() or neither."
+            )
+    return sides
+
+
+def pad(x: Array, boundary: Sequence[Sides], width: int) -> Array:
+    """Extends the leading axes of `x`, one for each pair in `boundary`, by `width` values at both sides.
+
+    Axis by axis, so that a corner is the continuation along the last axis of the continuation along the first.
+    """
+    for axis, (low, high) in enumerate(boundary):
+        inward = jnp.moveaxis(x, axis, 0)
+        before, after = low.beyond(inward, width), high.beyond(inward[::-1], width)[::-1]
+        x = jnp.moveaxis(jnp.concatenate((before, inward, after)), 0, axis)
+    return x
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """A uniform grid on the box [0, L1] x ... x [0, Ld]: static and hashable, kept next to arrays, never around them.
+
+    Args:
+        shape: Number of stored unknowns along each axis.
+        extent: Length of each axis, or one length for all, in the units of the problem.
+        boundary: As in `per_side`.
+    """
+
+    shape: tuple[int, ...]
+    extent: float | tuple[float, ...] = 1.0
+    boundary: AbstractBoundary | tuple[AbstractBoundary | Sides, ...] = Periodic()
+
+    def __post_init__(self) -> None:
+        shape = tuple(int(n) for n in self.shape)
+        extent = (self.extent,) * len(shape) if isinstance(self.extent, int | float) else tuple(self.extent)
+        if len(extent) != len(shape):
+            raise ValueError(f"Expected one extent, or one for each of {len(shape)} axes, got {len(extent)}.")
+        if min(shape, default=0) < 1 or min(extent) <= 0:
+            raise ValueError(f"Sizes and extents must be positive, got shape {shape} and extent {extent}.")
+        object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "extent", tuple(float(length) for length in extent))
+        object.__setattr__(self, "boundary", per_side(self.boundary, len(shape)))
+
+    @property
+    def lengths(self) -> tuple[float, ...]:
+        """Length of each axis."""
+        assert isinstance(self.extent, tuple)
+        return self.extent
+
+    @property
+    def sides(self) -> tuple[Sides, ...]:
+        """The pair (low side, high side) of each axis."""
+        return per_side(self.boundary, len(self.shape))  # a no-op after __post_init__ that states the type
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Distance between neighbouring unknowns along each axis."""
+        return tuple(
+            length / (n if isinstance(low, Periodic) else n - 1 + low.gap + high.gap)
+            for n, length, (low, high) in zip(self.shape, self.lengths, self.sides, strict=True)
+        )
+
+    def points(self) -> tuple[np.ndarray, ...]:
+        """Coordinates of the unknowns along each axis, float64."""
+        return tuple(
+            (np.arange(n) + low.gap) * h for n, h, (low, _) in zip(self.shape, self.spacing, self.sides, strict=True)
+        )
+
+    def with_shape(self, shape: tuple[int, ...]) -> "Grid":
+        """The grid on the same box with the same boundaries and another number of unknowns."""
+        return dataclasses.replace(self, shape=shape)
+
+    def check(self, x: Float[Array | np.ndarray, "channels *space"]) -> None:
+        """Raises ValueError if a field `(channels, *space)` does not live on this grid."""
+        if x.shape[1:] != self.shape:
+            raise ValueError(
+                f"Expected a field (channels, {', '.join(map(str, self.shape))}), got {x.shape}. "
+                "Resample the data or wrap the operator in Resampled."
+            )

@@ -1,0 +1,24 @@
+"""Training losses `(model, batch, key) -> (scalar, logs)`: they alone know a model's call and a batch's layout."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, PyTree
+
+Metric = Callable[[Array, Array], Float[Array, ""]]
+Loss = Callable[[PyTree, PyTree, Key[Array, ""]], tuple[Float[Array, ""], dict[str, Float[Array, ""]]]]
+
+
+def supervised(metric: Metric) -> Loss:
+    """Mean over the batch of `metric(model(x), y)`, for batches `(x, y)` of fields with a leading batch axis.
+
+    Args:
+        metric: Error of one sample, e.g. `metrics.relative_l2` or `functools.partial(metrics.relative_h1, grid=grid)`.
+    """
+
+    def loss(model: PyTree, batch: PyTree, key: Key[Array, ""]) -> tuple[Float[Array, ""], dict[str, Array]]:
+        x, y = batch
+        return jnp.mean(jax.vmap(lambda x, y: metric(model(x), y))(x, y)), {}
+
+    return loss

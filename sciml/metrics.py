@@ -1,0 +1,104 @@
+"""Errors of one sample: `(prediction, truth) -> scalar`. Means over samples are the caller's.
+
+Fields are `(channels, *space)`; all channels enter one norm. A relative error against a truth that is zero everywhere
+is infinite, or NaN if the prediction is zero as well.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from sciml.grid import Grid, Periodic
+
+
+def _norm(squares: Float[Array, ""]) -> Float[Array, ""]:
+    """Square root whose derivative at zero is zero, so that an exact prediction does not make gradients NaN."""
+    positive = squares > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1)), 0)
+
+
+def relative_l2(
+    prediction: Float[Array, "channels *space"], truth: Float[Array, "channels *space"]
+) -> Float[Array, ""]:
+    """||prediction - truth||_2 / ||truth||_2."""
+    return _norm(jnp.sum((prediction - truth) ** 2)) / _norm(jnp.sum(truth**2))
+
+
+def differences(x: Float[Array, "channels *space"], grid: Grid) -> list[Float[Array, "channels *space"]]:
+    """First derivatives along each axis by second-order finite differences.
+
+    Central inside and across periodic ends, one-sided (three points) at the other ends.
+
+    Raises:
+        ValueError: If the field does not live on the grid, or an axis that is not periodic has less than 3 points.
+    """
+    grid.check(x)
+    derivatives = []
+    for axis, (h, (low, _)) in enumerate(zip(grid.spacing, grid.sides, strict=True), start=1):
+        u = jnp.moveaxis(x, axis, 0)
+        if isinstance(low, Periodic):
+            du = (jnp.roll(u, -1, 0) - jnp.roll(u, 1, 0)) / (2 * h)
+        else:
+            if u.shape[0] < 3:
+                raise ValueError(f"A one-sided difference needs 3 points along axis {axis - 1}, got {u.shape[0]}.")
+            first = (-3 * u[:1] + 4 * u[1:2] - u[2:3]) / (2 * h)
+            last = (3 * u[-1:] - 4 * u[-2:-1] + u[-3:-2]) / (2 * h)
+            du = jnp.concatenate((first, (u[2:] - u[:-2]) / (2 * h), last))
+        derivatives.append(jnp.moveaxis(du, 0, axis))
+    return derivatives
+
+
+def relative_h1(
+    prediction: Float[Array, "channels *space"], truth: Float[Array, "channels *space"], *, grid: Grid
+) -> Float[Array, ""]:
+    """Relative H1 error by finite differences, sqrt(||e||^2 + ||grad e||^2) / sqrt(||u||^2 + ||grad u||^2).
+
+    Derivatives as in `differences`, in the units of `grid.extent`.
+    """
+
+    def squares(u: Array) -> Array:
+        return jnp.sum(u**2) + sum(jnp.sum(du**2) for du in differences(u, grid))
+
+    return _norm(squares(prediction - truth)) / _norm(squares(truth))
+
+
+def relative_h1_spectral(
+    prediction: Float[Array, "channels *space"],
+    truth: Float[Array, "channels *space"],
+    *,
+    grid: Grid,
+    cutoff: int | None = None,
+) -> Float[Array, ""]:
+    """Relative H1 error by Fourier coefficients, with the squared norm sum_k (1 + |2 pi k / L|^2) |u_k|^2.
+
+    Exact for periodic fields. For others it is the norm of the periodic continuation, whose jumps fill the high
+    wavenumbers; `cutoff` then helps: a component |k_j| >= cutoff counts as zero in the weight, so that such modes
+    keep their L2 weight alone.
+
+    The training loss of MgNO (He, Liu, Xu, ICLR 2024) is this one with the extent 2 pi (integer wavenumbers) and
+    cutoff 20, whatever the boundary.
+    """
+    grid.check(truth)
+    axes = tuple(range(1, truth.ndim))
+    weight = np.ones(())
+    for axis, (n, length) in enumerate(zip(grid.shape, grid.lengths, strict=True)):
+        k = np.abs(np.fft.fftfreq(n, 1 / n))
+        squared = np.where(k < (n if cutoff is None else cutoff), 2 * np.pi * k / length, 0) ** 2
+        weight = weight + squared.reshape([-1 if other == axis else 1 for other in range(len(grid.shape))])
+    half = grid.shape[-1] // 2 + 1
+    twice = np.full(half, 2.0)  # a real field: the modes that rfftn leaves out are conjugates of those it keeps
+    twice[0] = 1
+    if grid.shape[-1] % 2 == 0:
+        twice[-1] = 1
+    weight = jnp.asarray((weight[..., :half] * twice)[None], truth.dtype)
+
+    def squares(u: Array) -> Array:
+        modes = jnp.fft.rfftn(u, axes=axes, norm="forward")
+        return jnp.sum(weight * (modes.real**2 + modes.imag**2))
+
+    return _norm(squares(prediction - truth)) / _norm(squares(truth))
+
+
+def rmse(prediction: Float[Array, "channels *space"], truth: Float[Array, "channels *space"]) -> Float[Array, ""]:
+    """Root of the mean squared error over channels and points, in the units of the field."""
+    return _norm(jnp.mean((prediction - truth) ** 2))

@@ -1,0 +1,17 @@
+"""The interface of every neural operator."""
+
+import abc
+
+import equinox as eqx
+from jaxtyping import Array, Float
+
+
+class AbstractOperator(eqx.Module):
+    """Maps fields to fields on one sample: no batch axis, no key, no state.
+
+    Batches are the caller's `jax.vmap`. Training, evaluation, wrappers and the command line ask for nothing else.
+    """
+
+    @abc.abstractmethod
+    def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
+        """The output fields for the input fields `x`."""

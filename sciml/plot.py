@@ -1,0 +1,84 @@
+"""Figures from arrays. Each function returns a matplotlib figure; `save` writes it whole or not at all."""
+
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+
+def _image(figure: Figure, axes, field: np.ndarray, *, title: str, colours: str, limits: tuple[float, float]) -> None:
+    image = axes.imshow(field.T, origin="lower", cmap=colours, vmin=limits[0], vmax=limits[1], extent=(0, 1, 0, 1))
+    axes.set(title=title, xticks=[], yticks=[])
+    colorbar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03)
+    colorbar.ax.tick_params(labelsize=7)
+    colorbar.formatter.set_powerlimits((-2, 3))
+
+
+def predictions(x: np.ndarray, y: np.ndarray, by_model: Mapping[str, np.ndarray]) -> Figure:
+    """Input, truth, and each model's prediction and error, one row per sample.
+
+    Predictions share the colour scale of the truth and errors share one scale, so that panels can be compared.
+
+    Args:
+        x: Inputs `(samples, n, m)`, one channel, first index along the horizontal axis.
+        y: True outputs, same shape.
+        by_model: Predictions by model name, same shape.
+
+    Raises:
+        ValueError: If a prediction has another shape than the truth.
+    """
+    for name, prediction in by_model.items():
+        if prediction.shape != y.shape:
+            raise ValueError(f"The prediction of {name} has shape {prediction.shape}, the truth has {y.shape}.")
+    samples, columns = len(x), 2 + 2 * len(by_model)
+    figure = Figure(figsize=(2.5 * columns, 2.3 * samples), layout="constrained")
+    axes = figure.subplots(samples, columns, squeeze=False)
+    for i, row in enumerate(axes):
+        _image(figure, row[0], x[i], title="input", colours="Greys", limits=(x[i].min(), x[i].max()))
+        limits = (min(0.0, y[i].min()), y[i].max())
+        _image(figure, row[1], y[i], title="truth", colours="viridis", limits=limits)
+        largest = max((np.abs(prediction[i] - y[i]).max() for prediction in by_model.values()), default=1.0)
+        for j, (name, prediction) in enumerate(by_model.items()):
+            error = prediction[i] - y[i]
+            relative = np.linalg.norm(error) / np.linalg.norm(y[i])
+            _image(figure, row[2 + 2 * j], prediction[i], title=name, colours="viridis", limits=limits)
+            title = f"{name} error ({relative:.2%})"
+            _image(figure, row[3 + 2 * j], error, title=title, colours="RdBu_r", limits=(-largest, largest))
+    return figure
+
+
+def curves(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, x: str, y: str, title: str = "", marker: str = ""
+) -> Figure:
+    """Lines on a logarithmic vertical axis, one per name: loss against step, error against resolution.
+
+    Args:
+        series: (abscissae, ordinates) by name.
+        x: Label of the horizontal axis.
+        y: Label of the vertical axis.
+        title: Of the figure.
+        marker: Matplotlib marker of the points; none by default.
+    """
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, (abscissae, ordinates) in series.items():
+        dashed = "--" if name.endswith("validation") else "-"
+        axes.plot(abscissae, ordinates, dashed, label=name, marker=marker or None, linewidth=1.3)
+    axes.set(xlabel=x, ylabel=y, title=title, yscale="log")
+    axes.grid(visible=True, which="both", alpha=0.25)
+    axes.legend(frameon=False)
+    return figure
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> pathlib.Path:
+    """Writes a PNG of 130 dots per inch through a temporary file, so that no half-written figure is ever left."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    FigureCanvasAgg(figure)
+    figure.savefig(part, dpi=130, format="png")
+    part.replace(path)
+    return path

@@ -1,0 +1,45 @@
+"""Settings of every test: shape checks on, rank promotion refused, a compilation cache that outlives the run."""
+
+import os
+import pathlib
+
+import jax
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache")))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def _shared(variable: str, default: str) -> pathlib.Path:
+    folder = pathlib.Path(os.environ.get(variable, ROOT.parent / "shared" / default))
+    if not folder.is_dir():
+        pytest.skip(f"{variable} is not set and {folder} does not exist")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reference() -> pathlib.Path:
+    """Folder with the numerical fixtures of the official implementations."""
+    return _shared("SCIML_REFERENCE", "reference")
+
+
+@pytest.fixture(scope="session")
+def published_data() -> pathlib.Path:
+    """Folder with the published data sets."""
+    return _shared("SCIML_DATA", "data")
+
+
+@pytest.fixture
+def getkey():
+    """A function that returns a fresh key at each call, the same sequence in every run."""
+    key = jax.random.key(2024)
+
+    def fresh() -> jax.Array:
+        nonlocal key
+        key, sub = jax.random.split(key)
+        return sub
+
+    return fresh

@@ -1,0 +1,90 @@
+"""Metrics against exact norms and convergence orders."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sciml import metrics
+from sciml.grid import Dirichlet, Grid, Neumann, Periodic
+
+BOUNDARIES = [Periodic(), Dirichlet(), Neumann()]
+
+
+def waves(grid):
+    x, y = np.meshgrid(*grid.points(), indexing="ij")
+    truth = np.sin(2 * np.pi * x / 2) * np.cos(2 * np.pi * y / 3)
+    error = np.cos(2 * np.pi * 2 * x / 2) * np.sin(2 * np.pi * y / 3)
+    return jnp.asarray(truth[None]), jnp.asarray(error[None])
+
+
+# ||u||^2 is the same for both waves; ||grad u||^2 / ||u||^2 = (2 pi)^2 (kx^2 / 4 + ky^2 / 9)
+EXACT_H1 = 0.1 * np.sqrt((1 + (2 * np.pi) ** 2 * (4 / 4 + 1 / 9)) / (1 + (2 * np.pi) ** 2 * (1 / 4 + 1 / 9)))
+
+
+def test_relative_l2_of_a_scaled_field_is_the_scale():
+    u = jnp.asarray(np.random.default_rng(0).normal(size=(3, 5, 4)), jnp.float32)
+    assert metrics.relative_l2(1.25 * u, u) == pytest.approx(0.25, rel=1e-6)
+
+
+def test_spectral_h1_is_exact_for_waves():
+    with jax.enable_x64(True):
+        for shape in [(12, 9), (7, 16)]:
+            grid = Grid(shape, extent=(2.0, 3.0))
+            truth, error = waves(grid)
+            got = metrics.relative_h1_spectral(truth + 0.1 * error, truth, grid=grid)
+            assert got == pytest.approx(EXACT_H1, rel=1e-12)
+
+
+def test_cutoff_leaves_the_l2_weight_to_high_modes():
+    with jax.enable_x64(True):
+        grid = Grid((12, 9), extent=(2.0, 3.0))
+        truth, error = waves(grid)
+        got = metrics.relative_h1_spectral(truth + 0.1 * error, truth, grid=grid, cutoff=2)
+        # the error's kx = 2 counts as zero
+        w = (2 * np.pi) ** 2
+        assert got == pytest.approx(0.1 * np.sqrt((1 + w / 9) / (1 + w * (1 / 4 + 1 / 9))), rel=1e-12)
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_differences_converge_with_order_two(boundary):
+    with jax.enable_x64(True):
+        errors = []
+        for n in (32, 64):
+            grid = Grid((n, n + 3), extent=(2.0, 3.0), boundary=boundary)
+            x, y = np.meshgrid(*grid.points(), indexing="ij")
+            u = jnp.asarray((np.sin(np.pi * x) * np.cos(2 * np.pi * y / 3))[None])
+            dx, dy = metrics.differences(u, grid)
+            exact_dx = np.pi * np.cos(np.pi * x) * np.cos(2 * np.pi * y / 3)
+            exact_dy = -2 * np.pi / 3 * np.sin(np.pi * x) * np.sin(2 * np.pi * y / 3)
+            errors.append([np.abs(dx[0] - exact_dx).max(), np.abs(dy[0] - exact_dy).max()])
+        order = np.log2(np.divide(*errors))
+        assert np.all(order > 1.8), order
+
+
+def test_finite_difference_h1_converges_to_the_exact_norm():
+    with jax.enable_x64(True):
+        grid = Grid((128, 192), extent=(2.0, 3.0))
+        truth, error = waves(grid)
+        got = metrics.relative_h1(truth + 0.1 * error, truth, grid=grid)
+        assert got == pytest.approx(EXACT_H1, rel=5e-3)  # (k h)^2 / 6 for the steepest wave, 2 periods on 128 points
+
+
+@pytest.mark.parametrize("name", ["relative_l2", "relative_h1", "relative_h1_spectral", "rmse"])
+def test_an_exact_prediction_has_error_and_gradient_zero(name):
+    grid = Grid((6, 5))
+    metric = getattr(metrics, name)
+    metric = functools.partial(metric, grid=grid) if "h1" in name else metric
+    u = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 5)), jnp.float32)
+    value, gradient = jax.value_and_grad(metric)(u, u)
+    assert value == 0
+    assert not gradient.any()
+
+
+def test_a_field_of_another_grid_is_refused():
+    with pytest.raises(ValueError, match="Expected a field"):
+        metrics.relative_h1(jnp.ones((1, 4, 4)), jnp.ones((1, 4, 4)), grid=Grid((5, 4)))
+    with pytest.raises(ValueError, match="needs 3 points along axis 1, got 2"):
+        metrics.differences(jnp.ones((1, 4, 2)), Grid((4, 2), boundary=Dirichlet()))
