@@ -1,0 +1,221 @@
+"""Times contenders in separate processes that share the machine fairly: one computes at a time, in turn.
+
+A contender is a Python function, named "module:function" and imported in a worker process of its own, that takes the
+settings of a case and returns what to time as `{"forward": callable, "step": callable, ...}`; a callable returns when
+its result exists. Entries `outputs` (an array or None) and `info` (a dict) are optional and not timed. All workers get the same
+number of cores and the same allocator settings; the parent runs them round-robin and in alternating order, so that drifts of the
+machine's speed hit all alike, and pauses between two turns until the threads of the last one have stopped spinning.
+
+Only the standard library and NumPy are needed here, so that a worker may use another interpreter.
+"""
+
+import dataclasses
+import importlib
+import json
+import os
+import pathlib
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+import numpy as np
+
+# glibc gives large buffers back to the system and faults them in again at every step. Both sides keep them.
+ALLOCATOR = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "-1",
+    "MALLOC_TOP_PAD_": str(64 * 2**20),
+    "MALLOC_ARENA_MAX": "1",
+}
+PAUSE = 0.03  # seconds; libgomp and Eigen threads spin for some milliseconds after their last task
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """A process to time: `factory` is "module:function"; `settings` are added to those of the case."""
+
+    name: str
+    factory: str
+    python: str = sys.executable
+    env: dict = dataclasses.field(default_factory=dict)
+    settings: dict = dataclasses.field(default_factory=dict)
+
+
+class Worker:
+    """The parent's end of a contender's process. `failure` says why it cannot be timed."""
+
+    def __init__(self, contender: Contender, settings: dict, cores: int):
+        self.contender, self.failure, self.info = contender, "", {}
+        env = {**os.environ, **ALLOCATOR, "OMP_NUM_THREADS": str(cores), "MKL_NUM_THREADS": str(cores), **contender.env}
+        self._errors = tempfile.TemporaryFile("w+")
+        command = [contender.python, str(pathlib.Path(__file__).resolve()), "--worker"]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, env=env
+        )
+        request = {"factory": contender.factory, "settings": {**settings, **contender.settings}, "cores": cores}
+        self.info = self.ask(request)
+
+    def ask(self, request: dict) -> dict:
+        """The worker's answer, empty after a failure."""
+        if self.failure:
+            return {}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            print(json.dumps(request), file=self._process.stdin, flush=True)
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            self._errors.seek(0)
+            self.failure = "the process ended: " + "".join(self._errors.readlines()[-3:]).strip()
+            return {}
+        answer = json.loads(line)
+        self.failure = answer.pop("failure", "")
+        return answer
+
+    def close(self) -> None:
+        """Ends the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._errors.close()
+
+
+def compare(contenders: list[Contender], settings: dict, rounds: int, cores: int) -> dict:
+    """Times all contenders on one case; the first is the reference of the ratios.
+
+    Returns:
+        For each contender a dict: `not_measured` with the reason, or `info`, `max_error` against the reference's
+        outputs (relative to their maximum) and for each timed callable the median seconds, the ratio of medians, the quartiles of the
+        ratios of the rounds, the seconds of the first call (compilation), and page faults per call; peak memory in MiB.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        workers = []
+        for contender in contenders:  # one after the other: the first may leave weights in `exchange` for the others
+            workers.append(Worker(contender, {**settings, "exchange": folder}, cores))
+        try:
+            seconds = _rounds(workers, rounds)
+            return {worker.contender.name: _row(worker, workers[0], seconds) for worker in workers}
+        finally:
+            for worker in workers:
+                worker.close()
+
+
+def _rounds(workers: list[Worker], rounds: int) -> dict[tuple[str, str], list[float]]:
+    seconds: dict[tuple[str, str], list[float]] = {}
+    targets = sorted({target for worker in workers for target in worker.info.get("targets", ())})
+    for number in range(rounds):
+        order = workers if number % 2 == 0 else workers[::-1]
+        for target in targets:
+            for worker in order:
+                time.sleep(PAUSE)
+                answer = worker.ask({"time": target})
+                if "seconds" in answer:
+                    seconds.setdefault((worker.contender.name, target), []).append(answer["seconds"])
+    return seconds
+
+
+def _row(worker: Worker, reference: Worker, seconds: dict[tuple[str, str], list[float]]) -> dict:
+    last = worker.ask({"report": True})
+    if worker.failure:
+        return {"not_measured": worker.failure}
+    info = dict(worker.info)
+    first_calls, targets = info.pop("first_call_seconds"), info.pop("targets")
+    row = {**info, "peak_memory_mib": last["peak_memory_mib"], "memory_before_mib": info.pop("memory_before_mib")}
+    if last["outputs"] and (there := reference.ask({"report": True}).get("outputs")):
+        ours, theirs = np.load(last["outputs"]), np.load(there)
+        row["max_error"] = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+    for target in targets:
+        own, base = seconds[worker.contender.name, target], seconds.get((reference.contender.name, target))
+        row[target] = {"seconds": statistics.median(own), "first_call_seconds": first_calls[target]}
+        row[target]["page_faults"] = last["page_faults"][target]
+        if base:
+            row[target]["ratio"] = statistics.median(own) / statistics.median(base)
+            row[target]["ratio_quartiles"] = list(np.quantile(np.divide(own, base), [0.25, 0.75]))
+    return row
+
+
+def machine(cores: int) -> dict:
+    """What the times depend on besides the code."""
+    model = platform.processor()
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        model = names[0] if names else model
+    return {"processor": model, "cores": cores, "system": platform.platform(), "allocator": ALLOCATOR}
+
+
+def write(path: pathlib.Path, result: dict) -> None:
+    """Writes JSON so that a reader never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(result, indent=1) + "\n")
+    os.replace(unfinished, path)
+
+
+def _memory() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _prepare(request: dict) -> tuple[dict, dict]:
+    module, function = request["factory"].split(":")
+    factory = getattr(importlib.import_module(module), function)
+    before = _memory()
+    targets = dict(factory(request["settings"]))
+    info, outputs, first = targets.pop("info", {}), targets.pop("outputs", None), {}
+    path = ""
+    if outputs is not None:
+        path = str(pathlib.Path(request["settings"]["exchange"]) / f"outputs-{os.getpid()}.npy")
+        np.save(path, np.asarray(outputs))
+    for name, call in targets.items():
+        start = time.perf_counter()
+        call()
+        first[name] = time.perf_counter() - start
+        for _ in range(3):
+            call()
+    answer = {**info, "targets": list(targets), "first_call_seconds": first, "memory_before_mib": before}
+    return answer, {"calls": targets, "outputs": path}
+
+
+def _answer(request: dict, state: dict) -> dict:
+    if "factory" in request:
+        answer, new = _prepare(request)
+        state |= {**new, "faults": {name: [] for name in new["calls"]}}
+        return answer
+    if "time" in request:
+        name = request["time"]
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        start = time.perf_counter()
+        state["calls"][name]()
+        seconds = time.perf_counter() - start
+        state["faults"][name].append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults)
+        return {"seconds": seconds}
+    faults = {name: statistics.median(counts or [0]) for name, counts in state["faults"].items()}
+    return {"peak_memory_mib": _memory(), "outputs": state["outputs"], "page_faults": faults}
+
+
+def _serve() -> None:
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print goes to the error stream, not into the answers
+    state: dict = {}
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "cores" in request and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: request["cores"]])
+        try:
+            answer = _answer(request, state)
+        except Exception as error:  # any failure of a contender becomes a row of the table
+            traceback.print_exc()
+            answer = {"failure": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), file=replies, flush=True)
+
+
+if __name__ == "__main__":
+    assert sys.argv[1:] == ["--worker"], "timer.py is the common part of the benchmarks; run one of them instead"
+    _serve()

@@ -1,0 +1,156 @@
+"""Is a training step faster than that of the PyTorch implementations?
+
+    python benchmarks/train_step.py                          all cases, both sides in this interpreter
+    python benchmarks/train_step.py --case fno --rounds 40
+    python benchmarks/train_step.py --peer-python PATH       PyTorch lives in another environment
+
+Equal weights, equal inputs, float32; outputs are compared before anything is timed. `forward` is the network alone,
+`step` is forward, loss (relative L2), backward and Adam. Contenders run in processes of their own, in turn (see
+timer.py); a ratio below 1 is faster than the first contender of the case. Needs the extra `peers`; a peer that cannot
+be imported is reported as not measured.
+"""
+
+import argparse
+import dataclasses
+import os
+import pathlib
+import sys
+
+import timer
+from timer import Contender
+
+RESULTS = pathlib.Path(__file__).resolve().parent / "results" / "train_step.json"
+OURS = {"XLA_FLAGS": "--xla_cpu_prefer_vector_width=512"} if "avx512" in pathlib.Path("/proc/cpuinfo").read_text() else {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """Settings for all contenders, and the contenders, reference first."""
+
+    settings: dict
+    contenders: tuple[Contender, ...]
+
+
+def cases(peer: str) -> dict[str, Case]:
+    """The table. A row more is a case or a contender more here, and its factory."""
+    fno = (
+        Contender("neuraloperator", "peers.fno_torch:fno", peer),
+        Contender("neuraloperator compiled", "peers.fno_torch:fno", peer, settings={"compile": True}),
+        Contender("sciml", "train_step:fno", env=OURS),
+    )
+    common = {"seed": 0, "batch": 16, "size": 64}
+    return {
+        "fno": Case({**common, "modes": (24, 24), "width": 32}, fno),
+        "fno-gallery": Case({**common, "modes": (16, 16), "width": 64}, fno),
+    }
+
+
+def fno(settings: dict) -> dict:
+    """Our FNO with the weights that the reference left in `exchange`, if it did."""
+    import jax
+    import numpy as np
+    from peers import neuraloperator_weights
+
+    from sciml.grid import Grid
+    from sciml.operators import FNO
+
+    size, seed = settings["size"], settings["seed"]
+    modes, width = tuple(settings["modes"]), settings["width"]
+    model = FNO(1, 1, modes=modes, width=width, grid=Grid((size, size)), key=jax.random.key(seed))
+    weights = pathlib.Path(settings["exchange"]) / "weights.npz"
+    if weights.exists():
+        model = neuraloperator_weights.load(model, dict(np.load(weights)))
+    rng = np.random.default_rng(seed)
+    x, y = (rng.standard_normal((settings["batch"], 1, size, size), dtype=np.float32) for _ in range(2))
+    return jax_contender(model, x, y)
+
+
+def jax_contender(model, x, y) -> dict:
+    """What to time of any operator: forward, and a training step with donated buffers, on all devices of the process."""
+    import equinox as eqx
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    devices = jax.sharding.NamedSharding(jax.make_mesh((jax.device_count(),), ("batch",), (jax.sharding.AxisType.Auto,)), jax.P("batch"))
+    copies = jax.sharding.NamedSharding(devices.mesh, jax.P())
+    x, y = jax.device_put((x, y), devices)
+    optimiser = optax.adam(1e-3)
+    arrays, static = eqx.partition(model, eqx.is_inexact_array)
+
+    @jax.jit
+    def apply(arrays, x):
+        return jax.vmap(eqx.combine(arrays, static))(x)
+
+    def loss(arrays, x, y):
+        norm = lambda u: jnp.sqrt(jnp.sum(u * u, axis=(1, 2, 3)))
+        return jnp.mean(norm(apply(arrays, x) - y) / norm(y))
+
+    def update(state, x, y):
+        arrays, moments = state
+        value, gradient = jax.value_and_grad(loss)(arrays, x, y)
+        change, moments = optimiser.update(gradient, moments, arrays)
+        return (optax.apply_updates(arrays, change), moments), value
+
+    train = jax.jit(update, donate_argnums=0)
+    state = [jax.device_put((jax.tree.map(jnp.copy, arrays), optimiser.init(arrays)), copies)]
+    arrays = jax.device_put(arrays, copies)
+
+    def forward():
+        jax.block_until_ready(apply(arrays, x))
+
+    def step():
+        state[0], value = train(state[0], x, y)
+        jax.block_until_ready((state, value))
+
+    info = {
+        "jax": jax.__version__,
+        "device": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(arrays)),
+    }
+    return {"forward": forward, "step": step, "outputs": apply(arrays, x), "info": info}
+
+
+def report(name: str, rows: dict) -> None:
+    """One line per contender."""
+    print(f"\n{name:28}{'forward':>26}{'step':>26}{'compile':>9}{'memory':>10}")
+    for contender, row in rows.items():
+        if "not_measured" in row:
+            print(f"  {contender:26}not measured: {row['not_measured']}")
+            continue
+        cells = ""
+        for target in ("forward", "step"):
+            low, high = row[target].get("ratio_quartiles", (float("nan"),) * 2)
+            ratio = row[target].get("ratio", float("nan"))
+            cells += f"{row[target]['seconds'] * 1e3:8.1f} ms {ratio:4.2f} ({low:4.2f}-{high:4.2f})"
+        print(f"  {contender:26}{cells}{row['step']['first_call_seconds']:7.1f} s{row['peak_memory_mib']:6.0f} MiB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--case", nargs="+", choices=list(cases("")), help="default: all")
+    parser.add_argument("--contender", nargs="+", help="only contenders whose name contains one of these words")
+    parser.add_argument("--rounds", type=int, default=25, help="timed calls of each contender (default %(default)s)")
+    parser.add_argument("--cores", type=int, default=os.cpu_count(), help="cores of each worker (default %(default)s)")
+    parser.add_argument("--peer-python", default=sys.executable, help="interpreter that has PyTorch (default: this one)")
+    parser.add_argument("--out", type=pathlib.Path, default=RESULTS, help="result file (default %(default)s)")
+    arguments = parser.parse_args()
+    result = {"machine": timer.machine(arguments.cores), "rounds": arguments.rounds, "cases": {}}
+    for name, case in cases(arguments.peer_python).items():
+        if arguments.case and name not in arguments.case:
+            continue
+        wanted = [
+            contender
+            for contender in case.contenders
+            if not arguments.contender or any(word in contender.name for word in arguments.contender)
+        ]
+        rows = timer.compare(wanted, case.settings, arguments.rounds, arguments.cores)
+        result["cases"][name] = {"settings": case.settings, "contenders": rows}
+        report(name, rows)
+        timer.write(arguments.out, result)
+    print(f"\nwritten to {arguments.out}; ratios are to the first contender of each case, quartiles over rounds")
+
+
+if __name__ == "__main__":
+    main()

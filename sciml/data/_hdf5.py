@@ -1,0 +1,152 @@
+"""The HDF5 form of pairs: written atomically, checked when read."""
+
+import contextlib
+import io
+import json
+import os
+import pathlib
+import secrets
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import h5py
+import numpy as np
+
+from sciml.data._dataset import Pairs
+from sciml.grid import AbstractBoundary, Dirichlet, Grid, Neumann, Periodic
+
+_FORMAT = "sciml pairs"
+_VERSION = 1
+_REMEDY = "Generate the file again with `sciml generate`, or load its arrays yourself and pass them to Pairs."
+_BOUNDARIES: dict[str, type[AbstractBoundary]] = {"Periodic": Periodic, "Dirichlet": Dirichlet, "Neumann": Neumann}
+
+
+@contextlib.contextmanager
+def creating(path: pathlib.Path, *, overwrite: bool) -> Iterator[h5py.File]:
+    """A new HDF5 file that appears complete when the block ends without an error, and not at all otherwise.
+
+    It is built in memory: a disk that is full in the middle of a write leaves HDF5 in a state that it cannot close.
+    """
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists and is kept. Choose another name, or ask for it to be overwritten.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    contents = io.BytesIO()
+    with h5py.File(contents, "w") as file:
+        yield file
+    _write(path, contents.getbuffer())
+
+
+def _write(path: pathlib.Path, contents: memoryview) -> None:
+    """Writes a file beside its place under another name, flushes it to the disk and renames it."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with temporary.open("xb") as file:
+            file.write(contents)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{path} could not be written, {len(contents)} bytes ({error.strerror}). Free some space or choose another folder.",
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def describe(
+    file: h5py.File,
+    n: int,
+    channels: tuple[int, int],
+    grid: Grid,
+    names: tuple[tuple[str, ...], tuple[str, ...]],
+    attributes: Mapping[str, Any],
+) -> None:
+    """Makes the datasets `x` and `y` for `n` samples, and writes what there is to know about them.
+
+    `x` and `y` are float32 `(sample, channel, x1, x2, ...)` with the channel names and units as attributes; the datasets
+    `x1`, `x2`, ... hold the coordinates and are attached to them as dimension scales. Attributes of the file: `format`,
+    `version`, `samples`, and as JSON `grid` and `attributes` (generator, settings, seed). Chunks hold one sample, for
+    reading any rows; each is compressed without loss and carries a checksum.
+    """
+    file.attrs.update({"format": _FORMAT, "version": _VERSION, "samples": n})
+    file.attrs["grid"] = json.dumps(_grid_to_json(grid))
+    file.attrs["attributes"] = json.dumps(dict(attributes))
+    for axis, points in enumerate(grid.points(), start=1):
+        scale = file.create_dataset(f"x{axis}", data=points)
+        scale.attrs.update({"units": "1", "long_name": f"coordinate x{axis}"})
+        scale.make_scale(f"x{axis}")
+    for name, count, channel_names in zip(("x", "y"), channels, names, strict=True):
+        shape = (count, *grid.shape)
+        data = file.create_dataset(
+            name,
+            (n, *shape),
+            np.float32,
+            chunks=(1, *shape),
+            compression="gzip",
+            compression_opts=1,
+            shuffle=True,
+            fletcher32=True,
+        )
+        data.attrs.update({"units": "1", "channels": json.dumps(channel_names)})
+        data.dims[0].label, data.dims[1].label = "sample", "channel"
+        for axis in range(1, len(grid.shape) + 1):
+            data.dims[axis + 1].label = f"x{axis}"
+            data.dims[axis + 1].attach_scale(file[f"x{axis}"])
+
+
+def _grid_to_json(grid: Grid) -> dict[str, Any]:
+    boundary = [[{"type": type(side).__name__, "gap": side.gap} for side in pair] for pair in grid.sides]
+    return {"shape": grid.shape, "extent": grid.lengths, "boundary": boundary}
+
+
+def _grid_from_json(value: Any) -> Grid:
+    low_high = [[_BOUNDARIES[side["type"]](gap=side["gap"]) for side in pair] for pair in value["boundary"]]
+    return Grid(tuple(value["shape"]), tuple(value["extent"]), tuple((low, high) for low, high in low_high))
+
+
+def read(path: str | os.PathLike[str]) -> Pairs:
+    """Reads a file of `generate` into memory.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        OSError: If the file is truncated or damaged: HDF5 knows its length, and every chunk carries a checksum.
+        ValueError: If it is not an HDF5 file, or its contents are not those that `generate` writes.
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file {path}. Make it with `sciml generate`.")
+    if not h5py.is_hdf5(path):
+        raise ValueError(
+            f"Expected {path} to be an HDF5 file, got {path.stat().st_size} bytes of another kind. {_REMEDY}"
+        )
+    try:
+        with h5py.File(path, "r") as file:
+            return _contents(file)
+    except ValueError as error:
+        raise ValueError(f"{path} is not a data set of `sciml generate`: {error} {_REMEDY}") from error
+    except (OSError, RuntimeError, KeyError) as error:  # h5py raises all three for damaged files
+        raise OSError(f"{path} is truncated or damaged ({error}). {_REMEDY}") from error
+
+
+def _contents(file: h5py.File) -> Pairs:
+    found = {name: file.attrs.get(name) for name in ("format", "version", "samples", "grid", "attributes")}
+    if found["format"] != _FORMAT or found["version"] != _VERSION:
+        raise ValueError(
+            f"expected format {_FORMAT!r} in version {_VERSION}, got {found['format']!r} in version {found['version']}."
+        )
+    missing = [name for name, value in found.items() if value is None]
+    missing += [name for name in ("x", "y") if not isinstance(file.get(name), h5py.Dataset)]
+    if missing:
+        raise ValueError(f"it lacks {', '.join(missing)}.")
+    try:
+        grid = _grid_from_json(json.loads(found["grid"]))
+        attributes = json.loads(found["attributes"])
+        names = {name: tuple(json.loads(file[name].attrs["channels"])) for name in ("x", "y")}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"an attribute cannot be understood ({error}).") from error
+    for name in ("x", "y"):
+        expected, got = (found["samples"], len(names[name]), *grid.shape), file[name].shape
+        if expected != got:
+            raise ValueError(f"expected {name} of shape {expected} from its attributes, got {got}.")
+    return Pairs(file["x"][:], file["y"][:], grid=grid, inputs=names["x"], outputs=names["y"], attributes=attributes)

@@ -1,0 +1,178 @@
+"""Convolution and its transpose on fields that continue beyond the walls as the boundary says."""
+
+import math
+from collections.abc import Sequence
+from typing import final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from sciml.grid import AbstractBoundary, Dirichlet, Periodic, Sides, per_side
+from sciml.nn._stencils import Stencil, correlation
+
+
+@final
+class Conv(eqx.Module):
+    """Correlation y[o, i] = b[o] + sum_{a, c} w[a, c, o] x[c, stride i + a - (k - 1) // 2] in one to three dimensions.
+
+    The kernel is centred and the field continues beyond each wall as its boundary says; nodes 0, stride, 2 stride, ...
+    are kept, n becomes ceil(n / stride). Weights and bias start uniform in +-1 / sqrt(in_channels * kernel size).
+
+    Attributes:
+        weight: `(*kernel, in, out)`. A kernel in PyTorch's layout `(out, in, *kernel)` is this one after
+            `transpose(2, ..., 1, 0)`.
+        bias: `(out,)` or None.
+    """
+
+    weight: Float[Array, "..."]
+    bias: Float[Array, " out"] | None
+    stride: int = eqx.field(static=True)
+    sides: tuple[Sides, ...] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel: Sequence[int],
+        stride: int = 1,
+        boundary: AbstractBoundary | Sequence[AbstractBoundary | Sides] = Periodic(),
+        bias: bool = True,
+        key: PRNGKeyArray,
+    ) -> None:
+        """Draws the weights.
+
+        Args:
+            in_channels: Number of channels of the input.
+            out_channels: Number of channels of the output.
+            kernel: Size of the kernel along each axis of space.
+            stride: Spacing of the points that are kept, the same along each axis.
+            boundary: One for all sides, or for each axis one or a pair (low side, high side).
+            bias: Whether a constant is added to each channel.
+            key: Of the random initial values.
+        """
+        w_key, b_key = jax.random.split(key)
+        self.weight = _uniform(w_key, (*kernel, in_channels, out_channels), in_channels * math.prod(kernel))
+        self.bias = _uniform(b_key, (out_channels,), in_channels * math.prod(kernel)) if bias else None
+        self.stride = stride
+        self.sides = per_side(boundary, len(kernel))
+
+    def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *coarse"]:
+        """The correlation of one sample.
+
+        Raises:
+            ValueError: If the number of axes or channels differs from the kernel's, or the grid cannot be coarsened.
+        """
+        return jnp.moveaxis(self.channels_last(jnp.moveaxis(x, 0, -1)[None])[0], -1, 0)
+
+    def channels_last(self, x: Float[Array, "batch *space in"]) -> Float[Array, "batch *coarse out"]:
+        """The same for fields with a leading batch axis and the channels last, the layout of the computation."""
+        _check(x, len(self.sides), self.weight.shape[-2])
+        kernel = self.weight.shape[:-2]
+        if math.prod(kernel) == self.stride == 1:
+            y = x @ self.weight.reshape(self.weight.shape[-2:])
+        else:
+            coarse = tuple(_kept(n, self.stride, pair) for n, pair in zip(x.shape[1:-1], self.sides, strict=True))
+            padded, low = _extend(x, self.sides, tuple((k - 1) // 2 for k in kernel), tuple(k // 2 for k in kernel))
+            stencil = Stencil(kernel, (self.stride,) * len(kernel), low, padded.shape[1:-1], coarse)
+            y = correlation.forward(padded, self.weight, stencil)
+        return y if self.bias is None else y + jnp.broadcast_to(self.bias, y.shape)
+
+
+@final
+class Prolongation(eqx.Module):
+    """Transposed convolution from every second node to a grid: y[o, 2i + a - 1] += w[a, o, c] x[c, i].
+
+    The kernel has 3 points along an axis of odd size, where it can be the linear interpolation, and 4 along an axis of
+    even size, where the last node lies beyond the last coarse node. Weights start uniform in
+    +-1 / sqrt(out_channels * kernel size), PyTorch's rule for transposed convolutions.
+
+    Attributes:
+        weight: `(*kernel, out, in)`. A kernel in PyTorch's layout `(in, out, *kernel)` is this one after
+            `transpose(2, ..., 1, 0)`.
+    """
+
+    weight: Float[Array, "..."]
+    fine: tuple[int, ...] = eqx.field(static=True)
+    sides: tuple[Sides, ...] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        fine: Sequence[int],
+        boundary: AbstractBoundary | Sequence[AbstractBoundary | Sides] = Dirichlet(),
+        key: PRNGKeyArray,
+    ) -> None:
+        """Draws the weights.
+
+        Args:
+            in_channels: Number of channels of the coarse field.
+            out_channels: Number of channels of the fine field.
+            fine: Shape of the fine grid; the coarse one has half of it, rounded up.
+            boundary: How the coarse field continues beyond the walls. `Dirichlet()`, zeros, is what a transposed
+                convolution does by itself; with `Periodic()` the map commutes with shifts by two nodes.
+            key: Of the random initial values.
+        """
+        kernel = tuple(3 if n % 2 else 4 for n in fine)
+        self.weight = _uniform(key, (*kernel, out_channels, in_channels), out_channels * math.prod(kernel))
+        self.fine = tuple(fine)
+        self.sides = per_side(boundary, len(fine))
+
+    def __call__(self, x: Float[Array, "in *coarse"]) -> Float[Array, "out *fine"]:
+        """The fine field of one sample.
+
+        Raises:
+            ValueError: If the coarse field has another shape than half of the fine grid.
+        """
+        return jnp.moveaxis(self.channels_last(jnp.moveaxis(x, 0, -1)[None])[0], -1, 0)
+
+    def channels_last(self, x: Float[Array, "batch *coarse in"]) -> Float[Array, "batch *fine out"]:
+        """The same for fields with a leading batch axis and the channels last."""
+        _check(x, len(self.sides), self.weight.shape[-1])
+        if x.shape[1:-1] != tuple((n + 1) // 2 for n in self.fine):
+            raise ValueError(
+                f"Prolongation to the grid {self.fine} expects the coarse shape "
+                f"{tuple((n + 1) // 2 for n in self.fine)}, got {x.shape[1:-1]}. Build it for the grid of the data."
+            )
+        padded, before = _extend(x, self.sides, (1,) * len(self.fine), (1,) * len(self.fine))
+        kernel = self.weight.shape[:-2]
+        low = tuple(1 + 2 * (1 - missing) for missing in before)
+        stencil = Stencil(kernel, (2,) * len(kernel), low, self.fine, padded.shape[1:-1])
+        return correlation.input_gradient(padded, self.weight, stencil)
+
+
+def _uniform(key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Array:
+    return jax.random.uniform(key, shape, minval=-1, maxval=1) / math.sqrt(fan_in)
+
+
+def _kept(n: int, stride: int, pair: Sides) -> int:
+    return pair[0].coarsen(n) if stride == 2 else -(-n // stride)
+
+
+def _check(x: Array, dimensions: int, channels: int) -> None:
+    if x.ndim != dimensions + 2 or x.shape[-1] != channels:
+        raise ValueError(
+            f"Expected {channels} channels on a grid of {dimensions} dimensions, got {x.shape[-1]} channels on a grid "
+            f"of shape {x.shape[1:-1]}. Fields are (channels, *space): map batches by jax.vmap."
+        )
+
+
+def _extend(
+    x: Array, sides: Sequence[Sides], before: tuple[int, ...], after: tuple[int, ...]
+) -> tuple[Array, tuple[int, ...]]:
+    """Continues `x` beyond the walls that are not Dirichlet, and counts the zeros that are left to add before it."""
+    missing = []
+    for axis, (pair, *widths) in enumerate(zip(sides, before, after, strict=True), start=1):
+        parts, (low, high) = [x], pair
+        inward = jnp.moveaxis(x, axis, 0)
+        if not isinstance(low, Dirichlet) and widths[0]:
+            parts.insert(0, jnp.moveaxis(low.beyond(inward, widths[0]), 0, axis))
+        missing.append(widths[0] if len(parts) == 1 else 0)
+        if not isinstance(high, Dirichlet) and widths[1]:
+            parts.append(jnp.moveaxis(high.beyond(inward[::-1], widths[1])[::-1], 0, axis))
+        x = jnp.concatenate(parts, axis) if len(parts) > 1 else x
+    return x, tuple(missing)

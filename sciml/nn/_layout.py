@@ -1,0 +1,75 @@
+"""Code that sees the whole batch, behind an interface for one sample."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+from jaxtyping import Array, PyTree
+
+
+def fold_vmap(function: Callable[[Any, Array], Array], parameters: PyTree, x: Array) -> Array:
+    """`function(parameters, x[None])[0]`, where `jax.vmap` over `x` lengthens the leading axis instead of adding one.
+
+    A network written for one sample and vmapped leaves the place of the batch axis to the batching rules of single
+    operations. Here `function` sees the batch and lays it out as the hardware likes; one sample is a batch of one, and
+    nested vmaps fold into the same axis. Every transformation of JAX works. A derivative taken inside the vmap,
+    `vmap(grad(f))`, and a vmap over the parameters are batched operation by operation, as without this function.
+
+    Args:
+        function: Maps parameters and a batch `(batch, ...)` to a batch `(batch, ...)`; samples must not interact.
+        parameters: Any pytree; what is not an array in it must be hashable.
+        x: One sample.
+
+    Returns:
+        The result for one sample.
+    """
+    arrays, rest = eqx.partition(parameters, eqx.is_array)
+    leaves, structure = jax.tree.flatten(arrays)
+    others, other_structure = jax.tree.flatten(rest)
+    static = (function, structure, tuple(others), other_structure)
+    return _fold_vmap_p.bind(x[None], *leaves, static=static)[0]
+
+
+def _call(x: Array, *leaves: Array, static: tuple[Any, ...]) -> Array:
+    function, structure, others, other_structure = static
+    arrays = jax.tree.unflatten(structure, leaves)
+    return function(eqx.combine(arrays, jax.tree.unflatten(other_structure, others)), x)
+
+
+def _jvp(primals: tuple, tangents: tuple, *, static: tuple[Any, ...]) -> tuple[Array, Array]:
+    # Ordinary operations from here on; inputs without a tangent (data, frozen weights) cost nothing.
+    live = [i for i, tangent in enumerate(tangents) if not isinstance(tangent, ad.Zero)]
+
+    def of_live(*values: Array) -> Array:
+        given = dict(zip(live, values, strict=True))
+        return _call(*(given.get(i, primal) for i, primal in enumerate(primals)), static=static)
+
+    return jax.jvp(of_live, [primals[i] for i in live], [tangents[i] for i in live])
+
+
+def _fold(arguments: tuple, axes: tuple, *, static: tuple[Any, ...]) -> tuple[Array, int]:
+    x, *leaves = arguments
+    if axes[0] is None or any(axis is not None for axis in axes[1:]):
+        call = lambda *values: _call(*values, static=static)
+        return jax.vmap(call, in_axes=axes)(*arguments), 0
+    x = jnp.moveaxis(x, axes[0], 0)
+    outer, inner = x.shape[:2]
+    out = _fold_vmap_p.bind(x.reshape(outer * inner, *x.shape[2:]), *leaves, static=static)
+    return out.reshape(outer, inner, *out.shape[1:]), 0
+
+
+def _abstract(x: Any, *leaves: Any, static: tuple[Any, ...]) -> Any:
+    out = jax.eval_shape(lambda *values: _call(*values, static=static), x, *leaves)
+    return x.update(shape=out.shape, dtype=out.dtype, weak_type=False)
+
+
+_fold_vmap_p = Primitive("fold_vmap")
+_fold_vmap_p.def_impl(_call)
+_fold_vmap_p.def_abstract_eval(_abstract)
+ad.primitive_jvps[_fold_vmap_p] = _jvp
+batching.primitive_batchers[_fold_vmap_p] = _fold
+mlir.register_lowering(_fold_vmap_p, mlir.lower_fun(_call, multiple_results=False))

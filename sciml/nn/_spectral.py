@@ -1,0 +1,191 @@
+"""Truncated Fourier multipliers."""
+
+import functools
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from sciml.nn._layout import fold_vmap
+
+
+class SpectralConv(eqx.Module):
+    r"""Convolution with a kernel that has few Fourier modes: one complex matrix per mode.
+
+    .. math::  y(x) = b + \mathrm{Re} \sum_k W_k \hat u_k e^{2 \pi i k \cdot x / L}
+
+    The sum runs over the kept frequencies k of the half space that the real Fourier transform stores (all signs on
+    every axis but the last, 0 and positive on the last, where positive ones count twice). The result does not depend
+    on the grid as long as the grid resolves the input: weights trained at one resolution act at every other.
+
+    `modes` counts frequencies as neuraloperator's `n_modes` does: `m` keeps `-(m // 2) ... (m - 1) // 2` on every axis
+    but the last and `0 ... m // 2` on the last, so an even `m` covers |k| <= m / 2 with the lone highest frequency
+    negative. The first FNO code counts one side, `modes1 = 12` there keeps 0 ... 11 and -12 ... -1: here 24, except on
+    the last axis, where it keeps 0 ... 11: here 22 or 23. Frequencies that a coarse grid lacks are left out. Unlike
+    neuraloperator 2.0, frequencies and weights stay aligned on axes of odd size.
+
+    Weights are stored as real pairs: complex parameters are wrong under Adam, weight decay and averaging.
+
+    Attributes:
+        weight: W, axes (modes ..., in, real and imaginary part, out), frequencies ascending.
+        bias: b, one number per output channel.
+    """
+
+    weight: Float[Array, "*modes in 2 out"]
+    bias: Float[Array, " out"]
+    modes: tuple[int, ...] = eqx.field(static=True)
+
+    def __init__(self, in_channels: int, out_channels: int, modes: tuple[int, ...], *, key: PRNGKeyArray):
+        """Draws W and b from normal distributions of variance 2 / (in + out), as neuraloperator does.
+
+        Args:
+            in_channels: Number of input channels.
+            out_channels: Number of output channels.
+            modes: Number of kept frequencies for each axis, see the class.
+            key: Random key.
+
+        Raises:
+            ValueError: If there are not 1 to 3 axes or a number of modes is not positive.
+        """
+        if not 1 <= len(modes) <= 3 or min(modes) < 1:
+            raise ValueError(
+                f"Expected a positive number of modes for each of 1 to 3 axes, got {modes}. "
+                "Give one number per axis of the field, such as modes=(24, 24) in 2 dimensions."
+            )
+        stored = (*modes[:-1], modes[-1] // 2 + 1)
+        scale = math.sqrt(2 / (in_channels + out_channels))
+        weight_key, bias_key = jax.random.split(key)
+        shape = (*stored, in_channels, 2, out_channels)
+        self.weight = jax.random.normal(weight_key, shape) * (scale / math.sqrt(2))  # variance of the complex number
+        self.bias = jax.random.normal(bias_key, (out_channels,)) * scale
+        self.modes = tuple(modes)
+
+    def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
+        """Applies the multiplier to a field.
+
+        Raises:
+            ValueError: If the number of axes or channels differs from the weights.
+        """
+        channels = self.weight.shape[-3]
+        if x.ndim != len(self.modes) + 1 or x.shape[0] != channels:
+            raise ValueError(
+                f"Expected a field ({channels}, {len(self.modes)} axes of space), got {x.shape}. "
+                "Fields are (channels, *space) without a batch axis: use jax.vmap for batches."
+            )
+        return fold_vmap(_channels_first, self, x)
+
+    def multiply(self, x: Float[Array, "*space batch in"]) -> Float[Array, "*space batch out"]:
+        """The same for a batch in the layout in which every step is a matrix product without a transposition."""
+        space = x.shape[: len(self.modes)]
+        bands = tuple(
+            _band(n, m, axis == len(space) - 1) for axis, (n, m) in enumerate(zip(space, self.modes, strict=True))
+        )
+        inside = tuple(
+            slice(m // 2 + low, m // 2 + high + 1) for m, (low, high) in zip(self.modes[:-1], bands, strict=False)
+        )
+        weight = self.weight[(*inside, slice(0, bands[-1][1] + 1))]
+        out = self.weight.shape[-1]
+        real, imaginary = _analyse(x, bands)
+        kernel = weight.reshape(*weight.shape[:-2], 2 * out)
+        pairs = jnp.concatenate([real, imaginary], axis=-2)
+        axes = tuple(range(len(space)))
+        product = jax.lax.dot_general(pairs, kernel, (((len(axes) + 1,), (len(axes),)), (axes, axes)))
+        batch = x.shape[-2]
+        real = product[..., :batch, :out] - product[..., batch:, out:]
+        imaginary = product[..., :batch, out:] + product[..., batch:, :out]
+        return _synthesise(real, imaginary, space, bands) + self.bias.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+def _channels_first(layer: SpectralConv, x: Array) -> Array:
+    y = layer.multiply(jnp.moveaxis(x, (0, 1), (-2, -1)))
+    return jnp.moveaxis(y, (-2, -1), (0, 1))
+
+
+Band = tuple[int, int]  # lowest and highest kept frequency of an axis
+
+
+def _band(n: int, modes: int, last: bool) -> Band:
+    if last:
+        return 0, min(modes // 2, n // 2)
+    return -min(modes // 2, n // 2), min((modes - 1) // 2, (n - 1) // 2)
+
+
+@functools.lru_cache(maxsize=256)
+def _waves(n: int, band: Band) -> np.ndarray:
+    """Cos and sin of 2 pi k j / n, axes (2, k, j), for 0 <= k <= the largest |frequency|."""
+    count = max(-band[0], band[1]) + 1
+    phase = 2 * np.pi / n * (np.arange(count)[:, None] * np.arange(n) % n)
+    return np.stack([np.cos(phase), np.sin(phase)])
+
+
+def _along(matrix: np.ndarray, x: Array, axis: int) -> Array:
+    """Multiplies axis `axis` of `x` by a constant matrix, batched over the axes before it."""
+    batch = tuple(range(axis))
+    constant = jnp.broadcast_to(jnp.asarray(matrix, x.dtype), (*x.shape[:axis], *matrix.shape))
+    return jax.lax.dot_general(constant, x, (((axis + 1,), (axis,)), (batch, batch)))
+
+
+def _analyse(x: Array, bands: tuple[Band, ...]) -> tuple[Array, Array]:
+    """Fourier coefficients (real, imaginary) of the kept frequencies, axes (*modes, batch, channels)."""
+    dimensions = len(bands)
+    counts = []
+    for axis, band in enumerate(bands):
+        n = x.shape[axis]
+        waves = _waves(n, band) / n
+        counts += waves.shape[:2]
+        x = _along(waves.reshape(-1, n), x, axis)
+    x = x.reshape(*counts, *x.shape[dimensions:])
+    cosine, sine = _halves(x, 2 * dimensions - 2)
+    real, imaginary = cosine, -sine
+    for axis in reversed(range(dimensions - 1)):  # c - i s at the positive frequency, c + i s at the negative one
+        (cr, sr), (ci, si) = _halves(real, 2 * axis), _halves(imaginary, 2 * axis)
+        real = _join(cr - si, cr + si, bands[axis], 2 * axis)
+        imaginary = _join(ci + sr, ci - sr, bands[axis], 2 * axis)
+    return real, imaginary
+
+
+def _synthesise(real: Array, imaginary: Array, space: tuple[int, ...], bands: tuple[Band, ...]) -> Array:
+    """The real part of the Fourier series with the given coefficients: the adjoint steps in reverse order."""
+    dimensions = len(bands)
+    for axis in range(dimensions - 1):  # z e^(ikx) + z' e^(-ikx) = (z + z') cos kx + i (z - z') sin kx
+        (nr, pr), (ni, pi) = _split(real, bands[axis], 2 * axis), _split(imaginary, bands[axis], 2 * axis)
+        real = jnp.stack([pr + nr, ni - pi], 2 * axis)
+        imaginary = jnp.stack([pi + ni, pr - nr], 2 * axis)
+    x = jnp.stack([real, -imaginary], 2 * dimensions - 2)
+    counts = [x.shape[2 * axis] * x.shape[2 * axis + 1] for axis in range(dimensions)]
+    x = x.reshape(*counts, *x.shape[2 * dimensions :])
+    for axis in reversed(range(dimensions)):
+        n, waves = space[axis], _waves(space[axis], bands[axis])
+        if axis == dimensions - 1:  # each positive frequency of the last axis stands for its mirror image as well
+            k = np.arange(waves.shape[1])
+            waves = waves * np.where((k == 0) | (2 * k == n), 1.0, 2.0)[:, None]
+        x = _along(waves.reshape(-1, n).T, x, axis)
+    return x
+
+
+def _halves(x: Array, axis: int) -> tuple[Array, Array]:
+    first, second = (jax.lax.index_in_dim(x, i, axis, keepdims=False) for i in (0, 1))
+    return first, second
+
+
+def _join(negative: Array, positive: Array, band: Band, axis: int) -> Array:
+    """Frequencies in ascending order from values at -k and k for 0 <= k."""
+    low, high = band
+    below = jnp.flip(jax.lax.slice_in_dim(negative, 1, 1 - low, axis=axis), axis)
+    return jnp.concatenate([below, jax.lax.slice_in_dim(positive, 0, high + 1, axis=axis)], axis)
+
+
+def _split(x: Array, band: Band, axis: int) -> tuple[Array, Array]:
+    """Values at -k and k for 0 <= k from frequencies in ascending order, zero where there is none."""
+    low, high = band
+    count = max(-low, high) + 1
+    negative = jnp.flip(jax.lax.slice_in_dim(x, 0, -low, axis=axis), axis)
+    positive = jax.lax.slice_in_dim(x, -low, x.shape[axis], axis=axis)
+    pads = [(0, 0)] * x.ndim
+    pads[axis] = (1, count - 1 + low)
+    negative = jnp.pad(negative, pads)
+    pads[axis] = (0, count - 1 - high)
+    return negative, jnp.pad(positive, pads)

@@ -1,0 +1,216 @@
+"""Darcy flow: a solver of the diffusion equation with a variable coefficient, and the generator built on it."""
+
+import dataclasses
+import functools
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+from scipy.interpolate import CubicSpline
+
+from sciml.grid import Dirichlet, Grid
+from sciml.pdes._random_fields import along, neumann_field
+
+
+def _slices(x: Array, axis: int, cut: slice) -> Array:
+    """Applies `cut` along `axis` and drops the first and the last value along the other axes."""
+    return x[tuple(cut if other == axis else slice(1, -1) for other in range(x.ndim))]
+
+
+def _negative_divergence(faces: list[Array], u: Array) -> Array:
+    """`-div(a grad u)` at the interior nodes; `faces` holds `a / h^2` at the faces along each axis, `u` is zero outside."""
+    nodes = jnp.pad(u, 1)
+    total = jnp.zeros_like(u)
+    for axis, a in enumerate(faces):
+        flux = a * jnp.diff(_slices(nodes, axis, slice(None)), axis=axis)
+        total = total - jnp.diff(flux, axis=axis)
+    return total
+
+
+@functools.cache
+def _sines(n: int) -> np.ndarray:
+    """Orthonormal sines at the `n` interior nodes of an axis: symmetric and its own inverse."""
+    k = np.arange(1, n + 1)
+    return np.sqrt(2 / (n + 1)) * np.sin(np.pi * np.outer(k, k) / (n + 1))
+
+
+def _inverse_laplacian(r: Array) -> Array:
+    """Solves `-Laplace z = r` on the interior nodes of the unit box by sine transforms."""
+    eigenvalues = functools.reduce(
+        np.add.outer, [(2 * (n + 1) * np.sin(np.pi * np.arange(1, n + 1) / (2 * n + 2))) ** 2 for n in r.shape]
+    )
+    for axis, n in enumerate(r.shape):
+        r = along(axis, _sines(n), r)
+    r = r / jnp.asarray(eigenvalues, r.dtype)
+    for axis, n in enumerate(r.shape):
+        r = along(axis, _sines(n), r)
+    return r
+
+
+def solve_diffusion(
+    a: Float[Array, "*nodes"], f: Float[Array, "*nodes"], *, tolerance: float = 1e-12, limit: int = 1000
+) -> Float[Array, "*nodes"]:
+    """Solves `-div(a grad u) = f` on the unit box with `u = 0` on its boundary.
+
+    Second-order fluxes between neighbouring nodes `i / (n - 1)`, with the arithmetic mean of the two nodal coefficients
+    (the 5-point scheme in two dimensions). The linear system is solved by conjugate gradients, preconditioned by the
+    exact inverse of the constant-coefficient operator; the number of iterations grows with the square root of
+    `max a / min a` and not with the number of nodes (12/2: 33 iterations on 64 and on 128 nodes).
+
+    Args:
+        a: Coefficient at the nodes, those on the boundary included.
+        f: Right-hand side at the nodes; the values on the boundary are not used.
+        tolerance: Largest residual relative to `f`, both in the norm of the inverse Laplacian. Up to bounds of `a` this
+            is the relative error of the gradient of `u`.
+        limit: Largest number of iterations.
+
+    Returns:
+        The solution at the nodes, zero on the boundary. It is NaN everywhere if the tolerance was not reached, which
+        happens only for coefficients that are not positive; the residual is recomputed for this check.
+
+    Raises:
+        ValueError: If shapes differ, an axis has no interior node, or the precision cannot reach the tolerance.
+    """
+    if a.shape != f.shape or min(a.shape, default=0) < 3:
+        raise ValueError(f"a and f need one shape with at least 3 nodes along each axis, got {a.shape} and {f.shape}.")
+    if tolerance < 100 * jnp.finfo(a.dtype).eps:
+        raise ValueError(
+            f"A residual of {tolerance} is below the rounding of {a.dtype}. "
+            "Use float64 arrays (`with jax.enable_x64(True):`) or a larger tolerance."
+        )
+    middle = [jnp.moveaxis(a, axis, 0) for axis in range(a.ndim)]
+    middle = [jnp.moveaxis((m[1:] + m[:-1]) / 2, 0, axis) for axis, m in enumerate(middle)]
+    faces = [_slices(m, axis, slice(None)) * (a.shape[axis] - 1) ** 2 for axis, m in enumerate(middle)]
+    # The barrier keeps XLA from multiplying out a constant right-hand side at compile time: minutes at 421 nodes.
+    b = jax.lax.optimization_barrier(f[(slice(1, -1),) * f.ndim].astype(a.dtype))
+    u, residual = _conjugate_gradients(functools.partial(_negative_divergence, faces), b, tolerance, limit)
+    return jnp.pad(jnp.where(residual <= 2 * tolerance, u, jnp.nan), 1)  # 2: rounding of the recursive residual
+
+
+def _conjugate_gradients(apply, b: Array, tolerance: float, limit: int) -> tuple[Array, Array]:
+    """Solution, and its relative residual computed afresh: the recursive one drifts from it."""
+
+    def norm(r: Array) -> Array:
+        return jnp.sum(r * _inverse_laplacian(r))
+
+    def proceed(carry: tuple) -> Array:
+        return (carry[-1] > tolerance**2 * squared) & (carry[0] < limit)
+
+    def advance(carry: tuple) -> tuple:
+        k, u, r, p, rho = carry
+        q = apply(p)
+        step = rho / jnp.sum(p * q)
+        u, r = u + step * p, r - step * q
+        z = _inverse_laplacian(r)
+        new = jnp.sum(r * z)
+        return k + 1, u, r, z + new / rho * p, new
+
+    first = _inverse_laplacian(b)
+    squared = jnp.sum(b * first)
+    _, u, *_ = jax.lax.while_loop(proceed, advance, (0, jnp.zeros_like(b), b, first, squared))
+    return u, jnp.sqrt(norm(b - apply(u)) / jnp.where(squared == 0, 1, squared))
+
+
+@functools.cache
+def _centres_to_nodes(n: int) -> np.ndarray:
+    """Not-a-knot cubic spline through the centres `(i + 1/2) / n`, continued to and evaluated at the nodes `i / (n - 1)`."""
+    return CubicSpline((np.arange(n) + 0.5) / n, np.eye(n), axis=0)(np.arange(n) / (n - 1))
+
+
+@functools.cache
+def _nodes_to_centres(n: int) -> np.ndarray:
+    """Not-a-knot cubic spline through the nodes `i / (n - 1)`, evaluated at the centres `(i + 1/2) / n`."""
+    return CubicSpline(np.arange(n) / (n - 1), np.eye(n), axis=0)((np.arange(n) + 0.5) / n)
+
+
+@dataclasses.dataclass(frozen=True)
+class Darcy:
+    """Darcy flow through two materials: `-div(a grad u) = forcing` on (0, 1)^2, `u = 0` on the boundary.
+
+    The permeability `a` takes two values, by the sign of a Gaussian field `N(0, tau^(2 alpha - 2) (-Laplace +
+    tau^2)^(-alpha))` with Neumann conditions at cell centres. For the solve, `a` is carried to the nodes of a grid with
+    as many points by cubic splines, and the pressure `u` is carried back to the cell centres in the same way, as the
+    public generator of Li et al., Fourier Neural Operator (2021) does: the stored `u` is not exactly zero next to the
+    boundary. Their files: smooth `Darcy(resolution=421, every=2, overshoot=None)`, rough `Darcy(resolution=512,
+    every=2, alpha=2.0, tau=5.0 or 20.0, low=2.0, overshoot=None)`; the two published names of the rough set disagree in
+    `tau`.
+
+    Differs from the source by default in `overshoot`: a spline overshoots at jumps, and permeabilities below zero
+    (-14 and 34 at nodes of a 12/3 field, -24 and 45 of a 12/2 field) are no Darcy flow and depend on the grid. On 64
+    cells this changes `u` by up to 3% for smooth 12/3 fields and by 4% to 10% for 12/2 fields with `tau` 20.
+
+    Args:
+        resolution: Number of cells along each axis for the field and for the solve.
+        every: Store only each `every`-th value along each axis, beginning with the first.
+        alpha: Smoothness of the Gaussian field.
+        tau: Inverse correlation length of the Gaussian field; larger means finer structures.
+        low: Permeability where the Gaussian field is negative.
+        high: Permeability elsewhere.
+        forcing: Constant right-hand side.
+        overshoot: How far the interpolated permeability may leave the interval from low to high: 0 clips it, None
+            keeps the splines' overshoot for comparison with the published files.
+    """
+
+    inputs: ClassVar[tuple[str, ...]] = ("permeability",)
+    outputs: ClassVar[tuple[str, ...]] = ("pressure",)
+
+    resolution: int = 64
+    every: int = 1
+    alpha: float = 2.0
+    tau: float = 3.0
+    low: float = 3.0
+    high: float = 12.0
+    forcing: float = 1.0
+    overshoot: float | None = 0.0
+
+    def __post_init__(self) -> None:
+        if self.resolution < 4 or not 1 <= self.every < self.resolution:
+            raise ValueError(
+                "Expected at least 4 cells, which cubic splines need, and 1 <= every < resolution, "
+                f"got resolution {self.resolution} and every {self.every}."
+            )
+        if not 0 < self.low <= self.high:
+            raise ValueError(f"Permeabilities need 0 < low <= high, got low {self.low} and high {self.high}.")
+        if self.alpha <= 1 or self.tau <= 0:
+            raise ValueError(
+                f"A field of finite variance in two dimensions needs alpha > 1 and tau > 0, "
+                f"got alpha {self.alpha} and tau {self.tau}."
+            )
+        if self.overshoot is not None and self.overshoot < 0:
+            raise ValueError(f"Expected overshoot >= 0, or None to keep all of it, got {self.overshoot}.")
+
+    @property
+    def grid(self) -> Grid:
+        """Where the stored values are: cell centres `(i every + 1/2) / resolution`."""
+        stored = -(-self.resolution // self.every)
+        beyond = self.resolution - (stored - 1) * self.every - 0.5  # last stored centre to the wall, in cells
+        sides = (Dirichlet(0.5 / self.every), Dirichlet(beyond / self.every))
+        return Grid((stored, stored), 1.0, (sides, sides))
+
+    def sample(self, key: Key[Array, ""]) -> tuple[Float[Array, "1 x y"], Float[Array, "1 x y"]]:
+        """One pair (permeability, pressure) on `grid`, computed in float64, returned in float32.
+
+        The caller switches float64 on, around `jax.jit` and `jax.vmap` too, as `sciml.data.draw` and
+        `sciml.data.generate` do: `with jax.enable_x64(True): jax.jit(darcy.sample)(key)`.
+
+        The pressure is NaN if the solver did not converge, which only an unclipped overshoot can cause.
+
+        Raises:
+            ValueError: If float64 is switched off.
+        """
+        field = neumann_field(key, (self.resolution,) * 2, alpha=self.alpha, tau=self.tau)
+        a = jnp.where(field >= 0, self.high, self.low)
+        u = self.pressure(a)
+        keep = slice(None, None, self.every)
+        return a[None, keep, keep].astype(jnp.float32), u[None, keep, keep].astype(jnp.float32)
+
+    def pressure(self, a: Float[Array, "x y"]) -> Float[Array, "x y"]:
+        """The pressure at the cell centres for a permeability at the cell centres; float64."""
+        n = self.resolution
+        nodal = along(1, _centres_to_nodes(n), along(0, _centres_to_nodes(n), a))
+        if self.overshoot is not None:
+            nodal = jnp.clip(nodal, self.low - self.overshoot, self.high + self.overshoot)
+        u = solve_diffusion(nodal, jnp.full_like(nodal, self.forcing))
+        return along(1, _nodes_to_centres(n), along(0, _nodes_to_centres(n), u))

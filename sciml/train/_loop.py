@@ -1,0 +1,139 @@
+"""The training loop."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from sciml.train._batches import Batches
+from sciml.train._state import Logs, TrainState
+
+Step = Callable[[TrainState, Any, Any], tuple[TrainState, Logs]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """What a hook sees.
+
+    Attributes:
+        step: Number of optimiser steps done.
+        steps: Number of steps of the whole run.
+        state: Valid until the hook returns, because the next step donates its arrays: copy what should outlive it.
+        logs: Logs of the steps since the last call of this hook, one entry for each step.
+        metrics: Results of the hooks that were called before at this step.
+    """
+
+    step: int
+    steps: int
+    state: TrainState
+    logs: dict[str, np.ndarray]
+    metrics: dict[str, float]
+
+
+Hook = Callable[[Event], dict[str, float] | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Every:
+    """A hook and the number of steps between its calls; see `every`."""
+
+    steps: int
+    hook: Hook
+
+
+def every(steps: int, hook: Hook) -> Every:
+    """Calls a hook after each so-many steps of a run, and after its last one.
+
+    A hook may return numbers, which later hooks find in `Event.metrics`, and may raise `Stop`.
+
+    Raises:
+        ValueError: If `steps` is not positive.
+    """
+    if steps < 1:
+        raise ValueError(f"A hook is called every 1 or more steps, got {steps}.")
+    return Every(steps, hook)
+
+
+class Stop(Exception):
+    """Raised by a hook to end the run; the message says why."""
+
+
+def dispatch_size(limit: int, cadences: Sequence[int]) -> int:
+    """Largest number of steps, at most `limit`, that divides all cadences: one size means one compilation."""
+    common = math.gcd(*cadences)
+    return max(n for n in range(1, max(1, min(limit, common)) + 1) if common % n == 0)
+
+
+def fit(
+    state: TrainState, step: Step, batches: Batches, *, steps: int, hooks: Sequence[Every] = (), dispatch: int = 8
+) -> TrainState:
+    """Trains until `steps` optimiser steps are done in total, or until a hook raises `Stop`.
+
+    The device is kept busy: the losses of a dispatch are looked at while the next one runs, and hooks see all of them.
+    Hooks are called in their order. Continuing from a restored state repeats exactly what one long run does.
+
+    Args:
+        state: Where to begin; its arrays are donated.
+        step: From `make_step`, with `batches.fetch`.
+        batches: From `resident`, `streamed` or `batches`.
+        steps: Number of steps of the whole run, those done before included.
+        hooks: From `every`.
+        dispatch: Upper limit of the steps in one dispatch; see `dispatch_size`.
+
+    Raises:
+        FloatingPointError: If the loss is not finite. Hooks are not called with such a state.
+    """
+    done = int(state.step)
+    size = dispatch_size(dispatch, [steps, *(one.steps for one in hooks)])
+    record = _Record(len(hooks))
+    while done < steps:
+        count = min(size - done % size, steps - done)
+        items = [batches.item(k) for k in range(done, done + count)]
+        state, logs = step(state, batches.source, jax.tree.map(lambda *parts: np.stack(parts), *items))
+        done += count
+        record.finish()
+        record.pending = (done - count, logs)
+        due = [i for i, one in enumerate(hooks) if done % one.steps == 0 or done == steps]
+        if due:
+            record.finish()
+        metrics: dict[str, float] = {}
+        for i in due:
+            try:
+                metrics |= hooks[i].hook(Event(done, steps, state, record.take(i), dict(metrics))) or {}
+            except Stop:
+                return state
+    record.finish()
+    return state
+
+
+class _Record:
+    """Logs that came from the device and were not yet given to each hook."""
+
+    def __init__(self, hooks: int):
+        self.pending: tuple[int, Logs] | None = None
+        self._logs: list[list[dict[str, np.ndarray]]] = [[] for _ in range(hooks)]
+
+    def finish(self) -> None:
+        """Waits for the pending logs and checks their losses."""
+        if self.pending is None:
+            return
+        first, logs = self.pending[0], jax.device_get(self.pending[1])
+        self.pending = None
+        bad = np.flatnonzero(~np.isfinite(logs["loss"]))
+        if bad.size:
+            i = int(bad[0])
+            rate = f"learning rate {logs['learning_rate'][i]:.6g}" if "learning_rate" in logs else "unknown learning rate"
+            raise FloatingPointError(
+                f"The loss is {logs['loss'][i]} at step {first + i + 1} ({rate}). Lower the learning rate, clip the "
+                "gradient with optax.clip_by_global_norm, or look for values in the data that are not finite."
+            )
+        for waiting in self._logs:
+            waiting.append(logs)
+
+    def take(self, hook: int) -> dict[str, np.ndarray]:
+        """All logs since the last call for this hook."""
+        parts, self._logs[hook] = self._logs[hook], []
+        return {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}

@@ -1,0 +1,67 @@
+"""Data parallelism over the devices of one process: one copy of the state each, and a part of each batch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
+
+
+def mesh_for(size: int, devices: list[jax.Device] | None = None) -> Mesh:
+    """The largest mesh whose devices share a batch of `size` samples equally: a batch of 50 uses 2 of 4 devices.
+
+    Args:
+        size: Number of samples in a batch.
+        devices: Devices to choose from, by default all local ones.
+    """
+    devices = jax.local_devices() if devices is None else devices
+    count = next(n for n in range(min(size, len(devices)), 0, -1) if size % n == 0)
+    return jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=devices[:count])
+
+
+def replicate(tree: PyTree, mesh: Mesh | None) -> PyTree:
+    """Copies all arrays of a pytree to each device of a mesh, or to the default device without one."""
+    target = None if mesh is None else NamedSharding(mesh, PartitionSpec())
+    arrays, static = eqx.partition(tree, eqx.is_array)
+    return eqx.combine(jax.device_put(arrays, target), static)
+
+
+def predict(model: Callable[[Any], Any], inputs: PyTree, *, size: int = 64) -> PyTree:
+    """Maps a model of one sample over many, in batches shared by all local devices.
+
+    Args:
+        model: Takes one sample.
+        inputs: Arrays with a leading axis of samples.
+        size: Number of samples in a batch. The last batch is filled up, so that there is one compilation.
+
+    Returns:
+        The outputs as NumPy arrays with a leading axis of samples.
+    """
+    count = len(jax.tree.leaves(inputs)[0])
+    size = min(size, count)
+    mesh = mesh_for(size)
+    arrays, static = eqx.partition(model, eqx.is_array)
+    arrays = replicate(arrays, mesh)
+    parts = []
+    for start in range(0, count, size):
+        wanted = np.minimum(np.arange(start, start + size), count - 1)
+        batch = jax.tree.map(lambda array, wanted=wanted: np.asarray(array[wanted]), inputs)
+        parts.append(_apply(arrays, static, batch, mesh))
+    return jax.tree.map(lambda *outputs: np.concatenate([np.asarray(out) for out in outputs])[:count], *parts)
+
+
+@eqx.filter_jit
+def _apply(arrays: PyTree, static: PyTree, batch: PyTree, mesh: Mesh) -> PyTree:
+    def part(arrays: PyTree, batch: PyTree) -> PyTree:
+        return jax.tree.map(jnp.asarray, jax.vmap(eqx.combine(arrays, static))(batch))
+
+    if mesh.size == 1:
+        return part(arrays, batch)
+    split = PartitionSpec(mesh.axis_names)
+    return jax.shard_map(part, mesh=mesh, in_specs=(PartitionSpec(), split), out_specs=split, check_vma=False)(
+        arrays, batch
+    )

@@ -1,0 +1,151 @@
+"""The state of a training run and the compiled step that advances it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from sciml.nn import partition
+
+Logs = dict[str, Float[Array, "..."]]
+Loss = Callable[[Any, Any, PRNGKeyArray], tuple[Float[Array, ""], Logs]]
+
+
+class TrainState(eqx.Module):
+    """Everything that changes during a run, hence everything that a checkpoint holds.
+
+    Attributes:
+        model: The model with all of its arrays, trained or not.
+        opt_state: State of the optimiser, which sees only `nn.partition(model)[0]`.
+        step: Number of optimiser steps done.
+    """
+
+    model: PyTree
+    opt_state: PyTree
+    step: Int[Array, ""]
+
+
+def init(model: PyTree, optimiser: optax.GradientTransformation) -> TrainState:
+    """State before the first step.
+
+    All arrays are copied, because a step donates the arrays of its state: the caller's model stays valid.
+
+    Raises:
+        ValueError: If a trainable array is complex. `jax.grad` returns the conjugate of the descent direction, so that
+            Adam diverges, and weight decay and averages act on other quantities than on the real and imaginary part.
+    """
+    trainable = partition(model)[0]
+    for path, leaf in jax.tree_util.tree_leaves_with_path(trainable):
+        if jnp.iscomplexobj(leaf):
+            raise ValueError(
+                f"Expected real parameters, got {leaf.dtype} at model{jax.tree_util.keystr(path)}. Store the real and "
+                "imaginary part as two real arrays and join them inside the layer, or put the array into nn.Frozen."
+            )
+    state = TrainState(model, optimiser.init(trainable), jnp.zeros((), jnp.int32))
+    return jax.tree.map(_copy, state)
+
+
+def _copy(leaf: Any) -> Any:
+    if not eqx.is_array(leaf):
+        return leaf
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jnp.copy(leaf)
+    return jnp.array(leaf, leaf.dtype, copy=True)  # the type makes it strong: a weak one compiles the step twice
+
+
+def parameters(model: PyTree) -> int:
+    """Number of trainable scalars."""
+    return sum(leaf.size for leaf in jax.tree.leaves(partition(model)[0]))
+
+
+def make_step(
+    loss: Loss,
+    optimiser: optax.GradientTransformation,
+    *,
+    seed: int = 0,
+    fetch: Callable[[PyTree, PyTree], PyTree] = lambda source, item: item,
+    mesh: Mesh | None = None,
+) -> Callable[[TrainState, PyTree, PyTree], tuple[TrainState, Logs]]:
+    """Compiles `step(state, source, items) -> (state, logs)`, which does one optimiser step for each of `items`.
+
+    Several steps run in one dispatch by `jax.lax.scan` over the leading axis of `items`; `fetch(source, item)` turns an
+    item into a batch inside the compiled step (see `resident` and `streamed`). The arrays of `state` are donated. Step
+    k gets the key `fold_in(key(seed), k)`, so that a resumed run repeats exactly what an uninterrupted one does.
+
+    Gradient clipping, accumulation, schedules and averages are part of the optimiser: `optax.chain(
+    optax.clip_by_global_norm(1.0), optax.adam(schedule), averaged(0.999))`, `optax.MultiSteps(optimiser, 4)`. Optimisers
+    that need the loss or its function (`optax.contrib.reduce_on_plateau`, `optax.lbfgs`) get them.
+
+    Args:
+        loss: `(model, batch, key) -> (scalar, logs)`.
+        optimiser: Any optax optimiser; its learning rate is logged if it is wrapped in `optax.inject_hyperparams`.
+        seed: Seed of the keys.
+        fetch: `(source, item) -> batch`, traced.
+        mesh: Devices that share each batch along its leading axis. Each device computes the loss of its part and the
+            gradients are averaged, hence the loss and its logs must be means over the samples, and a loss that draws
+            random numbers draws others for each number of devices.
+
+    Returns:
+        The step. Its logs hold one entry for each step: `loss`, the loss function's own logs, `gradient_norm`, and
+        `learning_rate` if known.
+    """
+    optimiser = optax.with_extra_args_support(optimiser)
+    shared = mesh is not None and mesh.size > 1
+
+    def one(state: TrainState, source: PyTree, item: PyTree) -> tuple[TrainState, Logs]:
+        batch = fetch(source, item)
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        trainable, rest = partition(state.model)
+
+        def objective(trainable: PyTree) -> tuple[Float[Array, ""], Logs]:
+            return loss(eqx.combine(trainable, rest), batch, key)
+
+        (value, logs), gradient = jax.value_and_grad(objective, has_aux=True)(trainable)
+        if shared:
+            value, logs, gradient = jax.lax.pmean((value, logs, gradient), mesh.axis_names)
+        updates, opt_state = optimiser.update(
+            gradient,
+            state.opt_state,
+            trainable,
+            value=value,
+            grad=gradient,
+            value_fn=lambda trainable: objective(trainable)[0],
+        )
+        model = eqx.combine(optax.apply_updates(trainable, updates), rest)
+        logs = {**logs, "loss": value, "gradient_norm": optax.tree.norm(gradient), **_learning_rate(opt_state)}
+        return TrainState(model, opt_state, state.step + 1), logs
+
+    @eqx.filter_jit(donate="all-except-first")
+    def step(data: tuple[PyTree, PyTree], state: TrainState) -> tuple[TrainState, Logs]:
+        arrays, static = eqx.partition(state, eqx.is_array)
+
+        def several(arrays: PyTree, source: PyTree, items: PyTree) -> tuple[PyTree, Logs]:
+            def body(carry: PyTree, item: PyTree) -> tuple[PyTree, Logs]:
+                new, logs = one(eqx.combine(carry, static), source, item)
+                return eqx.filter(new, eqx.is_array), logs
+
+            return jax.lax.scan(body, arrays, items)
+
+        if shared:
+            everywhere, split = PartitionSpec(), PartitionSpec(None, mesh.axis_names)
+            several = jax.shard_map(
+                several,
+                mesh=mesh,
+                in_specs=(everywhere, everywhere, split),
+                out_specs=everywhere,
+                check_vma=False,
+            )
+        arrays, logs = several(arrays, *data)
+        return eqx.combine(arrays, static), logs
+
+    return lambda state, source, items: step((source, items), state)
+
+
+def _learning_rate(opt_state: PyTree) -> Logs:
+    found = optax.tree_utils.tree_get_all_with_path(opt_state, "learning_rate")
+    return {"learning_rate": jnp.asarray(found[0][1], jnp.float32)} if found else {}
