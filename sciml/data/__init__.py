@@ -5,10 +5,11 @@ from sciml.data._batches import in_order as in_order
 from sciml.data._batches import rows as rows
 from sciml.data._dataset import Dataset as Dataset
 from sciml.data._dataset import Pairs as Pairs
-from sciml.data._dataset import split as split
-from sciml.data._dataset import subsample as subsample
 from sciml.data._generated import GENERATORS as GENERATORS
 from sciml.data._generated import Problem as Problem
+from sciml.data._generated import cached as cached
 from sciml.data._generated import draw as draw
 from sciml.data._generated import generate as generate
 from sciml.data._hdf5 import read as read
+from sciml.data._parts import split as split
+from sciml.data._parts import subsample as subsample

@@ -35,9 +35,8 @@ def read_npz(path: str | os.PathLike[str], *, sides: Sides = FIRST_ON_THE_WALL, 
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path}. Check the path, or download the data set first.")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("it holds a single array")
+        # Opened here: np.load leaves a file open that it cannot understand.
+        with path.open("rb") as raw, zipfile.ZipFile(raw), np.load(raw, allow_pickle=False) as file:
             missing = {"x", "y"} - set(file.files)
             if missing:
                 raise ValueError(f"it holds the arrays {sorted(file.files)}, {sorted(missing)} missing")

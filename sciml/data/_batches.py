@@ -2,12 +2,11 @@
 
 import functools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from sciml.data._dataset import Dataset
+from sciml.data._dataset import Dataset
 
 
 @functools.lru_cache(maxsize=8)  # the current epoch and the next one, of a few data sets
@@ -58,7 +57,7 @@ def rows(n: int, size: int, seed: int, k: int) -> np.ndarray:
     return np.concatenate((piece, permutation(n, seed, epoch + 1)[: size - len(piece)]))
 
 
-def in_order(data: "Dataset", size: int) -> Iterator[tuple[Any, np.ndarray]]:
+def in_order(data: Dataset, size: int) -> Iterator[tuple[Any, np.ndarray]]:
     """All samples once, in batches of one size for a single compilation.
 
     Args:

@@ -1,10 +1,12 @@
 """Data sets made by a solver: drawn in memory or written to a file, sample by sample reproducible."""
 
 import dataclasses
+import hashlib
+import json
 import os
 import pathlib
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,7 @@ from jaxtyping import Array, Float, Key
 
 import sciml
 from sciml.data._dataset import Pairs
-from sciml.data._hdf5 import creating, describe
+from sciml.data._hdf5 import creating, describe, read
 from sciml.grid import Grid
 from sciml.pdes import Darcy
 
@@ -21,10 +23,11 @@ GENERATORS: dict[str, type] = {"darcy": Darcy}
 """The generators of the command line by name: frozen dataclasses, each a `Problem`."""
 
 
+@runtime_checkable
 class Problem(Protocol):
-    """A frozen dataclass of numbers that draws one sample."""
+    """A frozen dataclass of numbers that draws one sample; `inputs` and `outputs` name the channels of its fields."""
 
-    inputs: Any
+    inputs: Any  # tuples of channel names; ClassVar in the dataclass, which a protocol cannot say
     outputs: Any
 
     @property
@@ -96,16 +99,59 @@ def generate(
     """
     pieces = _pieces(problem, n, seed, batch)
     with creating(pathlib.Path(path), overwrite=overwrite) as file:
+        stored_x, stored_y = describe(
+            file,
+            n,
+            grid=problem.grid,
+            inputs=problem.inputs,
+            outputs=problem.outputs,
+            attributes=_attributes(problem, seed),
+        )
         done = 0
         progress(done, n)
         for x, y in pieces:
-            if done == 0:
-                names = (problem.inputs, problem.outputs)
-                describe(file, n, (x.shape[1], y.shape[1]), problem.grid, names, _attributes(problem, seed))
-            file["x"][done : done + len(x)] = x
-            file["y"][done : done + len(y)] = y
+            new = slice(done, done + len(x))
+            stored_x[new], stored_y[new] = x, y
             done += len(x)
             progress(done, n)
+
+
+def cached(
+    problem: Problem,
+    folder: str | os.PathLike[str],
+    *,
+    n: int,
+    seed: int,
+    progress: Callable[[int, int], None] = lambda done, n: None,
+) -> Pairs:
+    """Samples 0 to `n - 1` of a problem from a file in `folder`, which is generated if it is not there.
+
+    The name of the file tells the kind of problem, a digest of its settings, `n` and the seed, so that other settings
+    make another file. Processes that start at once may generate it twice; each sees a complete file.
+
+    Args:
+        problem: What to draw from.
+        folder: Where the files are kept.
+        n: Number of samples.
+        seed: Number that selects the samples.
+        progress: As in `generate`; not called if the file is there.
+
+    Raises:
+        OSError: If the file is damaged or cannot be written.
+        ValueError: If the file holds other samples than its name says.
+        RuntimeError: If a sample is not finite.
+    """
+    wanted = _attributes(problem, seed)
+    settings = json.dumps([wanted["generator"], wanted["settings"]], sort_keys=True)
+    digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
+    path = pathlib.Path(folder) / f"{type(problem).__name__.lower()}-{digest}-n{n}-seed{seed}.h5"
+    if not path.exists():
+        generate(problem, path, n=n, seed=seed, overwrite=True, progress=progress)
+    found = read(path)
+    for name in ("generator", "settings", "seed"):
+        if found.attributes.get(name) != wanted[name]:
+            raise ValueError(f"Expected {name} {wanted[name]} in {path}, got {found.attributes.get(name)}. Remove it.")
+    return found
 
 
 def _attributes(problem: Any, seed: int) -> dict[str, Any]:
@@ -136,7 +182,11 @@ def _drawn(problem: Problem, n: int, seed: int, batch: int) -> Iterator[tuple[np
     for start in range(0, n, batch):
         with jax.enable_x64(True):
             pair = compiled(jnp.arange(start, start + batch))  # always a full batch, for one compilation
-            x, y = (np.asarray(part)[: n - start] for part in pair)
+            x, y = (np.asarray(part, np.float32)[: n - start] for part in pair)
+        for name, array, channels in (("x", x, problem.inputs), ("y", y, problem.outputs)):
+            expected = (len(channels), *problem.grid.shape)
+            if array.shape[1:] != expected:
+                raise ValueError(f"{problem} promises {name} of shape {expected}, its sample has {array.shape[1:]}.")
         finite = np.array([np.isfinite(x[i]).all() and np.isfinite(y[i]).all() for i in range(len(x))])
         if not finite.all():
             raise RuntimeError(

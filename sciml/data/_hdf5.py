@@ -6,7 +6,7 @@ import json
 import os
 import pathlib
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import h5py
@@ -18,7 +18,11 @@ from sciml.grid import AbstractBoundary, Dirichlet, Grid, Neumann, Periodic
 _FORMAT = "sciml pairs"
 _VERSION = 1
 _REMEDY = "Generate the file again with `sciml generate`, or load its arrays yourself and pass them to Pairs."
-_BOUNDARIES: dict[str, type[AbstractBoundary]] = {"Periodic": Periodic, "Dirichlet": Dirichlet, "Neumann": Neumann}
+_BOUNDARIES: dict[str, Callable[..., AbstractBoundary]] = {
+    "Periodic": Periodic,
+    "Dirichlet": Dirichlet,
+    "Neumann": Neumann,
+}
 
 
 @contextlib.contextmanager
@@ -46,10 +50,8 @@ def _write(path: pathlib.Path, contents: memoryview) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise OSError(
-            error.errno,
-            f"{path} could not be written, {len(contents)} bytes ({error.strerror}). Free some space or choose another folder.",
-        ) from error
+        reason = f"{path} with {len(contents)} bytes could not be written ({error.strerror})"
+        raise OSError(error.errno, f"{reason}. Free some space or choose another folder.") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -57,42 +59,38 @@ def _write(path: pathlib.Path, contents: memoryview) -> None:
 def describe(
     file: h5py.File,
     n: int,
-    channels: tuple[int, int],
+    *,
     grid: Grid,
-    names: tuple[tuple[str, ...], tuple[str, ...]],
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
     attributes: Mapping[str, Any],
-) -> None:
+) -> tuple[h5py.Dataset, h5py.Dataset]:
     """Makes the datasets `x` and `y` for `n` samples, and writes what there is to know about them.
 
-    `x` and `y` are float32 `(sample, channel, x1, x2, ...)` with the channel names and units as attributes; the datasets
-    `x1`, `x2`, ... hold the coordinates and are attached to them as dimension scales. Attributes of the file: `format`,
-    `version`, `samples`, and as JSON `grid` and `attributes` (generator, settings, seed). Chunks hold one sample, for
-    reading any rows; each is compressed without loss and carries a checksum.
+    `x` and `y` are float32 `(sample, channel, x1, x2, ...)` with the channel names and units as attributes; the
+    datasets `x1`, `x2`, ... hold the coordinates and are attached as dimension scales. Attributes of the file:
+    `format`, `version`, `samples`, and as JSON `grid` and `attributes` (generator, settings, seed). Chunks hold one
+    sample, for reading any rows; each is compressed without loss and carries a checksum.
     """
     file.attrs.update({"format": _FORMAT, "version": _VERSION, "samples": n})
     file.attrs["grid"] = json.dumps(_grid_to_json(grid))
     file.attrs["attributes"] = json.dumps(dict(attributes))
-    for axis, points in enumerate(grid.points(), start=1):
-        scale = file.create_dataset(f"x{axis}", data=points)
+    scales = [file.create_dataset(f"x{axis}", data=points) for axis, points in enumerate(grid.points(), start=1)]
+    for axis, scale in enumerate(scales, start=1):
         scale.attrs.update({"units": "1", "long_name": f"coordinate x{axis}"})
         scale.make_scale(f"x{axis}")
-    for name, count, channel_names in zip(("x", "y"), channels, names, strict=True):
-        shape = (count, *grid.shape)
-        data = file.create_dataset(
-            name,
-            (n, *shape),
-            np.float32,
-            chunks=(1, *shape),
-            compression="gzip",
-            compression_opts=1,
-            shuffle=True,
-            fletcher32=True,
-        )
-        data.attrs.update({"units": "1", "channels": json.dumps(channel_names)})
-        data.dims[0].label, data.dims[1].label = "sample", "channel"
-        for axis in range(1, len(grid.shape) + 1):
-            data.dims[axis + 1].label = f"x{axis}"
-            data.dims[axis + 1].attach_scale(file[f"x{axis}"])
+    made = []
+    for name, channels in (("x", inputs), ("y", outputs)):
+        shape = (len(channels), *grid.shape)
+        packing = {"compression": "gzip", "compression_opts": 1, "shuffle": True, "fletcher32": True}
+        data = file.create_dataset(name, (n, *shape), np.float32, chunks=(1, *shape), **packing)
+        data.attrs.update({"units": "1", "channels": json.dumps(channels)})
+        for axis, label in enumerate(("sample", "channel", *(f"x{axis}" for axis in range(1, len(scales) + 1)))):
+            data.dims[axis].label = label
+        for axis, scale in enumerate(scales, start=2):
+            data.dims[axis].attach_scale(scale)
+        made.append(data)
+    return made[0], made[1]
 
 
 def _grid_to_json(grid: Grid) -> dict[str, Any]:
@@ -130,23 +128,26 @@ def read(path: str | os.PathLike[str]) -> Pairs:
 
 
 def _contents(file: h5py.File) -> Pairs:
-    found = {name: file.attrs.get(name) for name in ("format", "version", "samples", "grid", "attributes")}
+    found: dict[str, Any] = {
+        name: file.attrs.get(name) for name in ("format", "version", "samples", "grid", "attributes")
+    }
     if found["format"] != _FORMAT or found["version"] != _VERSION:
         raise ValueError(
             f"expected format {_FORMAT!r} in version {_VERSION}, got {found['format']!r} in version {found['version']}."
         )
-    missing = [name for name, value in found.items() if value is None]
-    missing += [name for name in ("x", "y") if not isinstance(file.get(name), h5py.Dataset)]
-    if missing:
-        raise ValueError(f"it lacks {', '.join(missing)}.")
+    x, y = file.get("x"), file.get("y")
+    missing = [name for name, value in {**found, "x": x, "y": y}.items() if value is None]
+    if missing or not (isinstance(x, h5py.Dataset) and isinstance(y, h5py.Dataset)):
+        raise ValueError(f"expected the datasets x and y and the attributes {', '.join(found)}, lacks {missing}.")
     try:
-        grid = _grid_from_json(json.loads(found["grid"]))
-        attributes = json.loads(found["attributes"])
-        names = {name: tuple(json.loads(file[name].attrs["channels"])) for name in ("x", "y")}
+        samples = int(found["samples"])
+        grid = _grid_from_json(json.loads(str(found["grid"])))
+        attributes = json.loads(str(found["attributes"]))
+        inputs, outputs = (tuple(json.loads(str(data.attrs["channels"]))) for data in (x, y))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"an attribute cannot be understood ({error}).") from error
-    for name in ("x", "y"):
-        expected, got = (found["samples"], len(names[name]), *grid.shape), file[name].shape
-        if expected != got:
-            raise ValueError(f"expected {name} of shape {expected} from its attributes, got {got}.")
-    return Pairs(file["x"][:], file["y"][:], grid=grid, inputs=names["x"], outputs=names["y"], attributes=attributes)
+    for name, data, channels in (("x", x, inputs), ("y", y, outputs)):
+        expected = (samples, len(channels), *grid.shape)
+        if data.shape != expected:
+            raise ValueError(f"expected {name} of shape {expected} from its attributes, got {data.shape}.")
+    return Pairs(x[:], y[:], grid=grid, inputs=inputs, outputs=outputs, attributes=attributes)

@@ -5,14 +5,14 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy import interpolate
+from scipy.interpolate import CubicSpline
 
 from sciml.grid import AbstractBoundary, Dirichlet, Grid, Neumann, Periodic
 
 
-def _end(boundary: AbstractBoundary) -> list[tuple[int, float]] | None:
-    """What the spline satisfies at a wall with a stored value: zero slope, or (None) nothing but smoothness."""
-    return [(1, 0.0)] if isinstance(boundary, Neumann) and boundary.gap == 0 else None
+def _end(boundary: AbstractBoundary) -> str:
+    """Condition of a spline at a wall: zero slope where a Neumann wall is stored, else nothing but smoothness."""
+    return "clamped" if isinstance(boundary, Neumann) and boundary.gap == 0 else "not-a-knot"
 
 
 @functools.lru_cache(maxsize=64)
@@ -24,24 +24,16 @@ def _matrix(source: Grid, target: Grid, axis: int) -> np.ndarray:
     length = source.lengths[axis]
     if isinstance(low, Periodic):
         at, values = np.append(at, at[0] + length), np.vstack((values, values[:1]))
-        spline = interpolate.make_interp_spline(at, values, k=3, bc_type="periodic")
-        return spline(at[0] + (wanted - at[0]) % length)
+        return CubicSpline(at, values, bc_type="periodic")(at[0] + (wanted - at[0]) % length)
     zero = np.zeros((1, len(at)))
     if isinstance(low, Dirichlet) and low.gap:
         at, values = np.append(0.0, at), np.vstack((zero, values))
     if isinstance(high, Dirichlet) and high.gap:
         at, values = np.append(at, length), np.vstack((values, zero))
-    conditions = []
-    for condition in (_end(low), _end(high)):
-        conditions.append(
-            None if condition is None else [(order, np.full(values.shape[1], v)) for order, v in condition]
-        )
-    bc_type = None if conditions == [None, None] else tuple(conditions)
-    if len(at) + sum(condition is not None for condition in conditions) < 4:
-        raise ValueError(
-            f"A cubic spline needs 4 values along axis {axis}, got {source.shape[axis]}. Use a finer grid."
-        )
-    return interpolate.make_interp_spline(at, values, k=3, bc_type=bc_type)(wanted)
+    if len(at) < 4:
+        given = source.shape[axis]
+        raise ValueError(f"A cubic spline needs 4 values along axis {axis}, got {given}. Use a finer grid.")
+    return CubicSpline(at, values, bc_type=(_end(low), _end(high)))(wanted)
 
 
 def resample(x: Float[Array, "channels *space"], source: Grid, target: Grid) -> Float[Array, "channels *other"]:

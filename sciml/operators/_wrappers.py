@@ -108,16 +108,23 @@ class Residual(AbstractOperator):
 
 
 class Resampled(AbstractOperator):
-    """Lets an operator that lives on one grid act on fields of any other resolution of the same box.
+    """Lets an operator that lives on one grid act on fields of another resolution of the same box.
 
     The input is interpolated to the operator's grid and the output back (`nn.resample`, cubic splines). What the
     operator's grid cannot represent is lost: the error has a floor, that of interpolating the true solution.
+
+    Attributes:
+        operator: The operator.
+        grid: The operator's own grid.
+        outer: Grid of the fields; by default `grid` with as many points as the field that comes, which is right unless
+            the first points of the two grids differ.
     """
 
     operator: AbstractOperator
     grid: Grid = eqx.field(static=True)
+    outer: Grid | None = eqx.field(static=True, default=None)
 
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The operator's output, interpolated to the resolution of `x`."""
-        outer = self.grid.with_shape(x.shape[1:])
+        outer = self.grid.with_shape(x.shape[1:]) if self.outer is None else self.outer
         return resample(self.operator(resample(x, outer, self.grid)), self.grid, outer)

@@ -20,7 +20,7 @@ def _slices(x: Array, axis: int, cut: slice) -> Array:
 
 
 def _negative_divergence(faces: list[Array], u: Array) -> Array:
-    """`-div(a grad u)` at the interior nodes; `faces` holds `a / h^2` at the faces along each axis, `u` is zero outside."""
+    """`-div(a grad u)` at the interior nodes, from `a / h^2` at the faces along each axis; `u` is zero outside."""
     nodes = jnp.pad(u, 1)
     total = jnp.zeros_like(u)
     for axis, a in enumerate(faces):
@@ -67,8 +67,8 @@ def solve_diffusion(
         limit: Largest number of iterations.
 
     Returns:
-        The solution at the nodes, zero on the boundary. It is NaN everywhere if the tolerance was not reached, which
-        happens only for coefficients that are not positive; the residual is recomputed for this check.
+        The solution at the nodes, zero on the boundary. It is NaN at all interior nodes if the tolerance was not
+        reached, for which the residual is recomputed; this happens only for coefficients that are not positive.
 
     Raises:
         ValueError: If shapes differ, an axis has no interior node, or the precision cannot reach the tolerance.
@@ -115,7 +115,7 @@ def _conjugate_gradients(apply, b: Array, tolerance: float, limit: int) -> tuple
 
 @functools.cache
 def _centres_to_nodes(n: int) -> np.ndarray:
-    """Not-a-knot cubic spline through the centres `(i + 1/2) / n`, continued to and evaluated at the nodes `i / (n - 1)`."""
+    """Not-a-knot cubic spline through the centres `(i + 1/2) / n`, evaluated at the nodes `i / (n - 1)`."""
     return CubicSpline((np.arange(n) + 0.5) / n, np.eye(n), axis=0)(np.arange(n) / (n - 1))
 
 
@@ -139,7 +139,8 @@ class Darcy:
 
     Differs from the source by default in `overshoot`: a spline overshoots at jumps, and permeabilities below zero
     (-14 and 34 at nodes of a 12/3 field, -24 and 45 of a 12/2 field) are no Darcy flow and depend on the grid. On 64
-    cells this changes `u` by up to 3% for smooth 12/3 fields and by 4% to 10% for 12/2 fields with `tau` 20.
+    cells this changes `u` by up to 3% for smooth 12/3 fields and by 4% to 10% for 12/2 fields with `tau` 20, of which
+    2000 samples reached pressures from -1.5 to 0.95; clipped, they stay below 0.017.
 
     Args:
         resolution: Number of cells along each axis for the field and for the solve.

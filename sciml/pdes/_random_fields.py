@@ -1,4 +1,4 @@
-"""Gaussian random fields with a Matern-like spectrum on the unit box, the inputs of many operator-learning benchmarks."""
+"""Gaussian random fields with a Matern-like spectrum on the unit box: the inputs of many benchmarks."""
 
 import functools
 import math

@@ -7,6 +7,14 @@ from sciml.train._batches import batches as batches
 from sciml.train._batches import resident as resident
 from sciml.train._batches import streamed as streamed
 from sciml.train._checkpoint import Checkpoints as Checkpoints
+from sciml.train._hooks import Log as Log
+from sciml.train._hooks import Progress as Progress
+from sciml.train._hooks import checkpointing as checkpointing
+from sciml.train._hooks import early_stop as early_stop
+from sciml.train._hooks import evaluation as evaluation
+from sciml.train._hooks import read_log as read_log
+from sciml.train._hooks import stalled as stalled
+from sciml.train._hooks import tensorboard as tensorboard
 from sciml.train._loop import Event as Event
 from sciml.train._loop import Every as Every
 from sciml.train._loop import Stop as Stop
@@ -15,7 +23,10 @@ from sciml.train._loop import fit as fit
 from sciml.train._sharding import mesh_for as mesh_for
 from sciml.train._sharding import predict as predict
 from sciml.train._sharding import replicate as replicate
+from sciml.train._state import Loss as Loss
 from sciml.train._state import TrainState as TrainState
 from sciml.train._state import init as init
 from sciml.train._state import make_step as make_step
 from sciml.train._state import parameters as parameters
+from sciml.train._structure import describe as describe
+from sciml.train._structure import rebuild as rebuild

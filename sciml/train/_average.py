@@ -13,9 +13,9 @@ from sciml.train._state import TrainState
 
 
 class Averaged(NamedTuple):
-    """State of `averaged`: the number of updates and the mean of the parameters."""
+    """State of `averaged`: the number of its updates and the mean of the parameters."""
 
-    count: Int[Array, ""]
+    done: Int[Array, ""]
     mean: Any
 
 
@@ -34,13 +34,13 @@ def averaged(decay: float) -> optax.GradientTransformation:
     def start(params: PyTree) -> Averaged:
         return Averaged(jnp.zeros((), jnp.int32), jax.tree.map(jnp.array, params))
 
-    def update(updates: PyTree, state: Averaged, params: PyTree | None = None) -> tuple[PyTree, Averaged]:
+    def update(updates: PyTree, state: Any, params: PyTree | None = None) -> tuple[PyTree, Averaged]:
         if params is None:
             raise ValueError("averaged needs the parameters: call update(gradient, state, parameters).")
-        keep = jnp.minimum(decay, (1 + state.count) / (10 + state.count))
+        keep = jnp.minimum(decay, (1 + state.done) / (10 + state.done))
         new = optax.apply_updates(params, updates)
         mean = jax.tree.map(lambda m, p: (p + keep * (m - p)).astype(m.dtype), state.mean, new)
-        return updates, Averaged(state.count + 1, mean)
+        return updates, Averaged(state.done + 1, mean)
 
     return optax.GradientTransformation(start, update)
 

@@ -67,7 +67,7 @@ def batches(data: Any, rows: Rows, *, mesh: Mesh | None = None, limit: int | Non
     return resident(data, rows, mesh=mesh) if fits else streamed(data, rows)
 
 
-def _memory(device: jax.Device) -> int:
+def _memory(device: Any) -> int:
     stats = device.memory_stats()
     if stats is not None and "bytes_limit" in stats:
         return stats["bytes_limit"]

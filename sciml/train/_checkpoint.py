@@ -4,6 +4,7 @@ import contextlib
 import errno
 import logging
 import pathlib
+import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -33,9 +34,11 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | pathlib.Path, *, metric: str | None = None, keep: int = 2):
-        logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports each phase of each save
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs each phase of a save; errors are raised here
         self.folder = pathlib.Path(folder).absolute()
         self._metric = metric
+        self._clean = False
+        self._saving: int | None = None
         policies: list[Any] = [LatestN(keep)]
         if metric is not None:
             policies.append(BestN(get_metric_fn=self._score, reverse=True, n=1, keep_checkpoints_without_metrics=False))
@@ -43,9 +46,8 @@ class Checkpoints:
             preservation_policy=AnyPreservationPolicy(policies),
             best_fn=self._score,
             best_mode="min",
-            cleanup_tmp_directories=True,
         )
-        with self._clear_errors(None):
+        with self._clear_errors():
             self._orbax = ocp.CheckpointManager(
                 self.folder,
                 options=options,
@@ -63,10 +65,12 @@ class Checkpoints:
             OSError: If an earlier save failed, for example because the disk is full. The checkpoints before are intact.
         """
         step = int(state.step)
-        with self._clear_errors(step):
+        with self._clear_errors():
             self._orbax.check_for_errors()
             if step in self._orbax.all_steps():
                 return
+            self._remove_leftovers()
+            self._saving = step
         arrays = {"model": _flat(state.model, "model"), "optimiser": _flat(state.opt_state, "optimiser")}
         mean = average_of(state.opt_state)
         if mean is not None:  # stored twice, so that `load` needs to know nothing about the optimiser
@@ -78,17 +82,24 @@ class Checkpoints:
             )
         # A copy, because the next step donates these buffers while they are being written.
         items = {name: ocp.args.StandardSave(jax.tree.map(jnp.copy, item)) for name, item in arrays.items() if item}
-        with self._clear_errors(step):
+        with self._clear_errors():
             self._orbax.save(step, args=ocp.args.Composite(**items), metrics=dict(metrics or {}))
+
+    def _remove_leftovers(self) -> None:
+        """What a killed run left half-written; before the first save, so that reading never disturbs a running one."""
+        if not self._clean:
+            for leftover in self.folder.glob("*.orbax-checkpoint-tmp*"):
+                shutil.rmtree(leftover)
+            self._clean = True
 
     def wait(self) -> None:
         """Waits until everything is on disk; raises like `save`."""
-        with self._clear_errors(None):
+        with self._clear_errors():
             self._orbax.wait_until_finished()
 
     def close(self) -> None:
         """Waits and releases the folder."""
-        with self._clear_errors(None):
+        with self._clear_errors():
             self._orbax.close()
 
     @property
@@ -153,23 +164,21 @@ class Checkpoints:
         wanted = {name: expected[name] for name in known}
         if not wanted:
             return {}
-        with self._clear_errors(None):
+        with self._clear_errors():
             return self._orbax.restore(step, args=ocp.args.Composite(**{item: ocp.args.StandardRestore(wanted)}))[item]
 
     @contextlib.contextmanager
-    def _clear_errors(self, step: int | None) -> Iterator[None]:
+    def _clear_errors(self) -> Iterator[None]:
         try:
             yield
-        except FloatingPointError:
-            raise
         except Exception as error:
             if not _disk_is_full(error):
                 raise
-            intact = [one for one in self._orbax.all_steps() if (self.folder / str(one)).is_dir()]
+            intact = sorted(int(path.name) for path in self.folder.glob("*") if path.name.isdigit())
             raise OSError(
                 errno.ENOSPC,
-                f"The disk is full while saving {'a checkpoint' if step is None else f'step {step}'} to {self.folder}. "
-                f"The checkpoints of steps {sorted(intact)} are intact: free some space and run the same command again",
+                f"The disk is full: the checkpoint of step {self._saving} could not be saved to {self.folder}. "
+                f"Those of the steps {intact} are intact; free some space and go on from there",
             ) from error
 
 

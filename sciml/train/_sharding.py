@@ -1,6 +1,6 @@
 """Data parallelism over the devices of one process: one copy of the state each, and a part of each batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -11,7 +11,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 
-def mesh_for(size: int, devices: list[jax.Device] | None = None) -> Mesh:
+def mesh_for(size: int, devices: Sequence[Any] | None = None) -> Mesh:
     """The largest mesh whose devices share a batch of `size` samples equally: a batch of 50 uses 2 of 4 devices.
 
     Args:

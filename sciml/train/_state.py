@@ -78,8 +78,9 @@ def make_step(
     k gets the key `fold_in(key(seed), k)`, so that a resumed run repeats exactly what an uninterrupted one does.
 
     Gradient clipping, accumulation, schedules and averages are part of the optimiser: `optax.chain(
-    optax.clip_by_global_norm(1.0), optax.adam(schedule), averaged(0.999))`, `optax.MultiSteps(optimiser, 4)`. Optimisers
-    that need the loss or its function (`optax.contrib.reduce_on_plateau`, `optax.lbfgs`) get them.
+    optax.clip_by_global_norm(1.0), optax.adam(schedule), averaged(0.999))`, `optax.MultiSteps(optimiser, 4)`.
+    Optimisers that need the loss (`optax.contrib.reduce_on_plateau`) get it, and those that need its function
+    (`optax.lbfgs`) on one device.
 
     Args:
         loss: `(model, batch, key) -> (scalar, logs)`.
@@ -94,31 +95,8 @@ def make_step(
         The step. Its logs hold one entry for each step: `loss`, the loss function's own logs, `gradient_norm`, and
         `learning_rate` if known.
     """
-    optimiser = optax.with_extra_args_support(optimiser)
-    shared = mesh is not None and mesh.size > 1
-
-    def one(state: TrainState, source: PyTree, item: PyTree) -> tuple[TrainState, Logs]:
-        batch = fetch(source, item)
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
-        trainable, rest = partition(state.model)
-
-        def objective(trainable: PyTree) -> tuple[Float[Array, ""], Logs]:
-            return loss(eqx.combine(trainable, rest), batch, key)
-
-        (value, logs), gradient = jax.value_and_grad(objective, has_aux=True)(trainable)
-        if shared:
-            value, logs, gradient = jax.lax.pmean((value, logs, gradient), mesh.axis_names)
-        updates, opt_state = optimiser.update(
-            gradient,
-            state.opt_state,
-            trainable,
-            value=value,
-            grad=gradient,
-            value_fn=lambda trainable: objective(trainable)[0],
-        )
-        model = eqx.combine(optax.apply_updates(trainable, updates), rest)
-        logs = {**logs, "loss": value, "gradient_norm": optax.tree.norm(gradient), **_learning_rate(opt_state)}
-        return TrainState(model, opt_state, state.step + 1), logs
+    axes = mesh.axis_names if mesh is not None and mesh.size > 1 else ()
+    one = _one_step(loss, optimiser, seed, axes)
 
     @eqx.filter_jit(donate="all-except-first")
     def step(data: tuple[PyTree, PyTree], state: TrainState) -> tuple[TrainState, Logs]:
@@ -126,24 +104,49 @@ def make_step(
 
         def several(arrays: PyTree, source: PyTree, items: PyTree) -> tuple[PyTree, Logs]:
             def body(carry: PyTree, item: PyTree) -> tuple[PyTree, Logs]:
-                new, logs = one(eqx.combine(carry, static), source, item)
+                new, logs = one(eqx.combine(carry, static), fetch(source, item))
                 return eqx.filter(new, eqx.is_array), logs
 
-            return jax.lax.scan(body, arrays, items)
+            if jax.tree.leaves(items)[0].shape[0] > 1:
+                return jax.lax.scan(body, arrays, items)
+            arrays, logs = body(arrays, jax.tree.map(lambda item: item[0], items))
+            return arrays, jax.tree.map(lambda log: log[None], logs)
 
-        if shared:
-            everywhere, split = PartitionSpec(), PartitionSpec(None, mesh.axis_names)
-            several = jax.shard_map(
-                several,
-                mesh=mesh,
-                in_specs=(everywhere, everywhere, split),
-                out_specs=everywhere,
-                check_vma=False,
-            )
+        if axes:
+            everywhere, split = PartitionSpec(), PartitionSpec(None, axes)
+            placed = (everywhere, everywhere, split)
+            several = jax.shard_map(several, mesh=mesh, in_specs=placed, out_specs=everywhere, check_vma=False)
         arrays, logs = several(arrays, *data)
         return eqx.combine(arrays, static), logs
 
     return lambda state, source, items: step((source, items), state)
+
+
+def _one_step(
+    loss: Loss, optimiser: optax.GradientTransformation, seed: int, axes: tuple[str, ...]
+) -> Callable[[TrainState, PyTree], tuple[TrainState, Logs]]:
+    """One optimiser step on one batch; loss, logs and gradient are averaged over the mesh axes."""
+    optimiser = optax.with_extra_args_support(optimiser)
+
+    def one(state: TrainState, batch: PyTree) -> tuple[TrainState, Logs]:
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        trainable, rest = partition(state.model)
+
+        def objective(trainable: PyTree) -> tuple[Float[Array, ""], Logs]:
+            return loss(eqx.combine(trainable, rest), batch, key)
+
+        (value, logs), gradient = jax.value_and_grad(objective, has_aux=True)(trainable)
+        if axes:
+            value, logs, gradient = jax.lax.pmean((value, logs, gradient), axes)
+        more: dict[str, Any] = {"value": value, "grad": gradient}
+        if not axes:  # a part of the batch is not the function to search a line on
+            more["value_fn"] = lambda trainable: objective(trainable)[0]
+        updates, opt_state = optimiser.update(gradient, state.opt_state, trainable, **more)
+        model = eqx.combine(optax.apply_updates(trainable, updates), rest)
+        logs = {**logs, "loss": value, "gradient_norm": optax.tree.norm(gradient), **_learning_rate(opt_state)}
+        return TrainState(model, opt_state, state.step + 1), logs
+
+    return one
 
 
 def _learning_rate(opt_state: PyTree) -> Logs:

@@ -68,6 +68,7 @@ RESAMPLED = [
     (Dirichlet(), lambda x: np.sin(np.pi * x)),
     ((Dirichlet(gap=0.0), Dirichlet()), lambda x: np.sin(2 * np.pi * x)),
     (Neumann(), lambda x: np.cos(2 * np.pi * x)),
+    ((Dirichlet(), Neumann()), lambda x: np.sin(np.pi * x / 2)),
 ]
 
 

@@ -1,0 +1,197 @@
+"""The command line: `sciml train | evaluate | generate | info`."""
+
+import argparse
+import dataclasses
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from sciml import _process
+
+_USAGE = """usage: sciml COMMAND ...
+
+  train FILE [--preset NAME] [--FIELD VALUE ...] --out DIR   train, or go on with an interrupted run
+  evaluate DIR [--resolution N ...]                          test a finished run, also at other resolutions
+  generate PROBLEM [--n N] [--FIELD VALUE ...] --out FILE    make a data set
+  info                                                       versions and devices
+
+sciml COMMAND --help lists all options; sciml train FILE --help lists the fields of that experiment."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit code: 0, 1 after an error, 2 for wrong usage, 130 if interrupted."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    commands = {"train": _train, "evaluate": _evaluate, "generate": _generate, "info": _info}
+    if not given or given[0] in ("-h", "--help"):
+        print(_USAGE)
+        return 0 if given else 2
+    if given[0] not in commands:
+        return _fail(f"There is no command {given[0]!r}, only {', '.join(commands)}. Try sciml --help.", 2)
+    if "jax" not in sys.modules:
+        _process.prepare()
+    try:
+        return commands[given[0]](given[1:])
+    except _Usage as error:
+        return _fail(str(error), 2)
+    except KeyboardInterrupt as error:
+        return _fail(f"Interrupted. {error}".strip(), 130)
+    except (ValueError, FloatingPointError, OSError, ImportError, RuntimeError) as error:
+        if os.environ.get("SCIML_TRACEBACK"):
+            raise
+        text = error.strerror if isinstance(error, OSError) and error.filename is None else None
+        return _fail(f"{text or error}\n(SCIML_TRACEBACK=1 shows where it came from)", 1)
+
+
+class _Usage(Exception):
+    """A wrong command line."""
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"sciml: {message}", file=sys.stderr)
+    return code
+
+
+def _parse(kind: Any, arguments: Sequence[str], prog: str, description: str = "", default: Any = None) -> Any:
+    options = {} if default is None else {"default": default}
+    return tyro.cli(
+        kind, args=list(arguments), prog=prog, description=description, config=(tyro.conf.OmitArgPrefixes,), **options
+    )
+
+
+def _train(arguments: Sequence[str]) -> int:
+    from sciml import experiment
+
+    if not arguments or arguments[0].startswith("-"):
+        print(_USAGE)
+        return 0 if arguments and arguments[0] in ("-h", "--help") else 2
+    try:
+        module = experiment.load_file(arguments[0])
+    except (FileNotFoundError, ValueError) as error:
+        raise _Usage(str(error)) from None
+    options = _training_options(module, arguments)
+    config = options.config
+    if getattr(config, "model", None) is not None and config.model not in module.MODELS:
+        raise _Usage(f"There is no model {config.model!r} in {arguments[0]}, only {', '.join(module.MODELS)}.")
+    experiment.run(module.build, config, options.out, file=arguments[0])
+    return 0
+
+
+def _training_options(module: ModuleType, arguments: Sequence[str]) -> Any:
+    """The options of an experiment file, with the chosen preset's values as defaults."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset", nargs="?", default=next(iter(module.PRESETS)))
+    preset = first.parse_known_args(arguments[1:])[0].preset
+    if preset not in module.PRESETS:
+        raise _Usage(f"There is no preset {preset!r} in {arguments[0]}, only {', '.join(module.PRESETS)}.")
+    presets = ", ".join(module.PRESETS)
+    fields: list[Any] = [
+        ("config", module.Config),
+        ("out", Annotated[pathlib.Path, tyro.conf.arg(help="Folder of the run; an interrupted run in it goes on.")]),
+        ("preset", Annotated[str, tyro.conf.arg(help=f"Default of all other fields: {presets}.")], preset),
+    ]
+    options = dataclasses.make_dataclass("Options", fields)
+    default = options(config=module.PRESETS[preset], out=tyro.MISSING, preset=preset)
+    description = (module.__doc__ or "").strip()
+    return _parse(options, arguments[1:], f"sciml train {arguments[0]}", description, default)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Evaluation:
+    """Test a finished run, at its own and at other resolutions; metrics.json and the figures are brought up to date."""
+
+    folder: tyro.conf.Positional[pathlib.Path]
+    """Folder of the run."""
+
+    resolution: tuple[int, ...] = ()
+    """Number of points along each axis; several are possible."""
+
+
+def _evaluate(arguments: Sequence[str]) -> int:
+    options = _parse(_Evaluation, arguments, "sciml evaluate")
+    from sciml import experiment
+
+    metrics = experiment.evaluate(options.folder, options.resolution)
+    names = list(metrics["test"])
+    table = Table("resolution", *names, "evaluated", title=f"{metrics['model']}, {metrics['parameters']} parameters")
+    results = {"as trained": metrics["test"], **metrics.get("resolutions", {})}
+    for resolution, found in results.items():
+        numbers = [f"{found[name]:.4g}" for name in names]
+        table.add_row(resolution, *numbers, found.get("note", "native: the test data as they are"))
+    Console().print(table)
+    return 0
+
+
+def _generate(arguments: Sequence[str]) -> int:
+    from rich.progress import Progress
+
+    from sciml.data import GENERATORS, generate
+
+    if not arguments or arguments[0] not in GENERATORS:
+        known = ", ".join(GENERATORS)
+        if arguments and arguments[0] in ("-h", "--help"):
+            print(f"usage: sciml generate PROBLEM ...\n\nPROBLEM is one of: {known}.")
+            return 0
+        raise _Usage(f"Expected one of the problems {known}, got {arguments[0] if arguments else 'nothing'}.")
+    problem = GENERATORS[arguments[0]]
+    text = "Write samples of a problem to a file."
+    options = _parse(_generation_options(problem), arguments[1:], f"sciml generate {arguments[0]}", text)
+    with Progress() as bar:
+        task = bar.add_task(f"{arguments[0]} -> {options.out}")
+        generate(
+            options.problem,
+            options.out,
+            n=options.n,
+            seed=options.seed,
+            batch=options.batch,
+            overwrite=options.overwrite,
+            progress=lambda done, n: bar.update(task, completed=done, total=n),
+        )
+    return 0
+
+
+def _generation_options(problem: type) -> type:
+    help_of = lambda kind, text: Annotated[kind, tyro.conf.arg(help=text)]
+    return dataclasses.make_dataclass(
+        "Options",
+        [
+            ("out", help_of(pathlib.Path, "File to write (HDF5).")),
+            ("problem", problem),
+            ("n", help_of(int, "Number of samples."), 1000),
+            ("seed", help_of(int, "Number that selects the samples."), 0),
+            ("batch", help_of(int, "Number of samples computed at once."), 32),
+            ("overwrite", help_of(bool, "Replace an existing file."), False),
+        ],
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Information:
+    """Versions and devices."""
+
+
+def _info(arguments: Sequence[str]) -> int:
+    _parse(_Information, arguments, "sciml info")
+    import jax
+
+    from sciml._run_folder import versions
+
+    table = Table("", "", show_header=False)
+    for name, version in versions().items():
+        table.add_row(name, version)
+    for name in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES", "JAX_COMPILATION_CACHE_DIR"):
+        table.add_row(name, os.environ.get(name, "not set"))
+    for device in jax.local_devices():
+        table.add_row(f"device {device.id}", f"{device.platform} {device.device_kind}")
+    Console().print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

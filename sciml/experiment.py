@@ -1,0 +1,266 @@
+"""Experiments: a Python file says what is trained, `run` trains it into a folder, `load` gives the model back.
+
+An experiment file has a small frozen dataclass `Config`, its `PRESETS`, the `MODELS` to choose from and a function
+`build`. This one is complete; `sciml train FILE --preset quick --rate 1e-2 --out runs/quick` runs it::
+
+    import dataclasses
+    import equinox as eqx, jax, jax.numpy as jnp, numpy as np, optax
+    from sciml import data, experiment, train
+
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        model: str = "mlp"    # One of MODELS.
+        rate: float = 1e-3    # Learning rate at the beginning.
+        steps: int = 1000     # Number of optimiser steps.
+
+    PRESETS = {"full": Config(), "quick": Config(steps=100)}
+    MODELS = {"mlp": lambda key: eqx.nn.MLP(1, 1, 32, 2, activation=jnp.tanh, key=key)}
+
+    def pairs(n, seed):
+        x = np.random.default_rng(seed).uniform(-1, 1, (n, 1, 1)).astype(np.float32)
+        return data.Pairs(x, np.sin(3 * x))
+
+    def loss(model, batch, key):
+        x, y = batch
+        return jnp.mean((jax.vmap(model)(x[..., 0]) - y[..., 0]) ** 2), {}
+
+    def evaluate(model, pairs):
+        error = train.predict(model, pairs.x[..., 0]) - pairs.y[..., 0]
+        return {"rmse": float(np.sqrt(np.mean(error**2)))}
+
+    def build(config):
+        rate = optax.cosine_decay_schedule(config.rate, config.steps)
+        return experiment.Experiment(
+            model=MODELS[config.model](jax.random.key(0)), loss=loss,
+            optimiser=optax.inject_hyperparams(optax.adam)(rate),
+            train=pairs(1000, 0), validation=pairs(100, 1), test=lambda resolution: pairs(100, 2),
+            evaluate=evaluate, metric="rmse", steps=config.steps, batch=50)
+"""
+
+import functools
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+from rich.console import Console
+
+from sciml import train
+from sciml._experiment_file import Experiment as Experiment
+from sciml._experiment_file import load_file as load_file
+from sciml._experiment_file import unchanged as unchanged
+from sciml._run_folder import check, from_json, provenance, read_json, to_json, versions, write_json
+from sciml.data import rows
+
+
+def run(
+    build: Callable[[Any], Experiment],
+    config: Any,
+    folder: str | pathlib.Path,
+    *,
+    file: str | pathlib.Path | None = None,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Trains `build(config)` into a folder, or goes on where a run of the same config stopped.
+
+    The folder holds `config.json`, `run.json` (commit, versions, device), `model.json` (structure of the model),
+    `log.jsonl`, `checkpoints/`, `metrics.json` once the run is finished, and `figures/`. A resumed run ends with the
+    same parameters, bit for bit, as one that was never interrupted, on the same machine and number of devices. The
+    model that is tested, and that `load` returns, is the best on the validation data, or the last without them.
+
+    Args:
+        build: From an experiment file.
+        config: Its argument.
+        folder: New or empty, or a run of this config.
+        file: The experiment file, for `evaluate`.
+        console: Where progress is written.
+
+    Returns:
+        The content of `metrics.json`: `model`, `parameters`, `seconds`, `steps`, `checkpoint`, `test`.
+
+    Raises:
+        ValueError: If the folder holds anything else, or if a part of the model cannot be described.
+        FloatingPointError: If the loss is not finite; it names the step, the learning rate and the last checkpoint.
+        OSError: If the disk is full; earlier checkpoints are intact.
+        KeyboardInterrupt: With a message that says from where the run can go on.
+    """
+    folder = pathlib.Path(folder)
+    file = None if file is None else pathlib.Path(file).resolve()
+    console = Console() if console is None else console
+    check(folder, config)
+    if (folder / "metrics.json").exists():
+        metrics = read_json(folder / "metrics.json")
+        console.print(f"{folder} is finished: {_line(metrics['test'])}", highlight=False)
+        return metrics
+    experiment = build(config)
+    description = train.describe(experiment.model)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", to_json(config))
+    write_json(folder / "model.json", description)
+    checkpoints = _checkpoints(folder, None if experiment.validation is None else experiment.metric)
+    _note_start(folder, file, experiment, checkpoints.latest or 0)
+    try:
+        log = _train(experiment, folder, checkpoints, console)
+        best = checkpoints.best
+        model = checkpoints.restore_model(experiment.model, best)
+    finally:
+        checkpoints.close()
+    metrics = {
+        "model": getattr(config, "model", type(experiment.model).__name__),
+        "parameters": train.parameters(model),
+        "seconds": round(log.seconds, 1),
+        "steps": log.records[-1]["step"],
+        "checkpoint": best,
+        "test": _numbers(experiment.evaluate(model, experiment.test(None))),
+    }
+    write_json(folder / "metrics.json", metrics)
+    console.print(f"{folder}: {_line(metrics['test'])}", highlight=False)
+    if experiment.figures is not None:
+        experiment.figures(model, folder)
+    return metrics
+
+
+def load(folder: str | pathlib.Path, classes: Sequence[Any] = ()) -> Any:
+    """The trained model of a run: the best on its validation data, or the last without them.
+
+    Nothing of the experiment file is executed: the structure comes from `model.json`, the arrays from the checkpoint.
+
+    Args:
+        folder: The folder of the run.
+        classes: Classes and functions of the model that are not part of sciml or of the packages it builds on.
+
+    Raises:
+        FileNotFoundError: If the folder is not a run, or has no checkpoint yet.
+        ValueError: If the model uses a class that is not known.
+    """
+    folder = pathlib.Path(folder)
+    like = train.rebuild(read_json(folder / "model.json"), classes)
+    checkpoints = _checkpoints(folder, read_json(folder / "run.json")["metric"])
+    try:
+        return checkpoints.restore_model(like, checkpoints.best)
+    finally:
+        checkpoints.close()
+
+
+def evaluate(folder: str | pathlib.Path, resolutions: Sequence[int] = (), *, file: Any = None) -> dict[str, Any]:
+    """Evaluates a finished run at other resolutions, adds the results to its `metrics.json` and draws its figures.
+
+    Args:
+        folder: The folder of the run.
+        resolutions: What `Experiment.test` and `Experiment.at_resolution` are called with.
+        file: The experiment file, if it is no longer where the run found it.
+
+    Returns:
+        The content of `metrics.json`, with `resolutions: {"32": {"relative_l2": ..., "note": how it was evaluated}}`.
+
+    Raises:
+        FileNotFoundError: If the folder is not a run, or its experiment file is gone.
+        ValueError: If the run is not finished.
+    """
+    folder = pathlib.Path(folder)
+    started = read_json(folder / "run.json")
+    if not (folder / "metrics.json").exists():
+        raise ValueError(f"The run {folder} is not finished. Run its command again first; it goes on where it stopped.")
+    metrics = read_json(folder / "metrics.json")
+    if file is None and started["experiment"] is None:
+        raise ValueError(f"The run {folder} was not made from an experiment file. Give the file.")
+    module = load_file(started["experiment"] if file is None else file)
+    experiment = module.build(from_json(module.Config, read_json(folder / "config.json")))
+    checkpoints = _checkpoints(folder, started["metric"])
+    try:
+        trained = checkpoints.restore_model(experiment.model, metrics["checkpoint"])
+    finally:
+        checkpoints.close()
+    for resolution in resolutions:
+        model, note = experiment.at_resolution(trained, resolution)
+        found = _numbers(experiment.evaluate(model, experiment.test(resolution)))
+        metrics.setdefault("resolutions", {})[str(resolution)] = {**found, "note": note}
+    write_json(folder / "metrics.json", metrics)
+    if experiment.figures is not None:
+        experiment.figures(trained, folder)
+    return metrics
+
+
+def _checkpoints(folder: pathlib.Path, metric: str | None) -> train.Checkpoints:
+    return train.Checkpoints(folder / "checkpoints", metric=metric)
+
+
+def _note_start(folder: pathlib.Path, file: pathlib.Path | None, experiment: Experiment, step: int) -> None:
+    """Writes what the run, or its continuation, runs on; earlier entries stay."""
+    path = folder / "run.json"
+    device = jax.devices()[0]
+    now = {
+        **provenance(file),
+        "step": step,
+        "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.local_device_count()},
+        "versions": versions(),
+    }
+    content = {
+        "experiment": None if file is None else str(file),
+        "metric": None if experiment.validation is None else experiment.metric,
+        "starts": [*(read_json(path)["starts"] if path.exists() else ()), now],
+    }
+    write_json(path, content)
+
+
+def _train(experiment: Experiment, folder: pathlib.Path, checkpoints: train.Checkpoints, console: Console) -> train.Log:
+    """Trains to the end, from the last checkpoint if there is one, and waits until everything is saved."""
+    mesh = train.mesh_for(experiment.batch)
+    state = train.replicate(train.init(experiment.model, experiment.optimiser), mesh)
+    if checkpoints.latest is not None:
+        state = checkpoints.restore(state)
+        console.print(f"{folder} goes on at step {checkpoints.latest}", highlight=False)
+    log = train.Log(folder / "log.jsonl", step=int(state.step))
+    known = [one["validation"].get(experiment.metric) for one in log.records if "validation" in one]
+    history = [float("nan") if value is None else value for value in known]
+    if experiment.patience is not None and train.stalled(history, experiment.patience):
+        return log
+    which = functools.partial(rows, len(experiment.train), experiment.batch, experiment.seed)
+    batches = train.batches(experiment.train, which, mesh=mesh)
+    step = train.make_step(experiment.loss, experiment.optimiser, seed=experiment.seed, fetch=batches.fetch, mesh=mesh)
+    with train.Progress(folder.name, console=console) as progress:
+        hooks = [*_hooks(experiment, checkpoints, log, progress, history), *experiment.hooks(folder)]
+        try:
+            train.fit(state, step, batches, steps=experiment.steps, hooks=hooks)
+            checkpoints.wait()
+        except FloatingPointError as error:
+            checkpoints.wait()
+            raise FloatingPointError(f"{error} {_last(checkpoints, 'finite')}") from None
+        except KeyboardInterrupt:
+            checkpoints.wait()
+            raise KeyboardInterrupt(f"{_last(checkpoints, 'saved')} Run the same command again to go on.") from None
+    return log
+
+
+def _hooks(
+    experiment: Experiment,
+    checkpoints: train.Checkpoints,
+    log: train.Log,
+    progress: train.Progress,
+    history: Sequence[float],
+) -> list[train.Every]:
+    often = experiment.every or max(1, experiment.steps // 20)
+    shown = max(n for n in range(1, max(1, often // 10) + 1) if often % n == 0)
+    hooks: list[train.Every] = []
+    if experiment.validation is not None:
+        score = lambda model: experiment.evaluate(model, experiment.validation)
+        hooks.append(train.every(often, train.evaluation(score)))
+    hooks += [train.every(shown, log), train.every(shown, progress)]
+    hooks.append(train.every(often, train.checkpointing(checkpoints)))
+    if experiment.patience is not None:
+        hooks.append(train.every(often, train.early_stop(experiment.metric, experiment.patience, history)))
+    return hooks
+
+
+def _last(checkpoints: train.Checkpoints, kind: str) -> str:
+    if checkpoints.latest is None:
+        return "There is no checkpoint yet."
+    return f"The last {kind} checkpoint is of step {checkpoints.latest} in {checkpoints.folder}."
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def _line(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())

@@ -1,0 +1,193 @@
+"""Hooks: evaluation, checkpoints, log, progress, early stop. Their order in `fit` is the order of this list."""
+
+import json
+import math
+import pathlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from sciml.train._average import averaged_model
+from sciml.train._checkpoint import Checkpoints
+from sciml.train._loop import Event, Hook, Stop
+
+
+def evaluation(metrics: Callable[[Any], Mapping[str, float]]) -> Hook:
+    """Computes metrics of the model, with averaged parameters if the optimiser averages them, for later hooks."""
+
+    def hook(event: Event) -> dict[str, float]:
+        return {name: float(value) for name, value in metrics(averaged_model(event.state)).items()}
+
+    return hook
+
+
+def checkpointing(checkpoints: Checkpoints) -> Hook:
+    """Saves the state with the metrics of this step."""
+
+    def hook(event: Event) -> None:
+        checkpoints.save(event.state, event.metrics)
+
+    return hook
+
+
+def early_stop(metric: str, patience: int, history: Sequence[float] = ()) -> Hook:
+    """Ends the run after `patience` evaluations in a row without a new lowest value.
+
+    Args:
+        metric: Name in `Event.metrics`; steps without it do not count.
+        patience: Number of evaluations to wait.
+        history: Values of earlier evaluations, of a resumed run.
+    """
+    values = list(history)
+
+    def hook(event: Event) -> None:
+        if metric in event.metrics:
+            values.append(event.metrics[metric])
+            if stalled(values, patience):
+                raise Stop(f"{metric} has not improved for {patience} evaluations")
+
+    return hook
+
+
+def stalled(values: Sequence[float], patience: int) -> bool:
+    """Whether the last `patience` values brought no new lowest one; NaN is never the lowest."""
+    best = min(range(len(values)), key=lambda i: math.inf if math.isnan(values[i]) else values[i], default=0)
+    return len(values) - 1 - best >= patience
+
+
+class Log:
+    """One JSON object a line: `step`, `seconds`, means of the training logs, and `validation` with the metrics.
+
+    `seconds` is the wall time of the run, compilation and validation included, summed over resumed parts.
+
+    Args:
+        path: File to append to.
+        step: Number of steps at which the run goes on; later lines, of a part that was lost, are removed.
+    """
+
+    def __init__(self, path: str | pathlib.Path, *, step: int = 0):
+        self._path = pathlib.Path(path)
+        self.records = [record for record in read_log(self._path) if record["step"] <= step]
+        kept = "".join(json.dumps(record) + "\n" for record in self.records)
+        new = self._path.with_name(self._path.name + ".new")
+        new.write_text(kept)
+        new.replace(self._path)
+        self._before = self.records[-1]["seconds"] if self.records else 0.0
+        self._start = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run so far."""
+        return self._before + time.perf_counter() - self._start
+
+    def __call__(self, event: Event) -> None:
+        """Appends a line; the file is complete whenever the process dies."""
+        if self.records and self.records[-1]["step"] >= event.step:
+            return
+        record: dict[str, Any] = {"step": event.step, "seconds": round(self.seconds, 3)}
+        record |= {name: _number(values.mean()) for name, values in event.logs.items()}
+        if event.metrics:
+            record["validation"] = {name: _number(value) for name, value in event.metrics.items()}
+        self.records.append(record)
+        with self._path.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+def read_log(path: str | pathlib.Path) -> list[dict[str, Any]]:
+    """The records of a log; a last line that was cut off is left out."""
+    path = pathlib.Path(path)
+    records = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
+
+
+def _number(value: Any) -> float | None:
+    return float(f"{value:.9g}") if math.isfinite(value) else None
+
+
+class Progress:
+    """Progress on the terminal: a bar there, otherwise plain lines; a context manager.
+
+    Args:
+        title: What is written before the bar.
+        seconds: Shortest time between two plain lines that bring no new metric.
+        console: Where to write.
+    """
+
+    def __init__(self, title: str = "", *, seconds: float = 10.0, console: Console | None = None):
+        self._console = Console() if console is None else console
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Bar(*columns, TextColumn("{task.fields[numbers]}"), console=self._console)
+        self._title, self._pause = title, seconds
+        self._task: Any = None
+        self._last: tuple[int, float] | None = None
+        self._printed = -math.inf
+        self._metrics: dict[str, float] = {}
+
+    def __enter__(self) -> "Progress":
+        """Starts the clock."""
+        self._last = None
+        if self._console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leaves the bar as it is."""
+        self._bar.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Shows loss, metrics, steps per second and time left."""
+        now = time.perf_counter()
+        self._metrics |= event.metrics
+        numbers = {"loss": event.logs["loss"].mean()} if "loss" in event.logs else {}
+        text = "  ".join(f"{name} {value:.4g}" for name, value in {**numbers, **self._metrics}.items())
+        left = ""
+        if self._last is not None and event.step > self._last[0]:
+            speed = (event.step - self._last[0]) / (now - self._last[1])
+            text += f"  {speed:.3g} steps/s"
+            left = f"  {_clock((event.steps - event.step) / speed)} left"
+        self._last = (event.step, now)
+        if self._console.is_terminal:
+            if self._task is None:
+                self._task = self._bar.add_task(self._title, total=event.steps, completed=event.step, numbers=text)
+            self._bar.update(self._task, completed=event.step, numbers=text)
+        elif event.metrics or event.step == event.steps or now - self._printed > self._pause:
+            self._printed = now
+            self._console.print(f"{self._title} step {event.step}/{event.steps}  {text}{left}", highlight=False)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
+
+
+def tensorboard(folder: str | pathlib.Path) -> Hook:
+    """Writes logs and metrics for TensorBoard.
+
+    Raises:
+        ImportError: If tensorboardX is not installed.
+    """
+    try:
+        from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise ImportError("TensorBoard logs need tensorboardX: pip install 'sciml[track]'.") from error
+    writers: list[Any] = []
+
+    def hook(event: Event) -> None:
+        if not writers:
+            writers.append(SummaryWriter(str(folder), purge_step=event.step))
+        for name, values in event.logs.items():
+            writers[0].add_scalar(f"training/{name}", values.mean(), event.step)
+        for name, value in event.metrics.items():
+            writers[0].add_scalar(f"validation/{name}", value, event.step)
+        writers[0].flush()
+
+    return hook

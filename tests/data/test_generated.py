@@ -1,0 +1,256 @@
+import dataclasses
+import json
+import resource
+from typing import ClassVar
+
+import h5py
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import sciml
+from sciml.data import GENERATORS, Problem, cached, draw, generate, read
+from sciml.grid import Dirichlet, Grid, Neumann, Periodic
+from sciml.pdes import Darcy
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise:
+    """White noise and its negative and square; samples above `limit` on average are NaN."""
+
+    inputs: ClassVar[tuple[str, ...]] = ("noise",)
+    outputs: ClassVar[tuple[str, ...]] = ("negative", "square")
+    size: int = 5
+    limit: float = 1e9
+
+    @property
+    def grid(self):
+        return Grid((self.size, 8), (1.0, 2.0), ((Dirichlet(0.5), Neumann(0.0)), Periodic()))
+
+    def sample(self, key):
+        x = jax.random.normal(key, (1, self.size, 8), float)
+        return x, jnp.where(jnp.mean(x) < self.limit, jnp.concatenate((-x, x**2)), jnp.nan)
+
+
+@dataclasses.dataclass(frozen=True)
+class Liar(Noise):
+    """Promises more channels than it draws."""
+
+    inputs: ClassVar[tuple[str, ...]] = ("noise", "more noise")
+
+
+@pytest.fixture
+def file(tmp_path):
+    generate(Noise(), tmp_path / "new" / "noise.h5", n=10, seed=4, batch=3)
+    return tmp_path / "new" / "noise.h5"
+
+
+def test_a_file_holds_what_draw_gives(file):
+    drawn, stored = draw(Noise(), n=10, seed=4, batch=10), read(file)
+    assert stored.x.dtype == stored.y.dtype == np.float32
+    np.testing.assert_array_equal(stored.x, drawn.x)
+    np.testing.assert_array_equal(stored.y, drawn.y)
+    assert (stored.grid, stored.inputs, stored.outputs) == (drawn.grid, drawn.inputs, drawn.outputs)
+    assert stored.attributes == drawn.attributes
+    assert stored.attributes["settings"] == {"size": 5, "limit": 1e9}
+    assert (stored.attributes["seed"], stored.attributes["sciml_version"]) == (4, sciml.__version__)
+    assert [path.name for path in file.parent.iterdir()] == ["noise.h5"]
+
+
+def test_the_file_explains_itself(file):
+    with h5py.File(file) as content:
+        assert [dim.label for dim in content["x"].dims] == ["sample", "channel", "x1", "x2"]
+        for name, axis, points in (("x", 2, 0), ("x", 3, 1), ("y", 2, 0), ("y", 3, 1)):
+            np.testing.assert_array_equal(content[name].dims[axis][0][:], Noise().grid.points()[points])
+        assert json.loads(content["y"].attrs["channels"]) == ["negative", "square"]
+        assert content["x1"].attrs["units"] == content["x"].attrs["units"] == "1"
+        assert content["x"].chunks == (1, 1, 5, 8)
+
+
+def test_sample_i_depends_on_seed_and_i_only():
+    problem = Darcy(resolution=16)
+    long, short = draw(problem, n=7, seed=1, batch=4), draw(problem, n=3, seed=1, batch=2)
+    np.testing.assert_array_equal(long.x[:3], short.x)
+    np.testing.assert_allclose(long.y[:3], short.y, rtol=2.5e-7)  # two roundings to float32
+    with jax.enable_x64(True):
+        a, u = jax.jit(problem.sample)(jax.random.fold_in(jax.random.key(1), 5))
+    np.testing.assert_array_equal(long.x[5], a)
+    np.testing.assert_allclose(long.y[5], u, rtol=2.5e-7)
+    assert not np.array_equal(long.x, draw(problem, n=7, seed=2).x)
+    assert len(np.unique(long.x, axis=0)) == 7
+    assert jnp.ones(1).dtype == jnp.float32  # float64 was on inside only
+
+
+def test_progress(tmp_path):
+    seen = []
+    generate(Noise(), tmp_path / "a.h5", n=7, seed=0, batch=3, progress=lambda done, n: seen.append((done, n)))
+    assert seen == [(0, 7), (3, 7), (6, 7), (7, 7)]
+
+
+def test_an_existing_file_is_kept_unless_asked(file):
+    before = file.read_bytes()
+    with pytest.raises(FileExistsError, match=r"noise\.h5 exists and is kept"):
+        generate(Noise(), file, n=2, seed=0)
+    assert file.read_bytes() == before
+    generate(Noise(), file, n=2, seed=0, overwrite=True)
+    assert len(read(file)) == 2
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_nothing_is_left_after_an_interrupt(overwrite, tmp_path):
+    path = tmp_path / "a.h5"
+    if overwrite:
+        path.write_bytes(b"old")
+
+    def interrupt(done, n):
+        if done >= 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(Noise(), path, n=10, seed=0, batch=2, overwrite=overwrite, progress=interrupt)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == ({"a.h5": b"old"} if overwrite else {})
+
+
+def test_a_full_disk_leaves_the_old_file(file):
+    before, limits = file.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill_the_disk(done, n):
+        if done == n:  # from here on writes beyond the limit fail as on a full disk
+            resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+
+    try:
+        with pytest.raises(
+            OSError, match=r"noise\.h5 with \d+ bytes could not be written \(File too large\).*Free some"
+        ):
+            generate(Noise(), file, n=200, seed=0, batch=100, overwrite=True, progress=fill_the_disk)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in file.parent.iterdir()] == ["noise.h5"]
+    assert file.read_bytes() == before
+
+
+def test_a_sample_that_is_not_finite_is_an_error(tmp_path):
+    means = draw(Noise(), n=9, seed=0).x.mean(axis=(1, 2, 3))
+    limit = float(np.sort(means[2:])[-2] + np.sort(means[2:])[-1]) / 2
+    first = int(np.argmax(means > limit))
+    with pytest.raises(RuntimeError, match=rf"Sample {first} of Noise\(.*\) with seed 0 is not finite"):
+        generate(Noise(limit=limit), tmp_path / "a.h5", n=9, seed=0, batch=2)
+    assert not list(tmp_path.iterdir())
+
+
+def test_cached_samples_are_generated_once(tmp_path):
+    seen = []
+    first = cached(Noise(), tmp_path, n=6, seed=1, progress=lambda done, n: seen.append(done))
+    again = cached(Noise(), tmp_path, n=6, seed=1, progress=lambda done, n: seen.append(done))
+    assert seen == [0, 6]
+    np.testing.assert_array_equal(first.x, draw(Noise(), n=6, seed=1).x)
+    np.testing.assert_array_equal(first.y, again.y)
+    others = [cached(Noise(size=6), tmp_path, n=6, seed=1), cached(Noise(), tmp_path, n=7, seed=1)]
+    assert [len(other) for other in (*others, cached(Noise(), tmp_path, n=6, seed=2))] == [6, 7, 6]
+    files = sorted(tmp_path.glob("noise-*-n6-seed?.h5"))
+    assert len(files) == 3
+    (one, two) = (path for path in files if path.name[:14] == sorted(tmp_path.glob("*-seed2.h5"))[0].name[:14])
+    two.replace(one)
+    with pytest.raises(ValueError, match=r"Expected seed 1 in .*seed1\.h5, got 2\. Remove it"):
+        cached(Noise(), tmp_path, n=6, seed=1)
+
+
+@pytest.mark.parametrize("numbers", [{"n": 0}, {"batch": 0}, {"seed": -1}])
+def test_bad_numbers(numbers, tmp_path):
+    numbers = {"n": 3, "seed": 0, **numbers}
+    with pytest.raises(ValueError, match="Expected n >= 1, batch >= 1 and seed >= 0"):
+        draw(Noise(), **numbers)
+    with pytest.raises(ValueError, match="Expected n >= 1"):
+        generate(Noise(), tmp_path / "folder" / "a.h5", **numbers)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_problem_must_keep_its_promise(tmp_path):
+    with pytest.raises(ValueError, match=r"promises x of shape \(2, 5, 8\), its sample has \(1, 5, 8\)"):
+        generate(Liar(), tmp_path / "a.h5", n=2, seed=0)
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_generators_of_the_command_line(name):
+    problem = GENERATORS[name]()
+    assert isinstance(problem, Problem)
+    assert GENERATORS[name](**json.loads(json.dumps(dataclasses.asdict(problem)))) == problem
+    assert all(f"        {field.name}: " in GENERATORS[name].__doc__ for field in dataclasses.fields(problem))
+
+
+def test_a_truncated_file_is_refused_wherever_it_ends(file):
+    whole = file.read_bytes()
+    for kept in (20, 100, 800, len(whole) // 3, len(whole) // 2, len(whole) - 1000, len(whole) - 1):
+        file.write_bytes(whole[:kept])
+        with pytest.raises(OSError, match=r"noise\.h5 is truncated or damaged .*sciml generate"):
+            read(file)
+
+
+def test_a_damaged_chunk_is_refused(file):
+    with h5py.File(file) as content:
+        chunk = content["y"].id.get_chunk_info(6)
+    whole = bytearray(file.read_bytes())
+    whole[chunk.byte_offset + chunk.size // 2] ^= 1
+    file.write_bytes(whole)
+    with pytest.raises(OSError, match="truncated or damaged"):
+        read(file)
+
+
+def remove(name):
+    def change(content):
+        del content[name]
+
+    return change
+
+
+def attribute(name, value):
+    def change(content):
+        content.attrs[name] = value
+
+    return change
+
+
+def cut(content):
+    y = content["y"][:-1]
+    del content["y"]
+    content["y"] = y
+    content["y"].attrs["channels"] = '["negative", "square"]'
+
+
+def spoil(content):
+    content["y"][3] = np.nan
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (remove("y"), r"expected the datasets x and y .*lacks \['y'\]"),
+        (attribute("format", "other"), "expected format 'sciml pairs' in version 1, got 'other' in version 1"),
+        (attribute("version", 2), "got 'sciml pairs' in version 2"),
+        (lambda content: content.attrs.pop("format"), "got None in version 1"),
+        (lambda content: content.attrs.pop("grid"), r"lacks \['grid'\]"),
+        (attribute("grid", "{"), "an attribute cannot be understood"),
+        (attribute("grid", '{"shape": [5, 8]}'), "an attribute cannot be understood"),
+        (attribute("samples", 11), r"expected x of shape \(11, 1, 5, 8\) from its attributes, got \(10, 1, 5, 8\)"),
+        (cut, r"expected y of shape \(10, 2, 5, 8\) .* got \(9, 2, 5, 8\)"),
+        (spoil, "y has NaN or infinite values in 1 of 10 samples, the first is sample 3"),
+    ],
+)
+def test_other_contents_are_refused(change, message, file):
+    with h5py.File(file, "r+") as content:
+        change(content)
+    with pytest.raises(ValueError, match=rf"noise\.h5 is not a data set of `sciml generate`: .*{message}.*load its"):
+        read(file)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89HDF", b"PK\x03\x04 another kind"])
+def test_other_kinds_of_files_are_refused(content, tmp_path):
+    (tmp_path / "a.h5").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"to be an HDF5 file, got {len(content)} bytes of another kind"):
+        read(tmp_path / "a.h5")
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no file .*a\.h5\. Make it with `sciml generate`"):
+        read(tmp_path / "a.h5")
