@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: install demo test test-slow lint docs bench clean
+.PHONY: install demo test test-slow lint bench clean
 
 install: .venv/installed
 
@@ -33,9 +33,6 @@ lint: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-
-docs: .venv/installed-docs
-	$(BIN)/mkdocs build --strict
 
 bench: .venv/installed-peers
 	$(BIN)/python benchmarks/train_step.py

@@ -18,12 +18,11 @@ import pathlib
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sciml import data, losses, metrics, plot, train
-from sciml.experiment import Experiment
+from sciml import data, losses, metrics
+from sciml.experiment import Experiment, draw_predictions, relative_errors
 from sciml.grid import Grid
 from sciml.operators import FNO, AbstractOperator, MgNO, Normalised, Resampled, per_channel
 
@@ -67,18 +66,6 @@ MODELS = {
 }
 
 
-def evaluate(model: AbstractOperator, pairs: data.Pairs) -> dict[str, float]:
-    """Mean errors over the samples."""
-    assert pairs.grid is not None
-    grid, prediction = pairs.grid, train.predict(model, pairs.x)
-    return {
-        "relative_l2": float(jnp.mean(jax.vmap(metrics.relative_l2)(prediction, pairs.y))),
-        "relative_h1": float(
-            jnp.mean(jax.vmap(lambda p, t: metrics.relative_h1(p, t, grid=grid))(prediction, pairs.y))
-        ),
-    }
-
-
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
     folder = pathlib.Path(config.data)
@@ -99,9 +86,7 @@ def build(config: Config) -> Experiment:
         return Resampled(trained, grid), f"resampled: cubic splines to {grid.shape} and back"
 
     def figures(models: dict[str, AbstractOperator], where: pathlib.Path) -> None:
-        some = test(None).take(slice(0, 3))
-        predictions = {name: np.asarray(train.predict(one, some.x))[:, 0] for name, one in models.items()}
-        plot.save(plot.predictions(some.x[:, 0], some.y[:, 0], predictions), where / "predictions.png")
+        draw_predictions(models, test(None).take(slice(0, 3)), where / "predictions.png")
 
     steps = round(np.ceil(config.epochs * len(kept) / config.batch))
     rate = optax.cosine_onecycle_schedule(steps, config.rate or model.rate, 0.2, 2.0, 100.0)
@@ -114,7 +99,7 @@ def build(config: Config) -> Experiment:
         train=kept,
         steps=steps,
         batch=config.batch,
-        evaluate=evaluate,
+        evaluate=relative_errors,
         test=test,
         at_resolution=at_resolution,
         figures=figures,

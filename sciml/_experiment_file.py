@@ -37,7 +37,7 @@ class Experiment:
         patience: Number of evaluations without improvement after which the run ends; by default it never does.
         at_resolution: `(model, resolution) -> (model, note)`, the model to evaluate at another resolution, for example
             in `operators.Resampled`, and a sentence that says what was done.
-        figures: `(model, folder of the run)`, draws into `folder / "figures"`.
+        figures: `(models by name, folder)`, draws what is to be seen of one or several trained models into the folder.
         hooks: Further hooks for the folder of the run, such as `[train.every(100, train.tensorboard(folder))]`.
         seed: Seed of the batches and of the loss.
     """
@@ -56,7 +56,7 @@ class Experiment:
     every: int | None = None
     patience: int | None = None
     at_resolution: Callable[[Any, int], tuple[Any, str]] = unchanged
-    figures: Callable[[Any, pathlib.Path], None] | None = None
+    figures: Callable[[Mapping[str, Any], pathlib.Path], None] | None = None
     hooks: Callable[[pathlib.Path], Sequence[Every]] = lambda folder: ()
     seed: int = 0
 

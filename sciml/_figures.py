@@ -9,7 +9,7 @@ from sciml import plot
 
 def draw_losses(logs: Mapping[str, Sequence[Mapping[str, Any]]], metric: str | None, path: pathlib.Path) -> None:
     """Training loss, and `metric` on the validation data where a log has it, against the step; one colour per run."""
-    series: dict[str, tuple[list[float], list[float]]] = {}
+    series: dict[str, tuple[list[int | float], list[int | float]]] = {}
     for name, records in logs.items():
         for label, value in (
             (f"{name}, training loss", lambda one: one.get("loss")),
@@ -31,7 +31,7 @@ def draw_resolutions(results: Mapping[str, Mapping[str, Any]], metric: str, path
         metric: Which error.
         path: The figure to write; without two resolutions there is none.
     """
-    series: dict[str, tuple[list[float], list[float]]] = {}
+    series: dict[str, tuple[list[int | float], list[int | float]]] = {}
     for name, content in results.items():
         by_size = sorted((int(size), found) for size, found in content.get("resolutions", {}).items())
         if len(by_size) > 1:

@@ -49,6 +49,9 @@ from sciml import train
 from sciml._experiment_file import Experiment as Experiment
 from sciml._experiment_file import load_file as load_file
 from sciml._experiment_file import unchanged as unchanged
+from sciml._fields import draw_predictions as draw_predictions
+from sciml._fields import relative_errors as relative_errors
+from sciml._figures import draw_losses, draw_resolutions
 from sciml._run_folder import check, from_json, provenance, read_json, to_json, versions, write_json
 from sciml.data import rows
 
@@ -115,8 +118,7 @@ def run(
     }
     write_json(folder / "metrics.json", metrics)
     console.print(f"{folder}: {_line(metrics['test'])}", highlight=False)
-    if experiment.figures is not None:
-        experiment.figures(model, folder)
+    _draw(experiment, metrics, {metrics["model"]: model}, folder)
     return metrics
 
 
@@ -176,9 +178,16 @@ def evaluate(folder: str | pathlib.Path, resolutions: Sequence[int] = (), *, fil
         found = _numbers(experiment.evaluate(model, experiment.test(resolution)))
         metrics.setdefault("resolutions", {})[str(resolution)] = {**found, "note": note}
     write_json(folder / "metrics.json", metrics)
-    if experiment.figures is not None:
-        experiment.figures(trained, folder)
+    _draw(experiment, metrics, {metrics["model"]: trained}, folder)
     return metrics
+
+
+def _draw(experiment: Experiment, metrics: Mapping[str, Any], models: Mapping[str, Any], folder: pathlib.Path) -> None:
+    figures, name = folder / "figures", metrics["model"]
+    draw_losses({name: train.read_log(folder / "log.jsonl")}, experiment.metric, figures / "losses.png")
+    draw_resolutions({name: metrics}, experiment.metric, figures / "resolutions.png")
+    if experiment.figures is not None:
+        experiment.figures(models, figures)
 
 
 def _checkpoints(folder: pathlib.Path, metric: str | None) -> train.Checkpoints:

@@ -51,7 +51,12 @@ def predictions(x: np.ndarray, y: np.ndarray, by_model: Mapping[str, np.ndarray]
 
 
 def curves(
-    series: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, x: str, y: str, title: str = "", marker: str = ""
+    series: Mapping[str, tuple[Sequence[int | float], Sequence[int | float]]],
+    *,
+    x: str,
+    y: str,
+    title: str = "",
+    marker: str = "",
 ) -> Figure:
     """Lines on a logarithmic vertical axis, one per name: loss against step, error against resolution.
 

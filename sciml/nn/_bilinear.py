@@ -32,12 +32,16 @@ class Bilinear:
 
     def __init__(self, name: str, reference: tuple[Form, Form, Form], cpu: tuple[Form, Form, Form]) -> None:
         names = (name, f"{name}_input_gradient", f"{name}_weight_gradient")
-        f, gx, gw = (
-            _primitive(own, general, fast) for own, general, fast in zip(names, reference, cpu, strict=True)
+        f, gx, gw = (_primitive(own, general, fast) for own, general, fast in zip(names, reference, cpu, strict=True))
+        ad.defbilinear(
+            f, lambda ct, x, w, static: _bind(gx, ct, w, static), lambda ct, x, w, static: _bind(gw, x, ct, static)
         )
-        ad.defbilinear(f, lambda ct, x, w, static: _bind(gx, ct, w, static), lambda ct, x, w, static: _bind(gw, x, ct, static))
-        ad.defbilinear(gx, lambda ct, y, w, static: _bind(f, ct, w, static), lambda ct, y, w, static: _bind(gw, ct, y, static))
-        ad.defbilinear(gw, lambda ct, x, y, static: _bind(gx, y, ct, static), lambda ct, x, y, static: _bind(f, x, ct, static))
+        ad.defbilinear(
+            gx, lambda ct, y, w, static: _bind(f, ct, w, static), lambda ct, y, w, static: _bind(gw, ct, y, static)
+        )
+        ad.defbilinear(
+            gw, lambda ct, x, y, static: _bind(gx, y, ct, static), lambda ct, x, y, static: _bind(f, x, ct, static)
+        )
         for primitive, plain in zip((f, gx), reference, strict=False):
             batching.primitive_batchers[primitive] = functools.partial(_merge, primitive, plain)
         batching.primitive_batchers[gw] = functools.partial(_map, reference[2])

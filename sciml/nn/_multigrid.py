@@ -108,9 +108,7 @@ class VCycle(eqx.Module):
             smoother = conv(data_channels, state_channels, constant=bias)
             return SmoothingStep(smoother, None if first else conv(state_channels, data_channels, constant=bias))
 
-        self.pre = tuple(
-            tuple(step(first=level == i == 0) for i in range(pre)) for level, (pre, _) in enumerate(steps)
-        )
+        self.pre = tuple(tuple(step(first=level == i == 0) for i in range(pre)) for level, (pre, _) in enumerate(steps))
         self.post = tuple(tuple(step() for _ in range(post)) for _, post in steps)
         self.restrict_state = tuple(conv(state_channels, state_channels, stride=2) for _ in shapes[1:])
         self.restrict_data = tuple(conv(data_channels, data_channels, stride=2) for _ in shapes[1:])

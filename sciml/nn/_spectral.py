@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from sciml.nn._layout import fold_vmap
+from sciml.nn._matmul import matmul
 
 
 class SpectralConv(eqx.Module):
@@ -89,10 +90,8 @@ class SpectralConv(eqx.Module):
         weight = self.weight[(*inside, slice(0, bands[-1][1] + 1))]
         out = self.weight.shape[-1]
         real, imaginary = _analyse(x, bands)
-        kernel = weight.reshape(*weight.shape[:-2], 2 * out)
         pairs = jnp.concatenate([real, imaginary], axis=-2)
-        axes = tuple(range(len(space)))
-        product = jax.lax.dot_general(pairs, kernel, (((len(axes) + 1,), (len(axes),)), (axes, axes)))
+        product = matmul(pairs, weight.reshape(*weight.shape[:-2], 2 * out))
         batch = x.shape[-2]
         real = product[..., :batch, :out] - product[..., batch:, out:]
         imaginary = product[..., :batch, out:] + product[..., batch:, :out]
@@ -122,10 +121,13 @@ def _waves(n: int, band: Band) -> np.ndarray:
 
 
 def _along(matrix: np.ndarray, x: Array, axis: int) -> Array:
-    """Multiplies axis `axis` of `x` by a constant matrix, batched over the axes before it."""
-    batch = tuple(range(axis))
-    constant = jnp.broadcast_to(jnp.asarray(matrix, x.dtype), (*x.shape[:axis], *matrix.shape))
-    return jax.lax.dot_general(constant, x, (((axis + 1,), (axis,)), (batch, batch)))
+    """Multiplies axis `axis` of `x` by a constant matrix: one product for each index of the axes before it."""
+    before = math.prod(x.shape[:axis])
+    constant = jnp.asarray(matrix, x.dtype)
+    if axis:
+        constant = jnp.broadcast_to(constant, (before, *matrix.shape))
+    flat = matmul(constant, x.reshape((before,) * bool(axis) + (x.shape[axis], -1)))
+    return flat.reshape(*x.shape[:axis], matrix.shape[0], *x.shape[axis + 1 :])
 
 
 def _analyse(x: Array, bands: tuple[Band, ...]) -> tuple[Array, Array]:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from sciml.grid import Grid
-from sciml.nn import SpectralConv, fold_vmap, gelu
+from sciml.nn import SpectralConv, fold_vmap, gelu, matmul
 from sciml.operators._base import AbstractOperator
 
 
@@ -140,8 +140,12 @@ class _Dense(eqx.Module):
         self.bias = jax.random.uniform(bias_key, (out_size,), minval=-bound, maxval=bound) if use_bias else None
 
     def __call__(self, x: Float[Array, "*points in"]) -> Float[Array, "*points out"]:
-        y = x @ self.weight
+        y = _matmul(x, self.weight)
         return y if self.bias is None else y + _along_last(self.bias, y.ndim)
+
+
+def _matmul(x: Array, weight: Array) -> Array:
+    return matmul(x.reshape(-1, x.shape[-1]), weight).reshape(*x.shape[:-1], -1)
 
 
 def _along_last(x: Array, ndim: int) -> Array:
@@ -165,7 +169,7 @@ def _run(
     else:  # the coordinates' share is the same for the whole batch
         share = jnp.asarray(coordinates, x.dtype) @ first.weight[x.shape[-1] :]
         share = share if first.bias is None else share + _along_last(first.bias, share.ndim)
-        x = x @ first.weight[: x.shape[-1]] + jnp.expand_dims(share, -2)
+        x = _matmul(x, first.weight[: x.shape[-1]]) + jnp.expand_dims(share, -2)
     for layer in rest:
         x = layer(activation(x))
     return x

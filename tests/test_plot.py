@@ -1,0 +1,37 @@
+"""Figures: what they show, atomic writing, errors."""
+
+import numpy as np
+import pytest
+
+from sciml import plot
+
+
+def test_a_row_per_sample_and_two_panels_per_model():
+    x = np.random.default_rng(0).random((3, 5, 4))
+    figure = plot.predictions(x, x + 1, {"one": x + 1.1, "two": x + 1})
+    panels = [axes for axes in figure.axes if axes.get_title()]
+    assert len(panels) == 3 * 6
+    titles = [axes.get_title() for axes in panels[:6]]
+    assert titles[:3] == ["input", "truth", "one"]
+    relative = 0.1 * np.sqrt(x[0].size) / np.linalg.norm(x[0] + 1)
+    assert titles[3] == f"one error ({relative:.2%})"
+    image = panels[1].get_images()[0].get_array()
+    np.testing.assert_array_equal(image, (x[0] + 1).T)  # the first axis of the field runs to the right
+
+
+def test_curves_have_a_logarithmic_axis_and_a_legend():
+    figure = plot.curves({"loss": ([1, 2], [0.1, 0.01])}, x="step", y="error")
+    (axes,) = figure.axes
+    assert axes.get_yscale() == "log"
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["loss"]
+
+
+def test_saving_leaves_the_figure_alone_in_its_folder(tmp_path):
+    path = plot.save(plot.curves({"a": ([1], [1.0])}, x="x", y="y"), tmp_path / "figures" / "a.png")
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert [one.name for one in path.parent.iterdir()] == ["a.png"]
+
+
+def test_a_prediction_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"prediction of a has shape \(1, 4, 4\), the truth has \(1, 5, 4\)"):
+        plot.predictions(np.ones((1, 5, 4)), np.ones((1, 5, 4)), {"a": np.ones((1, 4, 4))})
