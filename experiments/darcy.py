@@ -134,12 +134,14 @@ def build(config: Config) -> Experiment:
 
     key, width = jax.random.key(config.seed), config.width or model.width
     steps = round(np.ceil(config.epochs * len(training) / config.batch))
-    rate = optax.cosine_onecycle_schedule(steps, config.rate or model.rate, 0.2, 2.0, 100.0)
+    rate = optax.cosine_onecycle_schedule(
+        steps, config.rate or model.rate, pct_start=0.2, div_factor=10.0, final_div_factor=100.0
+    )
     return Experiment(
         model=Normalised(model.make(config, width, grid, key), per_channel(training.x), per_channel(training.y)),
         loss=losses.supervised(lambda p, t: 0.5 * (metrics.relative_l2(p, t) + metrics.relative_h1(p, t, grid=grid))),
         optimiser=optax.chain(
-            optax.clip_by_global_norm(0.1), optax.inject_hyperparams(optax.adamw)(rate, weight_decay=1e-4)
+            optax.clip_by_global_norm(0.1), optax.inject_hyperparams(optax.adamw)(rate, b2=0.98, weight_decay=1e-4)
         ),
         train=training,
         steps=steps,

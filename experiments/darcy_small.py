@@ -61,8 +61,8 @@ class Model:
 
 
 MODELS = {
-    "mgno": Model(lambda grid, key: MgNO(1, 1, grid=grid, width=24, depth=4, levels=4, key=key), 4e-3),
-    "fno": Model(lambda grid, key: FNO(1, 1, modes=(12, 12), width=32, depth=4, grid=grid, key=key), 1e-2),
+    "mgno": Model(lambda grid, key: MgNO(1, 1, grid=grid, width=24, depth=4, levels=4, key=key), 5e-3),
+    "fno": Model(lambda grid, key: FNO(1, 1, modes=(12, 12), width=32, depth=4, grid=grid, key=key), 2e-2),
 }
 
 
@@ -89,12 +89,14 @@ def build(config: Config) -> Experiment:
         draw_predictions(models, test(None).take(slice(0, 3)), where / "predictions.png")
 
     steps = round(np.ceil(config.epochs * len(kept) / config.batch))
-    rate = optax.cosine_onecycle_schedule(steps, config.rate or model.rate, 0.2, 2.0, 100.0)
+    rate = optax.cosine_onecycle_schedule(
+        steps, config.rate or model.rate, pct_start=0.2, div_factor=10.0, final_div_factor=100.0
+    )
     return Experiment(
         model=Normalised(model.make(grid, jax.random.key(config.seed)), per_channel(kept.x), per_channel(kept.y)),
         loss=losses.supervised(lambda p, t: 0.5 * (metrics.relative_l2(p, t) + metrics.relative_h1(p, t, grid=grid))),
         optimiser=optax.chain(
-            optax.clip_by_global_norm(0.1), optax.inject_hyperparams(optax.adamw)(rate, weight_decay=1e-4)
+            optax.clip_by_global_norm(0.1), optax.inject_hyperparams(optax.adamw)(rate, b2=0.98, weight_decay=1e-4)
         ),
         train=kept,
         steps=steps,

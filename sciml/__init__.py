@@ -9,7 +9,7 @@ from types import ModuleType
 
 __version__ = "0.1.0"
 
-_AREAS = ("data", "experiment", "grid", "losses", "metrics", "nn", "operators", "pdes", "plot", "rollout", "train")
+_AREAS = ("comparison", "data", "experiment", "grid", "losses", "metrics", "nn", "operators", "pdes", "plot", "train")
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -1,4 +1,4 @@
-"""The command line: `sciml train | evaluate | generate | info`."""
+"""The command line: `sciml train | evaluate | compare | generate | info`."""
 
 import argparse
 import dataclasses
@@ -19,6 +19,7 @@ _USAGE = """usage: sciml COMMAND ...
 
   train FILE [--preset NAME] [--FIELD VALUE ...] --out DIR   train, or go on with an interrupted run
   evaluate DIR [--resolution N ...]                          test a finished run, also at other resolutions
+  compare DIR ... --out FOLDER                               finished runs beside each other, table and figures
   generate PROBLEM [--n N] [--FIELD VALUE ...] --out FILE    make a data set
   info                                                       versions and devices
 
@@ -28,7 +29,7 @@ sciml COMMAND --help lists all options; sciml train FILE --help lists the fields
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code: 0, 1 after an error, 2 for wrong usage, 130 if interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    commands = {"train": _train, "evaluate": _evaluate, "generate": _generate, "info": _info}
+    commands = {"train": _train, "evaluate": _evaluate, "compare": _compare, "generate": _generate, "info": _info}
     if not given or given[0] in ("-h", "--help"):
         print(_USAGE)
         return 0 if given else 2
@@ -125,6 +126,25 @@ def _evaluate(arguments: Sequence[str]) -> int:
         numbers = [f"{found[name]:.4g}" for name in names]
         table.add_row(resolution, *numbers, found.get("note", "native: the test data as they are"))
     Console().print(table)
+    return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Comparison:
+    """Print a table of finished runs of one experiment and draw their losses, predictions and errors by resolution."""
+
+    folders: tyro.conf.Positional[tuple[pathlib.Path, ...]]
+    """Folders of the runs."""
+
+    out: pathlib.Path
+    """Folder for the table (JSON) and the figures."""
+
+
+def _compare(arguments: Sequence[str]) -> int:
+    options = _parse(_Comparison, arguments, "sciml compare")
+    from sciml import comparison
+
+    comparison.compare(options.folders, options.out)
     return 0
 
 

@@ -8,9 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-import optax
-
-from sciml.train import Every, Loss
+from sciml.train import Every, Loss, Optimiser
 
 
 def unchanged(model: Any, resolution: int) -> tuple[Any, str]:
@@ -44,7 +42,7 @@ class Experiment:
 
     model: Any
     loss: Loss
-    optimiser: optax.GradientTransformation
+    optimiser: Optimiser
     train: Any
     steps: int
     batch: int
@@ -77,7 +75,7 @@ def load_file(path: str | pathlib.Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
-    missing = [name for name in ("Config", "PRESETS", "MODELS", "build") if not hasattr(module, name)]
+    missing = [name for name in ("Config", "PRESETS", "MODELS", "build") if name not in vars(module)]
     if missing:
         raise ValueError(f"{path} has no {', '.join(missing)}. See the docstring of sciml.experiment for an example.")
     if not module.PRESETS or not all(isinstance(preset, module.Config) for preset in module.PRESETS.values()):

@@ -10,7 +10,6 @@ PACKAGE = pathlib.Path(__file__).resolve().parent.parent / "sciml"
 LAYER = {
     "grid": 0,
     "metrics": 0,
-    "rollout": 0,
     "nn": 1,
     "pdes": 1,
     "operators": 2,
@@ -18,12 +17,17 @@ LAYER = {
     "losses": 3,
     "train": 4,
     "plot": 5,
-    "experiment": 5,
     "_process": 5,
-    "__main__": 6,
+    "_run_folder": 5,
+    "_experiment_file": 6,
+    "_fields": 6,
+    "_figures": 6,
+    "experiment": 7,
+    "comparison": 8,
+    "__main__": 9,
 }
 # Within one layer an area may import these; every other pair of one layer is independent.
-SAME_LAYER = {("metrics", "grid"), ("experiment", "plot")}
+SAME_LAYER = {("metrics", "grid")}
 
 
 def area(path: pathlib.Path) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import logging
+import math
 import pathlib
 import shutil
 from collections.abc import Iterator, Mapping
@@ -55,7 +56,8 @@ class Checkpoints:
             )
 
     def _score(self, metrics: Mapping[str, float]) -> float:
-        return metrics.get(self._metric or "", float("inf"))
+        value = metrics.get(self._metric or "", math.inf)
+        return math.inf if math.isnan(value) else value  # NaN has no place in an order
 
     def save(self, state: TrainState, metrics: Mapping[str, float] | None = None) -> None:
         """Saves a state; returns as soon as its arrays are copied. A step that is already saved is left alone.
@@ -80,8 +82,8 @@ class Checkpoints:
                 f"A parameter is not finite after step {step}, so this state is not saved. "
                 "Lower the learning rate or clip the gradient with optax.clip_by_global_norm."
             )
-        # A copy, because the next step donates these buffers while they are being written.
-        items = {name: ocp.args.StandardSave(jax.tree.map(jnp.copy, item)) for name, item in arrays.items() if item}
+        # The next step donates these buffers while they are being written; JAX leaves those alone that orbax looks at.
+        items = {name: ocp.args.StandardSave(item) for name, item in arrays.items() if item}
         with self._clear_errors():
             self._orbax.save(step, args=ocp.args.Composite(**items), metrics=dict(metrics or {}))
 
@@ -196,7 +198,9 @@ def _replace(tree: PyTree, arrays: Mapping[str, Any], root: str) -> PyTree:
     """The tree with the arrays found under its paths."""
 
     def new(path: Any, leaf: Any) -> Any:
-        value = arrays.get(root + jax.tree_util.keystr(path), leaf)
+        value = arrays.get(root + jax.tree_util.keystr(path))
+        if value is None:
+            return leaf
         return jax.random.wrap_key_data(value, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else value
 
     return jax.tree_util.tree_map_with_path(new, tree)

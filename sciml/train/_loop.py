@@ -137,8 +137,8 @@ class _Record:
             i = int(bad[0])
             rate = f"{logs['learning_rate'][i]:.6g}" if "learning_rate" in logs else "unknown"
             raise FloatingPointError(
-                f"The loss is {logs['loss'][i]} at step {first + i + 1}, learning rate {rate}. Lower the learning rate, "
-                "clip the gradient with optax.clip_by_global_norm, or look for values in the data that are not finite."
+                f"The loss is {logs['loss'][i]} at step {first + i + 1}, learning rate {rate}. Lower the "
+                "learning rate, clip the gradient with optax.clip_by_global_norm, or look for bad values in the data."
             )
         for waiting in self._logs:
             waiting.append(logs)

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from sciml.nn import partition
 
 Logs = dict[str, Float[Array, "..."]]
+Optimiser = optax.GradientTransformation | optax.MultiSteps
 Loss = Callable[[Any, Any, PRNGKeyArray], tuple[Float[Array, ""], Logs]]
 
 
@@ -30,7 +31,7 @@ class TrainState(eqx.Module):
     step: Int[Array, ""]
 
 
-def init(model: PyTree, optimiser: optax.GradientTransformation) -> TrainState:
+def init(model: PyTree, optimiser: Optimiser) -> TrainState:
     """State before the first step.
 
     All arrays are copied, because a step donates the arrays of its state: the caller's model stays valid.
@@ -65,7 +66,7 @@ def parameters(model: PyTree) -> int:
 
 def make_step(
     loss: Loss,
-    optimiser: optax.GradientTransformation,
+    optimiser: Optimiser,
     *,
     seed: int = 0,
     fetch: Callable[[PyTree, PyTree], PyTree] = lambda source, item: item,
@@ -123,10 +124,12 @@ def make_step(
 
 
 def _one_step(
-    loss: Loss, optimiser: optax.GradientTransformation, seed: int, axes: tuple[str, ...]
+    loss: Loss, optimiser: Optimiser, seed: int, axes: tuple[str, ...]
 ) -> Callable[[TrainState, PyTree], tuple[TrainState, Logs]]:
     """One optimiser step on one batch; loss, logs and gradient are averaged over the mesh axes."""
-    optimiser = optax.with_extra_args_support(optimiser)
+    if isinstance(optimiser, optax.MultiSteps):
+        optimiser = optimiser.gradient_transformation()
+    update = optax.with_extra_args_support(optimiser).update
 
     def one(state: TrainState, batch: PyTree) -> tuple[TrainState, Logs]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
@@ -141,7 +144,7 @@ def _one_step(
         more: dict[str, Any] = {"value": value, "grad": gradient}
         if not axes:  # a part of the batch is not the function to search a line on
             more["value_fn"] = lambda trainable: objective(trainable)[0]
-        updates, opt_state = optimiser.update(gradient, state.opt_state, trainable, **more)
+        updates, opt_state = update(gradient, state.opt_state, trainable, **more)
         model = eqx.combine(optax.apply_updates(trainable, updates), rest)
         logs = {**logs, "loss": value, "gradient_norm": optax.tree.norm(gradient), **_learning_rate(opt_state)}
         return TrainState(model, opt_state, state.step + 1), logs

@@ -10,7 +10,7 @@ import functools
 import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import equinox as eqx
 import jax
@@ -200,8 +200,7 @@ def _rebuild_collection(node: dict[str, Any], classes: Sequence[Any]) -> Any:
     if kind == "namedtuple" and isinstance(cls, type) and issubclass(cls, tuple):
         return cls(*items)
     if kind == "mapping" and isinstance(cls, type) and issubclass(cls, Mapping):
-        make: Callable[[Any], Any] = cls
-        return make({_hashable(key): value for key, value in items})
+        return cast(Callable[[Any], Any], cls)({_hashable(key): value for key, value in items})
     raise ValueError(f"{node[kind]} is not a {kind}. The run was saved by other code.")
 
 

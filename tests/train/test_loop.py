@@ -46,8 +46,8 @@ def weight(state):
 
 
 def test_resident_and_streamed_batches_train_the_same():
-    results = [weight(train.fit(*setting(source=source), steps=11)) for source in (train.resident, train.streamed)]
-    np.testing.assert_array_equal(*results)
+    one, other = (weight(train.fit(*setting(source=which), steps=11)) for which in (train.resident, train.streamed))
+    np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize(("limit", "resident"), [(SAMPLES * 20, True), (SAMPLES * 20 - 1, False), (None, True)])
@@ -117,8 +117,8 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_any_hook_sees_it(dispatch
         return jnp.where(broken, jnp.nan, value), logs
 
     seen = []
+    hooks = [train.every(4, lambda event: seen.append(event.step))]
     with pytest.raises(FloatingPointError, match=r"The loss is nan at step 7, learning rate 0\.02\. Lower the"):
-        hooks = [train.every(4, lambda event: seen.append(event.step))]
         train.fit(*setting(0.02, loss=breaking), steps=100, hooks=hooks, dispatch=dispatch)
     assert seen == [4]
 

@@ -172,7 +172,7 @@ def test_complex_parameters_are_refused_unless_frozen():
 
 def test_an_optimiser_that_searches_a_line_solves_least_squares():
     data = batch(0)
-    state, logs = steps(optax.lbfgs(), [data] * 25)
+    _, logs = steps(optax.lbfgs(), [data] * 25)
     z = np.concatenate([data[0] / 2, np.ones((SAMPLES, 1))], 1)
     best = np.linalg.lstsq(z, data[1], rcond=None)[1].sum() / data[1].size
     np.testing.assert_allclose(logs["loss"][-1], best, rtol=1e-4)

@@ -1,0 +1,47 @@
+import os
+import subprocess
+import sys
+import textwrap
+
+PROGRAM = """
+import warnings; warnings.simplefilter("error")
+import equinox as eqx, jax, jax.numpy as jnp, numpy as np, optax
+from sciml import train
+
+assert jax.local_device_count() == 4
+BATCH, IN, OUT, STEPS = 12, 3, 2, 5
+rng = np.random.default_rng(0)
+x = rng.normal(size=(50, IN)).astype(np.float32)
+data = type("Data", (), {"__len__": lambda self: 50, "__getitem__": lambda self, rows: (x[rows], np.sin(x[rows, :OUT]))})()
+
+def loss(model, batch, key):
+    error = jax.vmap(model)(batch[0]) - batch[1]
+    return jnp.mean(error**2), {"absolute": jnp.mean(jnp.abs(error))}
+
+def result(mesh, make, dispatch):
+    optimiser = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(1e-2), train.averaged(0.9))
+    batches = make(data, lambda k: np.random.default_rng(k).integers(0, 50, BATCH))
+    state = train.replicate(train.init(eqx.nn.MLP(IN, OUT, 8, 1, key=jax.random.key(0)), optimiser), mesh)
+    step = train.make_step(loss, optimiser, fetch=batches.fetch, mesh=mesh)
+    logs = []
+    hook = train.every(STEPS, lambda event: logs.append(event.logs))
+    state = train.fit(state, step, batches, steps=STEPS, hooks=[hook], dispatch=dispatch)
+    return eqx.filter((state, logs), eqx.is_array), state
+
+mesh = train.mesh_for(BATCH)
+assert [train.mesh_for(size).size for size in (12, 50, 7, 3, 1)] == [4, 2, 1, 3, 1]
+alone, _ = result(None, train.resident, 1)
+for make, dispatch in ((lambda *a: train.resident(*a, mesh=mesh), 1), (train.streamed, 5)):
+    shared, state = result(mesh, make, dispatch)
+    assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(eqx.filter(state, eqx.is_array)))
+    for one, other in zip(jax.tree.leaves(alone), jax.tree.leaves(shared), strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-6)  # means of 4 parts round differently, 5 Adam steps
+outputs = train.predict(state.model, x, size=20)
+np.testing.assert_allclose(outputs, jax.vmap(jax.device_put(state.model, jax.devices()[0]))(x), rtol=1e-5, atol=1e-6)
+"""
+
+
+def test_four_devices_train_like_one():
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "4"}
+    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, textwrap.indent(done.stderr[-3000:], "    ")
