@@ -91,6 +91,9 @@ def _training_options(module: ModuleType, arguments: Sequence[str]) -> Any:
     preset = first.parse_known_args(arguments[1:])[0].preset
     if preset not in module.PRESETS:
         raise _Usage(f"There is no preset {preset!r} in {arguments[0]}, only {', '.join(module.PRESETS)}.")
+    hidden = {"out", "preset"} & {field.name for field in dataclasses.fields(module.Config)}
+    if hidden:
+        raise _Usage(f"The Config must not have the field {', '.join(hidden)}, an option of every experiment. Rename it.")
     presets = ", ".join(module.PRESETS)
     fields: list[Any] = [
         ("config", module.Config),

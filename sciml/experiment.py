@@ -93,7 +93,7 @@ def run(
     check(folder, config)
     if (folder / "metrics.json").exists():
         metrics = read_json(folder / "metrics.json")
-        console.print(f"{folder} is finished: {_line(metrics['test'])}", highlight=False)
+        console.print(f"{folder} is finished: {_line(metrics['test'])}", highlight=False, soft_wrap=True)
         return metrics
     experiment = build(config)
     description = train.describe(experiment.model)
@@ -117,7 +117,7 @@ def run(
         "test": _numbers(experiment.evaluate(model, experiment.test(None))),
     }
     write_json(folder / "metrics.json", metrics)
-    console.print(f"{folder}: {_line(metrics['test'])}", highlight=False)
+    console.print(f"{folder}: {_line(metrics['test'])}", highlight=False, soft_wrap=True)
     _draw(experiment, metrics, {metrics["model"]: model}, folder)
     return metrics
 
@@ -218,7 +218,7 @@ def _train(experiment: Experiment, folder: pathlib.Path, checkpoints: train.Chec
     state = train.replicate(train.init(experiment.model, experiment.optimiser), mesh)
     if checkpoints.latest is not None:
         state = checkpoints.restore(state)
-        console.print(f"{folder} goes on at step {checkpoints.latest}", highlight=False)
+        console.print(f"{folder} goes on at step {checkpoints.latest}", highlight=False, soft_wrap=True)
     log = train.Log(folder / "log.jsonl", step=int(state.step))
     known = [one["validation"].get(experiment.metric) for one in log.records if "validation" in one]
     history = [float("nan") if value is None else value for value in known]

@@ -13,8 +13,8 @@ from sciml.grid import Grid, Periodic
 
 def _norm(squares: Float[Array, ""]) -> Float[Array, ""]:
     """Square root whose derivative at zero is zero, so that an exact prediction does not make gradients NaN."""
-    positive = squares > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1)), 0)
+    zero = squares == 0  # not "> 0": NaN must stay NaN
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, squares)))
 
 
 def relative_l2(

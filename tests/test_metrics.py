@@ -83,6 +83,15 @@ def test_an_exact_prediction_has_error_and_gradient_zero(name):
     assert not gradient.any()
 
 
+@pytest.mark.parametrize("name", ["relative_l2", "relative_h1", "relative_h1_spectral", "rmse"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_prediction_that_is_not_finite_has_no_finite_error(name, bad):
+    metric = getattr(metrics, name)
+    metric = functools.partial(metric, grid=Grid((6, 5))) if "h1" in name else metric
+    truth = jnp.ones((2, 6, 5))
+    assert not np.isfinite(metric(truth.at[1, 2, 3].set(bad), truth))
+
+
 def test_a_field_of_another_grid_is_refused():
     with pytest.raises(ValueError, match="Expected a field"):
         metrics.relative_h1(jnp.ones((1, 4, 4)), jnp.ones((1, 4, 4)), grid=Grid((5, 4)))

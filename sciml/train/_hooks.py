@@ -161,7 +161,9 @@ class Progress:
             self._bar.update(self._task, completed=event.step, numbers=text)
         elif event.metrics or event.step == event.steps or now - self._printed > self._pause:
             self._printed = now
-            self._console.print(f"{self._title} step {event.step}/{event.steps}  {text}{left}", highlight=False)
+            self._console.print(
+                f"{self._title} step {event.step}/{event.steps}  {text}{left}", highlight=False, soft_wrap=True
+            )
 
 
 def _clock(seconds: float) -> str:

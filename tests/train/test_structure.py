@@ -60,7 +60,11 @@ def through_json(model, classes=OWN):
 
 def model():
     return Model(
-        part=(eqx.nn.MLP(3, 2, 5, 1, key=jax.random.key(0)), [1, 2.5, None, "a"], Pair(jnp.ones(2, jnp.bfloat16), True)),
+        part=(
+            eqx.nn.MLP(3, 2, 5, 1, key=jax.random.key(0)),
+            [1, 2.5, None, "a"],
+            Pair(jnp.ones(2, jnp.bfloat16), True),
+        ),
         grid=Grid((4, 5, 6), (1.0, 2.0, 3.0), ((Dirichlet(), Neumann(0.5)), Periodic(), Neumann())),
         keys=jax.random.split(jax.random.key(3, impl="rbg"), 2),
         statistics=nn.Frozen(np.ones((2, 3))),
@@ -78,7 +82,9 @@ def test_nested_models_come_back_with_their_structure_shapes_and_types():
     assert after.activation.func is module_function
     assert after.activation.keywords == {"slope": 0.1}
     assert type(after.statistics) is nn.Frozen
-    after = eqx.tree_at(lambda model: model.activation, after, before.activation)  # partials are only equal to themselves
+    after = eqx.tree_at(
+        lambda model: model.activation, after, before.activation
+    )  # partials are only equal to themselves
     assert jax.tree.structure(after) == jax.tree.structure(before)
     for one, other in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
         assert getattr(one, "dtype", one) == getattr(other, "dtype", other)
@@ -149,7 +155,10 @@ def test_unknown_classes_are_refused_with_the_remedy():
         ({"name": "sciml.nn.Nothing"}, "sciml.nn.Nothing does not exist in this version"),
         ({"class": "jax.numpy.zeros", "fields": {"shape": 3}}, "jax.numpy.zeros is not a dataclass"),
         ({"class": "sciml.nn.Frozen", "fields": {"values": 3}}, r"has the fields \['value'\], the saved model has"),
-        ({"partial": "jax.jit", "function": None, "arguments": [], "keywords": {"dict": []}}, "not a functools.partial"),
+        (
+            {"partial": "jax.jit", "function": None, "arguments": [], "keywords": {"dict": []}},
+            "not a functools.partial",
+        ),
         ({"namedtuple": "jax.numpy.zeros", "items": []}, "is not a namedtuple"),
         ({"strange": 1}, "Expected one of .* got 'strange'"),
     ],

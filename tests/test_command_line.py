@@ -1,0 +1,227 @@
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+from sciml import _process, data
+from sciml.__main__ import main
+
+FILE = '''
+"""A quick experiment, for tests of the command line."""
+
+import dataclasses
+import equinox as eqx, jax, jax.numpy as jnp, numpy as np, optax
+from sciml import experiment
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    model: str = "linear"
+    """One of MODELS."""
+    rate: float = 1e-2
+    """Learning rate, constant."""
+    steps: int = 4
+    """Number of optimiser steps."""
+
+PRESETS = {"small": Config(), "large": Config(steps=6)}
+MODELS = {"linear": lambda: eqx.nn.Linear(2, 1, key=jax.random.key(0))}
+
+class Points:
+    def __len__(self):
+        return 8
+    def __getitem__(self, rows):
+        return np.ones((8, 2), np.float32)[rows]
+
+def build(config):
+    return experiment.Experiment(
+        model=MODELS[config.model](), loss=lambda model, x, key: (jnp.mean(jax.vmap(model)(x) ** 2), {}),
+        optimiser=optax.sgd(config.rate), train=Points(), steps=config.steps, batch=4,
+        evaluate=lambda model, points: {"size": float(abs(jax.vmap(model)(points[:])).mean())},
+        test=lambda resolution: Points(), metric="size")
+'''
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "quick.py"
+    path.write_text(FILE)
+    yield str(path)
+    sys.modules.pop("quick", None)
+
+
+def exit_code(*arguments):
+    """The exit code of a command, also if the parser ends the process."""
+    try:
+        return main([str(argument) for argument in arguments])
+    except SystemExit as error:
+        return error.code
+
+
+def words(text):
+    """Text without frames and line breaks."""
+    return " ".join(word for word in text.split() if not set(word) & set("│╭╮╰╯─┃━"))
+
+
+def test_a_run_is_trained_finished_and_evaluated(file, tmp_path, capsys):
+    train = ("train", file, "--preset", "large", "--rate", "0.1", "--out", tmp_path / "run")
+    assert exit_code(*train) == 0
+    assert "step 6/6" in capsys.readouterr().out
+    assert exit_code(*train) == 0
+    assert "is finished: size" in capsys.readouterr().out
+    assert exit_code("evaluate", tmp_path / "run", "--resolution", "8", "16") == 0
+    printed = words(capsys.readouterr().out)
+    assert "linear, 3 parameters" in printed
+    assert "16" in printed
+    assert "the trained model itself" in printed
+
+
+def test_help_lists_every_field_with_meaning_and_default(file, capsys):
+    assert exit_code("train", file, "--help") == 0
+    printed = words(capsys.readouterr().out)
+    assert "A quick experiment, for tests of the command line." in printed
+    for part in (
+        "--model STR One of MODELS. (default: linear)",
+        "--rate FLOAT Learning rate, constant. (default: 0.01)",
+        "--steps INT Number of optimiser steps. (default: 4)",
+        "Default of all other fields: small, large. (default: small)",
+        "an interrupted run in it goes on. (required)",
+    ):
+        assert part in printed
+    assert exit_code("train", file, "--preset=large", "--help") == 0
+    assert "--steps INT Number of optimiser steps. (default: 6)" in words(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("train", "-h"), ("generate", "--help"), ("info", "--help")])
+def test_help_is_no_error(arguments, capsys):
+    assert exit_code(*arguments) == 0
+    assert "usage" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--preset", "huge"), "There is no preset 'huge' in .*quick.py, only small, large"),
+        (("--model", "fno"), "There is no model 'fno' in .*quick.py, only linear"),
+        (("--learning", "1"), "Unrecognized options: --learning"),
+        (("--rate", "fast"), "fast"),
+    ],
+)
+def test_wrong_options_are_named(file, tmp_path, capsys, options, message):
+    assert exit_code("train", file, *options, "--out", tmp_path / "run") == 2
+    captured = capsys.readouterr()
+    assert re.search(message, words(captured.err))
+    assert "Traceback" not in captured.err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ((), 2, ""),
+        (("fly",), 2, "There is no command 'fly', only train, evaluate"),
+        (("train",), 2, ""),
+        (("train", "nothing.py", "--out", "x"), 2, "There is no experiment file"),
+        (("evaluate", "nothing"), 1, "nothing is not the folder of a run: it has no run.json"),
+        (("evaluate",), 2, "Required options"),
+        (("generate", "weather"), 2, "Expected one of the problems darcy"),
+        (("generate", "darcy", "--n", "0", "--out", "x.h5"), 1, "Expected n >= 1"),
+    ],
+)
+def test_wrong_commands_get_a_message_without_a_traceback(arguments, code, message, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert exit_code(*arguments) == code
+    errors = words(capsys.readouterr().err)
+    assert message in errors
+    assert "Traceback" not in errors
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_another_config_is_refused(file, tmp_path, capsys, monkeypatch):
+    assert exit_code("train", file, "--out", tmp_path / "run") == 0
+    other = ("train", file, "--rate", "0.5", "--out", tmp_path / "run")
+    assert exit_code(*other) == 1
+    assert "was started with rate=0.01, now rate=0.5; use another folder." in capsys.readouterr().err
+    monkeypatch.setenv("SCIML_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="use another folder"):
+        main([str(part) for part in other])
+
+
+def test_a_config_field_that_hides_an_option_is_refused(file, tmp_path, capsys):
+    pathlib.Path(file).write_text(FILE.replace("rate: float", "out: float").replace("config.rate", "config.out"))
+    assert exit_code("train", file, "--out", tmp_path / "run") == 2
+    assert "Config must not have the field out" in capsys.readouterr().err
+
+
+def test_data_are_generated_and_never_overwritten_by_accident(tmp_path, capsys):
+    path = tmp_path / "data" / "darcy.h5"
+    command = ("generate", "darcy", "--n", "3", "--resolution", "8", "--seed", "4", "--batch", "2", "--out", path)
+    assert exit_code(*command) == 0
+    assert "100%" in capsys.readouterr().out
+    assert data.read(path).x.shape == (3, 1, 8, 8)
+    assert exit_code(*command) == 1
+    assert "exists and is kept" in capsys.readouterr().err
+    assert exit_code(*command, "--overwrite") == 0
+
+
+def test_info_shows_versions_and_devices(capsys):
+    assert exit_code("info") == 0
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in ("jax", "equinox", "device 0"))
+
+
+def test_settings_of_the_user_are_kept():
+    wide = "flags: sse avx512f avx2"
+    fresh = _process.environment({"HOME": "x", "XDG_CACHE_HOME": "cache"}, wide)
+    assert fresh["XLA_FLAGS"] == "--xla_cpu_prefer_vector_width=512"
+    assert fresh["JAX_COMPILATION_CACHE_DIR"] == str(pathlib.Path("cache/sciml/compiled"))
+    assert "XLA_FLAGS" not in _process.environment({}, "flags: avx2")
+    both = _process.environment({"XLA_FLAGS": "--xla_dump_to=x"}, wide)
+    assert both["XLA_FLAGS"] == "--xla_dump_to=x --xla_cpu_prefer_vector_width=512"
+    own = {"XLA_FLAGS": "--xla_cpu_prefer_vector_width=256", "JAX_COMPILATION_CACHE_DIR": "own", "JAX_NUM_CPU_DEVICES": "3"}
+    assert not set(_process.environment(own, wide)) & set(own)
+    assert _process.environment({"SCIML_CPU_DEVICES": "5"}, "")["JAX_NUM_CPU_DEVICES"] == "5"
+    assert int(_process.environment({"SCIML_CPU_DEVICES": "0"}, "")["JAX_NUM_CPU_DEVICES"]) >= 1  # one per core
+
+
+IMPORT = """
+import os, sys
+before = dict(os.environ)
+import sciml
+assert dict(os.environ) == before and "jax" not in sys.modules
+"""
+
+
+def test_an_import_changes_nothing_and_does_not_start_jax():
+    subprocess.run([sys.executable, "-c", IMPORT], check=True)
+
+
+FAULTS = """
+import resource, sys
+from sciml import _process
+if sys.argv[1] == "prepared" and not _process.keep_freed_memory():
+    print(-1); sys.exit()
+import jax, jax.numpy as jnp
+step = jax.jit(lambda x: jnp.sort(2 * jnp.sort(x, 0), 1))
+x = step(step(jnp.ones((1024, 1024))))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    x = step(x)
+x.block_until_ready()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="these are settings of glibc")
+def test_freed_memory_is_kept_so_that_steps_take_no_page_faults():
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+
+    def faults(mode):
+        command = [sys.executable, "-c", FAULTS, mode]
+        return int(subprocess.run(command, env=plain, capture_output=True, text=True, check=True).stdout)
+
+    prepared = faults("prepared")
+    if prepared < 0:
+        pytest.skip("this C library has no mallopt")
+    assert prepared < faults("plain") / 10  # a 4 MB buffer is 1024 pages, in each of 20 steps
