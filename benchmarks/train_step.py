@@ -20,7 +20,9 @@ import timer
 from timer import Contender
 
 RESULTS = pathlib.Path(__file__).resolve().parent / "results" / "train_step.json"
-OURS = {"XLA_FLAGS": "--xla_cpu_prefer_vector_width=512"} if "avx512" in pathlib.Path("/proc/cpuinfo").read_text() else {}
+OURS = (
+    {"XLA_FLAGS": "--xla_cpu_prefer_vector_width=512"} if "avx512" in pathlib.Path("/proc/cpuinfo").read_text() else {}
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,10 +40,19 @@ def cases(peer: str) -> dict[str, Case]:
         Contender("neuraloperator compiled", "peers.fno_torch:fno", peer, settings={"compile": True}),
         Contender("sciml", "train_step:fno", env=OURS),
     )
+    mgno = (
+        Contender("PyTorch", "peers.mgno_torch:mgno", peer),
+        Contender("PyTorch channels_last", "peers.mgno_torch:mgno", peer, settings={"channels_last": True}),
+        Contender("sciml", "train_step:mgno", env=OURS),
+        Contender(
+            "sciml, a device per core", "train_step:mgno", env={**OURS, "JAX_NUM_CPU_DEVICES": str(os.cpu_count())}
+        ),
+    )
     common = {"seed": 0, "batch": 16, "size": 64}
     return {
         "fno": Case({**common, "modes": (24, 24), "width": 32}, fno),
         "fno-gallery": Case({**common, "modes": (16, 16), "width": 64}, fno),
+        "mgno": Case({**common, "batch": 8}, mgno),
     }
 
 
@@ -65,6 +76,25 @@ def fno(settings: dict) -> dict:
     return jax_contender(model, x, y)
 
 
+def mgno(settings: dict) -> dict:
+    """Our MgNO in the form of the paper's rough Darcy runs, with the weights of the PyTorch twin."""
+    import jax
+    import numpy as np
+    from peers import mgno_weights
+
+    from sciml.grid import Dirichlet, Grid
+    from sciml.operators import MgNO
+
+    size, seed = settings["size"], settings["seed"]
+    model = MgNO(1, 1, grid=Grid((size, size), boundary=Dirichlet()), key=jax.random.key(seed))
+    weights = pathlib.Path(settings["exchange"]) / "weights.npz"
+    if weights.exists():
+        model = mgno_weights.load(model, dict(np.load(weights)))
+    rng = np.random.default_rng(seed)
+    x, y = (rng.standard_normal((settings["batch"], 1, size, size), dtype=np.float32) for _ in range(2))
+    return jax_contender(model, x, y)
+
+
 def jax_contender(model, x, y) -> dict:
     """What to time of any operator: forward, and a training step with donated buffers, on all devices of the process."""
     import equinox as eqx
@@ -72,7 +102,9 @@ def jax_contender(model, x, y) -> dict:
     import jax.numpy as jnp
     import optax
 
-    devices = jax.sharding.NamedSharding(jax.make_mesh((jax.device_count(),), ("batch",), (jax.sharding.AxisType.Auto,)), jax.P("batch"))
+    devices = jax.sharding.NamedSharding(
+        jax.make_mesh((jax.device_count(),), ("batch",), (jax.sharding.AxisType.Auto,)), jax.P("batch")
+    )
     copies = jax.sharding.NamedSharding(devices.mesh, jax.P())
     x, y = jax.device_put((x, y), devices)
     optimiser = optax.adam(1e-3)
@@ -133,7 +165,9 @@ def main() -> None:
     parser.add_argument("--contender", nargs="+", help="only contenders whose name contains one of these words")
     parser.add_argument("--rounds", type=int, default=25, help="timed calls of each contender (default %(default)s)")
     parser.add_argument("--cores", type=int, default=os.cpu_count(), help="cores of each worker (default %(default)s)")
-    parser.add_argument("--peer-python", default=sys.executable, help="interpreter that has PyTorch (default: this one)")
+    parser.add_argument(
+        "--peer-python", default=sys.executable, help="interpreter that has PyTorch (default: this one)"
+    )
     parser.add_argument("--out", type=pathlib.Path, default=RESULTS, help="result file (default %(default)s)")
     arguments = parser.parse_args()
     result = {"machine": timer.machine(arguments.cores), "rounds": arguments.rounds, "cases": {}}

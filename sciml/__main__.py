@@ -93,7 +93,9 @@ def _training_options(module: ModuleType, arguments: Sequence[str]) -> Any:
         raise _Usage(f"There is no preset {preset!r} in {arguments[0]}, only {', '.join(module.PRESETS)}.")
     hidden = {"out", "preset"} & {field.name for field in dataclasses.fields(module.Config)}
     if hidden:
-        raise _Usage(f"The Config must not have the field {', '.join(hidden)}, an option of every experiment. Rename it.")
+        raise _Usage(
+            f"The Config must not have the field {', '.join(hidden)}, an option of every experiment. Rename it."
+        )
     presets = ", ".join(module.PRESETS)
     fields: list[Any] = [
         ("config", module.Config),
@@ -166,7 +168,7 @@ def _generate(arguments: Sequence[str]) -> int:
     text = "Write samples of a problem to a file."
     options = _parse(_generation_options(problem), arguments[1:], f"sciml generate {arguments[0]}", text)
     with Progress() as bar:
-        task = bar.add_task(f"{arguments[0]} -> {options.out}")
+        task = bar.add_task(options.out.name)
         generate(
             options.problem,
             options.out,

@@ -5,8 +5,10 @@ import os
 import pathlib
 import sys
 
-CPU_DEVICES = 1
-"""Number of data-parallel devices made of a CPU's cores, 0 for one per core; SCIML_CPU_DEVICES overrides it."""
+CPU_DEVICES = 2
+"""Number of data-parallel devices made of a CPU's cores, at most one per core. XLA runs several operations, convolutions
+among them, on one thread, so that two devices use two cores better than one does (benchmarks/train_step.py).
+The environment variable SCIML_CPU_DEVICES overrides it, 0 stands for one per core."""
 
 # Numbers of mallopt(3) and the values that keep freed memory in the process: without them each training step returns
 # its buffers to the system and takes a page fault for each 4 kB when it asks for them again.
@@ -43,7 +45,7 @@ def environment(given: dict[str, str], flags: str) -> dict[str, str]:
     cache = pathlib.Path(given.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
     wanted.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "sciml" / "compiled"))
     wanted["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
-    devices = int(given.get("SCIML_CPU_DEVICES") or CPU_DEVICES) or _cores()
+    devices = int(given.get("SCIML_CPU_DEVICES") or min(CPU_DEVICES, _cores())) or _cores()
     wanted["JAX_NUM_CPU_DEVICES"] = str(devices)
     return {name: value for name, value in wanted.items() if name == "XLA_FLAGS" or name not in given}
 

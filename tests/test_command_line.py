@@ -179,7 +179,11 @@ def test_settings_of_the_user_are_kept():
     assert "XLA_FLAGS" not in _process.environment({}, "flags: avx2")
     both = _process.environment({"XLA_FLAGS": "--xla_dump_to=x"}, wide)
     assert both["XLA_FLAGS"] == "--xla_dump_to=x --xla_cpu_prefer_vector_width=512"
-    own = {"XLA_FLAGS": "--xla_cpu_prefer_vector_width=256", "JAX_COMPILATION_CACHE_DIR": "own", "JAX_NUM_CPU_DEVICES": "3"}
+    own = {
+        "XLA_FLAGS": "--xla_cpu_prefer_vector_width=256",
+        "JAX_COMPILATION_CACHE_DIR": "own",
+        "JAX_NUM_CPU_DEVICES": "3",
+    }
     assert not set(_process.environment(own, wide)) & set(own)
     assert _process.environment({"SCIML_CPU_DEVICES": "5"}, "")["JAX_NUM_CPU_DEVICES"] == "5"
     assert int(_process.environment({"SCIML_CPU_DEVICES": "0"}, "")["JAX_NUM_CPU_DEVICES"]) >= 1  # one per core
@@ -203,13 +207,13 @@ from sciml import _process
 if sys.argv[1] == "prepared" and not _process.keep_freed_memory():
     print(-1); sys.exit()
 import jax, jax.numpy as jnp
-step = jax.jit(lambda x: jnp.sort(2 * jnp.sort(x, 0), 1))
-x = step(step(jnp.ones((1024, 1024))))
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(20):
-    x = step(x)
-x.block_until_ready()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+step = jax.jit(lambda x: jnp.cumsum(jax.lax.optimization_barrier(x.T * 0.5), 1))
+x = jnp.ones((1024, 1024))
+for _ in range(5):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        x = step(x).block_until_ready()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
@@ -219,9 +223,12 @@ def test_freed_memory_is_kept_so_that_steps_take_no_page_faults():
 
     def faults(mode):
         command = [sys.executable, "-c", FAULTS, mode]
-        return int(subprocess.run(command, env=plain, capture_output=True, text=True, check=True).stdout)
+        done = subprocess.run(command, env=plain, capture_output=True, text=True, check=True)
+        return [int(count) for count in done.stdout.split()]
 
     prepared = faults("prepared")
-    if prepared < 0:
+    if min(prepared) < 0:
         pytest.skip("this C library has no mallopt")
-    assert prepared < faults("plain") / 10  # a 4 MB buffer is 1024 pages, in each of 20 steps
+    # Once the process has the memory it needs there are none; a buffer of 4 MB is 1024 pages.
+    assert min(prepared) < 100
+    assert max(faults("plain")) > 1000

@@ -5,10 +5,12 @@ The Darcy form: zero padding, no biases in the cycle, `u <- GELU(V u + W u + b)`
 `.to(memory_format=torch.channels_last)`.
 """
 
+import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 import torch
+from peers.torch_contender import contender
 from torch import nn
 
 PUBLISHED = ((1, 0),) * 5 + ((2, 0),)
@@ -35,7 +37,9 @@ class Cycle(nn.Module):
             nn.ModuleList(Step(data, state, level == i == 0) for i in range(pre))
             for level, (pre, _) in enumerate(iterations)
         )
-        self.post = nn.ModuleList(nn.ModuleList(Step(data, state, False) for _ in range(post)) for _, post in iterations)
+        self.post = nn.ModuleList(
+            nn.ModuleList(Step(data, state, False) for _ in range(post)) for _, post in iterations
+        )
         self.restrict_state, self.restrict_data, self.prolong = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for _ in iterations[1:]:
             kernel = tuple(3 if n % 2 else 4 for n in shape)
@@ -86,24 +90,12 @@ class MgNO(nn.Module):
         return self.head(x)
 
 
-def copy_weights(ours, twin: MgNO) -> None:
-    """Copies the arrays of a `sciml.operators.MgNO` of the same configuration into its twin."""
-    for layer, cycle, local in zip(ours.layers, twin.cycles, twin.local, strict=True):
-        for name in ("pre", "post"):
-            for steps, theirs in zip(getattr(layer.cycle, name), getattr(cycle, name), strict=True):
-                for step, module in zip(steps, theirs, strict=True):
-                    _copy(step.smoother, module.smoother)
-                    if step.operator is not None:
-                        _copy(step.operator, module.operator)
-        for name in ("restrict_state", "restrict_data", "prolong"):
-            for conv, module in zip(getattr(layer.cycle, name), getattr(cycle, name), strict=True):
-                _copy(conv, module)
-        _copy(layer.local, local)
-    _copy(ours.head, twin.head)
-
-
-def _copy(conv, module: nn.Module) -> None:
-    with torch.no_grad():
-        module.weight.copy_(torch.from_numpy(np.array(conv.weight).transpose(3, 2, 0, 1)))
-        if module.bias is not None:
-            module.bias.copy_(torch.from_numpy(np.array(conv.bias)))
+def mgno(settings: dict) -> dict:
+    """Settings: size, batch, seed, exchange, and channels_last (bool)."""
+    torch.manual_seed(settings["seed"])
+    model = MgNO(1, 1, (settings["size"],) * 2)
+    weights = pathlib.Path(settings["exchange"]) / "weights.npz"
+    if not weights.exists():
+        np.savez(weights, **{name: value.detach().numpy() for name, value in model.state_dict().items()})
+    parameters = sum(value.numel() for value in model.parameters())
+    return contender(model, settings, {"parameters": parameters})

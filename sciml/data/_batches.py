@@ -13,15 +13,16 @@ from sciml.data._dataset import Dataset
 def permutation(n: int, seed: int, epoch: int) -> np.ndarray:
     """The order of `n` samples in an epoch; read-only.
 
-    Sorted raw words of PCG64 seeded by `SeedSequence((seed, epoch))`: NumPy guarantees these streams forever, unlike
-    the methods of `Generator`, so a resumed run sees the same batches under another version of NumPy.
+    Sorted raw words of PCG64 seeded by `SeedSequence(seed, spawn_key=(epoch,))`, which is independent of
+    `numpy.random.default_rng(seed)` that the data may have been drawn with. NumPy guarantees these streams forever,
+    unlike the methods of `Generator`, so a resumed run sees the same batches under another version of NumPy.
 
     Raises:
         ValueError: If the seed is negative.
     """
     if seed < 0:
         raise ValueError(f"A seed is a number >= 0, got {seed}.")
-    words = np.random.PCG64(np.random.SeedSequence((seed, epoch))).random_raw(n)
+    words = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(epoch,))).random_raw(n)
     order = np.argsort(words, kind="stable")
     order.flags.writeable = False
     return order

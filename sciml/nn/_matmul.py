@@ -3,53 +3,70 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
+
+_BLOCK = 16  # rows of a block: its square
 
 
 def matmul(a: Float[Array, "*batch m k"], b: Float[Array, "*batch k n"]) -> Float[Array, "*batch m n"]:
     """`a @ b` without broadcasting.
 
-    JAX differentiates a product to one with swapped operands followed by a transposition, and XLA's CPU compiler
-    carries that out as a copy for each product with a batch axis. Here the derivatives are a' g and g b', as one
-    would write them; they are closed under further differentiation.
+    JAX differentiates a product to one with swapped operands and a transposition behind, which XLA's CPU compiler
+    carries out as copies that cost as much as the product. The derivatives of this one are g b' and a' g, computed as
+    such, and so on for those of higher order.
+
+    A batch that is partitioned automatically over devices must not be among the axes merged into m or n: it would be
+    gathered. Inside `jax.shard_map` this cannot happen.
     """
-    return _matmul_p.bind(a, b, transpose=(False, False))
+    return _matmul_p.bind(a, b, flip=(False, False))
 
 
-def _dot(a: Array, b: Array, *, transpose: tuple[bool, bool]) -> Array:
+def _dot(a: Array, b: Array, *, flip: tuple[bool, bool]) -> Array:
     batch = tuple(range(a.ndim - 2))
-    contract = ((a.ndim - 2 if transpose[0] else a.ndim - 1,), (b.ndim - 1 if transpose[1] else b.ndim - 2,))
+    contract = ((a.ndim - 2 if flip[0] else a.ndim - 1,), (b.ndim - 1 if flip[1] else b.ndim - 2,))
     return jax.lax.dot_general(a, b, (contract, (batch, batch)))
 
 
-def _abstract(a: Any, b: Any, *, transpose: tuple[bool, bool]) -> Any:
-    rows = a.shape[-1 if transpose[0] else -2]
-    columns = b.shape[-2 if transpose[1] else -1]
+def _dot_on_cpu(a: Array, b: Array, *, flip: tuple[bool, bool]) -> Array:
+    # A weight gradient sums outer products of short vectors over very many rows. Eigen packs a' with a cache miss for
+    # almost each entry. Two contracted axes instead of one make the compiler transpose blocks of a first, the shorter
+    # vectors, and take products and sum in one call of its faster library: 15 % of an FNO's training step.
+    rows = a.shape[0]
+    if flip != (True, False) or a.ndim != 2 or rows < 16 * _BLOCK**2 or rows % _BLOCK**2:
+        return _dot(a, b, flip=flip)
+    if a.shape[1] > b.shape[1]:
+        return _dot_on_cpu(b, a, flip=flip).T
+    a, b = (x.reshape(-1, _BLOCK, _BLOCK, x.shape[1]) for x in (a, b))
+    return jax.lax.dot_general(a, b, (((1, 2), (1, 2)), ((0,), (0,)))).sum(0)
+
+
+def _abstract(a: Any, b: Any, *, flip: tuple[bool, bool]) -> Any:
+    rows, columns = a.shape[-1 if flip[0] else -2], b.shape[-2 if flip[1] else -1]
     return a.update(shape=(*a.shape[:-2], rows, columns), weak_type=False)
 
 
-def _transpose_a(g: Array, a: Any, b: Array, *, transpose: tuple[bool, bool]) -> Array:
-    if transpose[0]:
-        return _matmul_p.bind(b, g, transpose=(False, True))
-    return _matmul_p.bind(g, b, transpose=(False, not transpose[1]))
+def _gradient_in_a(g: Array, a: Any, b: Array, *, flip: tuple[bool, bool]) -> Array:
+    if flip[0]:
+        return _matmul_p.bind(b, g, flip=(flip[1], True))
+    return _matmul_p.bind(g, b, flip=(False, not flip[1]))
 
 
-def _transpose_b(g: Array, a: Array, b: Any, *, transpose: tuple[bool, bool]) -> Array:
-    if transpose[1]:
-        return _matmul_p.bind(g, a, transpose=(True, False))
-    return _matmul_p.bind(a, g, transpose=(not transpose[0], False))
+def _gradient_in_b(g: Array, a: Array, b: Any, *, flip: tuple[bool, bool]) -> Array:
+    if flip[1]:
+        return _matmul_p.bind(g, a, flip=(True, flip[0]))
+    return _matmul_p.bind(a, g, flip=(not flip[0], False))
 
 
-def _batch(operands: tuple, axes: tuple, *, transpose: tuple[bool, bool]) -> tuple[Array, int]:
-    return jax.vmap(lambda a, b: _dot(a, b, transpose=transpose), in_axes=axes)(*operands), 0
+def _batch(operands: tuple, axes: tuple, *, flip: tuple[bool, bool]) -> tuple[Array, int]:
+    return jax.vmap(lambda a, b: _dot(a, b, flip=flip), in_axes=axes)(*operands), 0
 
 
 _matmul_p = Primitive("matmul")
-_matmul_p.def_impl(jax.jit(_dot, static_argnames="transpose"))
+_matmul_p.def_impl(jax.jit(_dot, static_argnames="flip"))
 _matmul_p.def_abstract_eval(_abstract)
-ad.defbilinear(_matmul_p, _transpose_a, _transpose_b)
+ad.defbilinear(_matmul_p, _gradient_in_a, _gradient_in_b)
 batching.primitive_batchers[_matmul_p] = _batch
 mlir.register_lowering(_matmul_p, mlir.lower_fun(_dot, multiple_results=False))
+mlir.register_lowering(_matmul_p, mlir.lower_fun(_dot_on_cpu, multiple_results=False), platform="cpu")

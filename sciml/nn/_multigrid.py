@@ -165,7 +165,7 @@ def check_iterations(iterations: Iterations) -> tuple[tuple[int, int], ...]:
             f"Expected one pair (pre, post) of smoothing steps for each level, the first with pre >= 1, got {steps}. "
             "Six levels as published: ((1, 0),) * 5 + ((2, 0),)."
         )
-    return steps
+    return tuple((pre, post) for pre, post in steps)
 
 
 def coarse_shapes(grid: Grid, levels: int) -> tuple[tuple[int, ...], ...]:

@@ -113,7 +113,9 @@ def _interleave(parts: dict[tuple[int, ...], Array], axes: int) -> Array:
     return parts[()]
 
 
-_POINTS_PER_PRODUCT = 2048  # of 1024, 2048, 4096 and 8192 the fastest at 24 channels from 32x32 to 128x128, batch 4 and 8
+_POINTS_PER_PRODUCT = (
+    2048  # of 1024, 2048, 4096 and 8192 the fastest at 24 channels from 32x32 to 128x128, batch 4 and 8
+)
 
 
 def _rowwise_weight_gradient(x: Array, y: Array, stencil: Stencil) -> Array:
@@ -125,7 +127,7 @@ def _rowwise_weight_gradient(x: Array, y: Array, stencil: Stencil) -> Array:
     layout = (f"C{axes}N", f"I{axes}O", f"{axes}NC")
     (n, *_), (m, *others) = stencil.fine, stencil.coarse
     stride, kernel, low = stencil.stride[0], stencil.kernel[0], stencil.low[0]
-    rows = _rows(x.shape[0], m, others) if set(stencil.stride) == {1} else m
+    rows = _rows(x.shape[0], m, others)
     blocks = []
     for top in range(0, m, rows):
         bottom = min(top + rows, m)

@@ -140,11 +140,11 @@ class _Dense(eqx.Module):
         self.bias = jax.random.uniform(bias_key, (out_size,), minval=-bound, maxval=bound) if use_bias else None
 
     def __call__(self, x: Float[Array, "*points in"]) -> Float[Array, "*points out"]:
-        y = _matmul(x, self.weight)
+        y = _multiply(x, self.weight)
         return y if self.bias is None else y + _along_last(self.bias, y.ndim)
 
 
-def _matmul(x: Array, weight: Array) -> Array:
+def _multiply(x: Array, weight: Array) -> Array:
     return matmul(x.reshape(-1, x.shape[-1]), weight).reshape(*x.shape[:-1], -1)
 
 
@@ -169,7 +169,7 @@ def _run(
     else:  # the coordinates' share is the same for the whole batch
         share = jnp.asarray(coordinates, x.dtype) @ first.weight[x.shape[-1] :]
         share = share if first.bias is None else share + _along_last(first.bias, share.ndim)
-        x = _matmul(x, first.weight[: x.shape[-1]]) + jnp.expand_dims(share, -2)
+        x = _multiply(x, first.weight[: x.shape[-1]]) + jnp.expand_dims(share, -2)
     for layer in rest:
         x = layer(activation(x))
     return x

@@ -9,14 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from sciml.grid import Grid
+from sciml.nn._activations import gelu
 from sciml.nn._conv import Conv
 from sciml.nn._multigrid import VCycle
 from sciml.operators._base import AbstractOperator
-
-
-def gelu(x: Array) -> Array:
-    """Gelu."""
-    return jax.nn.gelu(x, approximate=False)
 
 
 @final
@@ -84,7 +80,9 @@ class MgNO(AbstractOperator):
             ValueError: If the grid has too few points for the levels, or there is no layer.
         """
         if depth < 1:
-            raise ValueError(f"Expected at least one layer, got depth={depth}.")
+            raise ValueError(f"Expected at least one layer, got depth={depth}. Use 4, the published number.")
+        if isinstance(levels, int) and levels < 1:
+            raise ValueError(f"Expected at least one level, got levels={levels}. Use 6, the published number.")
         iterations = ((1, 0),) * (levels - 1) + ((2, 0),) if isinstance(levels, int) else levels
         head_key, *keys = jax.random.split(key, depth + 1)
         self.layers = tuple(

@@ -1,7 +1,5 @@
 """Convolutions against NumPy, explicit loops and JAX's own derivatives; sizes differ so that no axis can be swapped."""
 
-import itertools
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -43,9 +41,7 @@ CONVS = [
     ((9,), (5,), 2),
     ((6, 7), (3, 3), 1),
     ((6, 10), (3, 3), 2),
-    ((8, 6), (1, 3), 1),
     ((6, 8), (4, 2), 2),
-    ((4, 6, 5), (3, 3, 3), 1),
     ((4, 6, 8), (3, 3, 3), 2),
 ]
 
@@ -124,12 +120,9 @@ def test_errors_name_the_remedy(getkey):
     conv = Conv(2, 3, kernel=(3, 3), stride=2, boundary=Periodic(), key=getkey())
     with pytest.raises(ValueError, match="Expected 2 channels on a grid of 2 dimensions, got 3 channels"):
         conv(jnp.ones((3, 8, 8)))
-    with pytest.raises(ValueError, match=r"got 4 channels on a grid of shape \(2, 8\).*jax.vmap"):
-        conv(jnp.ones((4, 2, 8))[..., None].reshape(4, 2, 8))
+    with pytest.raises(ValueError, match=r"got 5 channels on a grid of shape \(2, 8, 8\).*jax.vmap"):
+        conv(jnp.ones((5, 2, 8, 8)))
     with pytest.raises(ValueError, match="needs an even size, got 7"):
         conv(jnp.ones((2, 8, 7)))
     with pytest.raises(ValueError, match=r"expects the coarse shape \(4, 5\), got \(5, 4\)"):
         Prolongation(2, 3, fine=(8, 9), key=getkey())(jnp.ones((2, 5, 4)))
-
-
-assert itertools
