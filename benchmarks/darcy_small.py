@@ -3,8 +3,8 @@
     python benchmarks/darcy_small.py [--peer-python PATH] [--data FOLDER]
 
 Runs, for each seed in turn, the gallery example's protocol in neuraloperator 2.0 and `sciml train
-experiments/darcy_small.py` with mgno and fno, each alone on the machine and with the same allocator settings, and writes
-the errors on the 50 test pairs at 16x16 and at 32x32 (where no model was trained) to results/darcy_small.json.
+experiments/darcy_small.py` with mgno and fno, each alone on the machine and with the same allocator settings, and
+writes the errors on the 50 test pairs at 16x16 and at 32x32 (where no model was trained) to results/darcy_small.json.
 """
 
 import argparse

@@ -2,9 +2,10 @@
 
 A contender is a Python function, named "module:function" and imported in a worker process of its own, that takes the
 settings of a case and returns what to time as `{"forward": callable, "step": callable, ...}`; a callable returns when
-its result exists. Entries `outputs` (an array or None) and `info` (a dict) are optional and not timed. All workers get the same
-number of cores and the same allocator settings; the parent runs them round-robin and in alternating order, so that drifts of the
-machine's speed hit all alike, and pauses between two turns until the threads of the last one have stopped spinning.
+its result exists. Entries `outputs` (an array or None) and `info` (a dict) are optional and not timed. All workers get
+the same number of cores and the same allocator settings; the parent runs them round-robin and in alternating order, so
+that drifts of the machine's speed hit all alike, and pauses between two turns until the threads of the last one have
+stopped spinning.
 
 Only the standard library and NumPy are needed here, so that a worker may use another interpreter.
 """
@@ -52,7 +53,7 @@ class Worker:
     def __init__(self, contender: Contender, settings: dict, cores: int):
         self.contender, self.failure, self.info = contender, "", {}
         env = {**os.environ, **ALLOCATOR, "OMP_NUM_THREADS": str(cores), "MKL_NUM_THREADS": str(cores), **contender.env}
-        self._errors = tempfile.TemporaryFile("w+")
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed by close()
         command = [contender.python, str(pathlib.Path(__file__).resolve()), "--worker"]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, env=env
@@ -92,8 +93,9 @@ def compare(contenders: list[Contender], settings: dict, rounds: int, cores: int
 
     Returns:
         For each contender a dict: `not_measured` with the reason, or `info`, `max_error` against the reference's
-        outputs (relative to their maximum) and for each timed callable the median seconds, the ratio of medians, the quartiles of the
-        ratios of the rounds, the seconds of the first call (compilation), and page faults per call; peak memory in MiB.
+        outputs (relative to their maximum) and for each timed callable the median seconds, the ratio of medians, the
+        quartiles of the ratios of the rounds, the seconds of the first call (compilation), and page faults per call;
+        peak memory in MiB.
     """
     with tempfile.TemporaryDirectory() as folder:
         workers = []

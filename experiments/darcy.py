@@ -16,7 +16,7 @@ A stencil belongs to one spacing: at other resolutions MgNO is evaluated through
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
@@ -129,7 +129,7 @@ def build(config: Config) -> Experiment:
             return trained, "native: the trained model itself, applied at this resolution"
         return Resampled(trained, grid, at(resolution).grid), f"resampled: cubic splines to {grid.shape} and back"
 
-    def figures(models: dict[str, AbstractOperator], where: pathlib.Path) -> None:
+    def figures(models: Mapping[str, AbstractOperator], where: pathlib.Path) -> None:
         draw_predictions(models, testing.take(slice(0, 3)), where / "predictions.png")
 
     key, width = jax.random.key(config.seed), config.width or model.width

@@ -15,7 +15,7 @@ A stencil that was learned at one spacing means another one at half of it, so Mg
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
@@ -85,7 +85,7 @@ def build(config: Config) -> Experiment:
             return trained, "native: the trained model itself, applied at this resolution"
         return Resampled(trained, grid), f"resampled: cubic splines to {grid.shape} and back"
 
-    def figures(models: dict[str, AbstractOperator], where: pathlib.Path) -> None:
+    def figures(models: Mapping[str, AbstractOperator], where: pathlib.Path) -> None:
         draw_predictions(models, test(None).take(slice(0, 3)), where / "predictions.png")
 
     steps = round(np.ceil(config.epochs * len(kept) / config.batch))

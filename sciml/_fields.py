@@ -21,11 +21,11 @@ def relative_errors(model: Any, pairs: Pairs) -> dict[str, float]:
     """
     if pairs.grid is None:
         raise ValueError("The relative H1 error needs the grid of the data. Give it: data.Pairs(x, y, grid=grid).")
-    prediction = train.predict(model, pairs.x)
+    prediction, truth = train.predict(model, pairs.x), jnp.asarray(pairs.y)
     h1 = functools.partial(metrics.relative_h1, grid=pairs.grid)
     return {
-        "relative_l2": float(jnp.mean(jax.vmap(metrics.relative_l2)(prediction, pairs.y))),
-        "relative_h1": float(jnp.mean(jax.vmap(h1)(prediction, pairs.y))),
+        "relative_l2": float(jnp.mean(jax.vmap(metrics.relative_l2)(prediction, truth))),
+        "relative_h1": float(jnp.mean(jax.vmap(h1)(prediction, truth))),
     }
 
 

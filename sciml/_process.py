@@ -6,9 +6,11 @@ import pathlib
 import sys
 
 CPU_DEVICES = 2
-"""Number of data-parallel devices made of a CPU's cores, at most one per core. XLA runs several operations, convolutions
-among them, on one thread, so that two devices use two cores better than one does (benchmarks/train_step.py).
-The environment variable SCIML_CPU_DEVICES overrides it, 0 stands for one per core."""
+"""Number of data-parallel devices made of a CPU's cores, at most one per core.
+
+XLA runs several operations, convolutions among them, on one thread, so that two devices use two cores better than one
+does (benchmarks/train_step.py). The environment variable SCIML_CPU_DEVICES overrides it, 0 stands for one per core.
+"""
 
 # Numbers of mallopt(3) and the values that keep freed memory in the process: without them each training step returns
 # its buffers to the system and takes a page fault for each 4 kB when it asks for them again.

@@ -111,15 +111,17 @@ def per_side(boundary: AbstractBoundary | Sequence[AbstractBoundary | Sides], di
     given = (boundary,) * dimensions if isinstance(boundary, AbstractBoundary) else tuple(boundary)
     if len(given) != dimensions:
         raise ValueError(f"Expected one boundary, or one for each of {dimensions} axes, got {len(given)}.")
-    sides = tuple((one, one) if isinstance(one, AbstractBoundary) else tuple(one) for one in given)
-    for axis, pair in enumerate(sides):
+    sides: list[Sides] = []
+    for axis, one in enumerate(given):
+        pair = (one, one) if isinstance(one, AbstractBoundary) else tuple(one)
         if len(pair) != 2:
             raise ValueError(f"Axis {axis} has 2 sides, got {len(pair)} boundaries: give (low, high).")
         if isinstance(pair[0], Periodic) != isinstance(pair[1], Periodic):
             raise ValueError(
                 f"Axis {axis} is periodic on one side only ({pair}): make both sides Periodic() or neither."
             )
-    return sides
+        sides.append((pair[0], pair[1]))
+    return tuple(sides)
 
 
 def pad(x: Array, boundary: Sequence[Sides], width: int) -> Array:

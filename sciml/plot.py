@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 
 def _image(figure: Figure, axes, field: np.ndarray, *, title: str, colours: str, limits: tuple[float, float]) -> None:
@@ -14,6 +15,7 @@ def _image(figure: Figure, axes, field: np.ndarray, *, title: str, colours: str,
     axes.set(title=title, xticks=[], yticks=[])
     colorbar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03)
     colorbar.ax.tick_params(labelsize=7)
+    colorbar.formatter = ScalarFormatter()
     colorbar.formatter.set_powerlimits((-2, 3))
 
 

@@ -1,8 +1,8 @@
 """Trains neuraloperator's FNO on the small Darcy pairs as its gallery example does, with its own classes.
 
-Run by benchmarks/darcy_small.py in an interpreter with neuraloperator 2.0; prints one line of JSON. The settings are those
-of the example `plot_FNO_darcy`: n_modes (8, 8), 24 hidden channels, AdamW with rate 1e-2 and weight decay 1e-4, cosine
-annealing with T_max 30 per epoch, 15 epochs, batches of 64, H1 loss on normalised outputs.
+Run by benchmarks/darcy_small.py in an interpreter with neuraloperator 2.0; prints one line of JSON. The settings are
+those of the example `plot_FNO_darcy`: n_modes (8, 8), 24 hidden channels, AdamW with rate 1e-2 and weight decay 1e-4,
+cosine annealing with T_max 30 per epoch, 15 epochs, batches of 64, H1 loss on normalised outputs.
 """
 
 import argparse

@@ -6,7 +6,7 @@ import json
 import os
 import pathlib
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -27,8 +27,8 @@ GENERATORS: dict[str, type] = {"darcy": Darcy}
 class Problem(Protocol):
     """A frozen dataclass of numbers that draws one sample; `inputs` and `outputs` name the channels of its fields."""
 
-    inputs: Any  # tuples of channel names; ClassVar in the dataclass, which a protocol cannot say
-    outputs: Any
+    inputs: ClassVar[tuple[str, ...]]
+    outputs: ClassVar[tuple[str, ...]]
 
     @property
     def grid(self) -> Grid:

@@ -26,7 +26,9 @@ def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     # The division comes last: XLA fuses any cheaper operation into each of its consumers, and in a network the
     # consumers of an activation are several products, a skip connection, and by way of it the next activation.
     numerator, denominator = _rational(z)
-    return ((0.5 * z) * (denominator + numerator) / denominator).astype(x.dtype)
+    # Below -EDGE the value is 0 to rounding, but denominator + numerator is only rounded, not 0.
+    half = 0.5 * jnp.maximum(z, -_EDGE)
+    return (half * (denominator + numerator) / denominator).astype(x.dtype)
 
 
 def _rational(x: Array) -> tuple[Array, Array]:

@@ -63,11 +63,15 @@ class Bilinear:
 
 def _primitive(name: str, reference: Form, cpu: Form) -> Primitive:
     primitive = Primitive(name)
-    shape_of = functools.cache(lambda a, b, static: jax.eval_shape(lambda a, b: reference(a, b, static), a, b))
+
+    @functools.cache
+    def shape_of(a: Any, b: Any, static: Hashable) -> Any:
+        out = jax.eval_shape(lambda a, b: reference(a, b, static), a, b)
+        placement = {"sharding": out.sharding, "manual_axis_type": out.manual_axis_type}
+        return ShapedArray(out.shape, out.dtype, **{name: at for name, at in placement.items() if at is not None})
 
     def abstract(a: Any, b: Any, *, static: Hashable) -> Any:
-        out = shape_of(jax.ShapeDtypeStruct(a.shape, a.dtype), jax.ShapeDtypeStruct(b.shape, b.dtype), static)
-        return ShapedArray(out.shape, out.dtype)
+        return shape_of(a, b, static)
 
     primitive.def_abstract_eval(abstract)
     primitive.def_impl(jax.jit(primitive.bind, static_argnames="static"))
@@ -82,7 +86,17 @@ def _with_static(form: Form) -> Callable[..., Array]:
 
 def _bind(primitive: Primitive, a: Array, b: Array, static: Hashable) -> Array:
     dtype = jnp.result_type(a, b)
-    return primitive.bind(jnp.asarray(a, dtype), jnp.asarray(b, dtype), static=static)
+    a, b = jnp.asarray(a, dtype), jnp.asarray(b, dtype)
+    return primitive.bind(_vary_like(a, b), _vary_like(b, a), static=static)
+
+
+def _vary_like(a: Array, b: Array) -> Array:
+    """Under `jax.shard_map`, `a` as an array that varies along the mesh axes along which `b` varies.
+
+    The transpose of this cast is the sum over the devices that the gradient of a replicated weight needs.
+    """
+    missing = jax.typeof(b).manual_axis_type.varying - jax.typeof(a).manual_axis_type.varying
+    return jax.lax.pcast(a, tuple(sorted(missing)), to="varying") if missing else a
 
 
 def _map(plain: Form, operands: tuple, axes: tuple, *, static: Hashable) -> tuple[Array, int]:

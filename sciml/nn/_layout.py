@@ -45,8 +45,10 @@ def _jvp(primals: tuple, tangents: tuple, *, static: tuple[Any, ...]) -> tuple[A
     live = [i for i, tangent in enumerate(tangents) if not isinstance(tangent, ad.Zero)]
 
     def of_live(*values: Array) -> Array:
-        given = dict(zip(live, values, strict=True))
-        return _call(*(given.get(i, primal) for i, primal in enumerate(primals)), static=static)
+        arguments = list(primals)
+        for i, value in zip(live, values, strict=True):
+            arguments[i] = value
+        return _call(*arguments, static=static)
 
     return jax.jvp(of_live, [primals[i] for i in live], [tangents[i] for i in live])
 

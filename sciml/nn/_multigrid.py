@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from sciml.grid import AbstractBoundary, Dirichlet, Grid, Periodic, Sides
 from sciml.nn._conv import Conv, Prolongation
 
-Iterations = Sequence[tuple[int, int]]
+Iterations = Sequence[Sequence[int]]
 
 
 @final

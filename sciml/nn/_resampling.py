@@ -1,6 +1,7 @@
 """Interpolation of fields between grids on the same box."""
 
 import functools
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -33,7 +34,8 @@ def _matrix(source: Grid, target: Grid, axis: int) -> np.ndarray:
     if len(at) < 4:
         given = source.shape[axis]
         raise ValueError(f"A cubic spline needs 4 values along axis {axis}, got {given}. Use a finer grid.")
-    return CubicSpline(at, values, bc_type=(_end(low), _end(high)))(wanted)
+    ends: Any = (_end(low), _end(high))  # a pair is documented; the type stub knows a single string alone
+    return CubicSpline(at, values, bc_type=ends)(wanted)
 
 
 def resample(x: Float[Array, "channels *space"], source: Grid, target: Grid) -> Float[Array, "channels *other"]:

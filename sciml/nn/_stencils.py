@@ -4,8 +4,8 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
@@ -43,19 +43,28 @@ class Stencil:
 
 
 def _forward(x: Array, w: Array, stencil: Stencil) -> Array:
-    axes = "DHW"[-len(stencil.kernel) :]
+    axes = _axes(stencil)
     layout = (f"N{axes}C", f"{axes}IO", f"N{axes}C")
-    return lax.conv_general_dilated(x, w, stencil.stride, stencil.padding, dimension_numbers=layout)
+    return lax.conv_general_dilated(x, w, stencil.stride, stencil.padding, None, None, layout)
 
 
 def _input_gradient(y: Array, w: Array, stencil: Stencil) -> Array:
-    x = jax.ShapeDtypeStruct((y.shape[0], *stencil.fine, w.shape[-2]), y.dtype)
-    return jax.linear_transpose(lambda x: _forward(x, w, stencil), x)(y)[0]
+    axes = _axes(stencil)
+    layout = (f"N{axes}C", f"{axes}OI", f"N{axes}C")
+    spread = zip(stencil.kernel, stencil.stride, stencil.low, stencil.fine, stencil.coarse, strict=True)
+    padding = [(k - 1 - low, n + low - 1 - (m - 1) * s) for k, s, low, n, m in spread]
+    mirrored = lax.rev(w, range(len(axes)))
+    return lax.conv_general_dilated(y, mirrored, (1,) * len(axes), padding, stencil.stride, None, layout)
 
 
 def _weight_gradient(x: Array, y: Array, stencil: Stencil) -> Array:
-    w = jax.ShapeDtypeStruct((*stencil.kernel, x.shape[-1], y.shape[-1]), x.dtype)
-    return jax.linear_transpose(lambda w: _forward(x, w, stencil), w)(y)[0]
+    axes = _axes(stencil)
+    layout = (f"C{axes}N", f"I{axes}O", f"{axes}NC")
+    return lax.conv_general_dilated(x, y, (1,) * len(axes), stencil.padding, None, stencil.stride, layout)
+
+
+def _axes(stencil: Stencil) -> str:
+    return "DHW"[-len(stencil.kernel) :]
 
 
 def _taps(kernel: int, low: int, phase: int) -> tuple[int, list[int]]:
@@ -123,26 +132,26 @@ def _rowwise_weight_gradient(x: Array, y: Array, stencil: Stencil) -> Array:
 
     In one piece it needs up to three times as long as in blocks where its operands exceed the cache.
     """
-    axes = "DHW"[-len(stencil.kernel) :]
-    layout = (f"C{axes}N", f"I{axes}O", f"{axes}NC")
-    (n, *_), (m, *others) = stencil.fine, stencil.coarse
+    n, m = stencil.fine[0], stencil.coarse[0]
     stride, kernel, low = stencil.stride[0], stencil.kernel[0], stencil.low[0]
-    rows = _rows(x.shape[0], m, others)
+    rows = _rows(x.shape[0], m, stencil.coarse[1:])
     blocks = []
     for top in range(0, m, rows):
         bottom = min(top + rows, m)
         begin, end = stride * top - low, stride * (bottom - 1) - low + kernel
-        inside = slice(max(begin, 0), max(min(end, n), 0))
-        padding = [(inside.start - begin, end - inside.stop), *stencil.padding[1:]]
-        blocks.append(
-            lax.conv_general_dilated(
-                x[:, inside], y[:, top:bottom], (1,) * len(axes), padding, None, stencil.stride, layout
-            )
+        first = min(max(begin, 0), n)
+        last = max(min(end, n), first)
+        part = dataclasses.replace(
+            stencil,
+            low=(first - begin, *stencil.low[1:]),
+            fine=(last - first, *stencil.fine[1:]),
+            coarse=(bottom - top, *stencil.coarse[1:]),
         )
+        blocks.append(_weight_gradient(x[:, first:last], y[:, top:bottom], part))
     return sum(blocks[1:], blocks[0])
 
 
-def _rows(batch: int, rows: int, others: Sequence[int]) -> int:
+def _rows(batch: Any, rows: int, others: Sequence[int]) -> int:
     if not isinstance(batch, int):  # symbolic, while exporting
         return rows
     return min(rows, max(1, _POINTS_PER_PRODUCT // max(1, batch * math.prod(others))))

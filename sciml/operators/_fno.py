@@ -26,9 +26,9 @@ class Pointwise:
         activation: The nonlinearity, elementwise.
     """
 
-    lifting: float = 2.0
-    mixing: float = 0.5
-    projection: float = 2.0
+    lifting: float | int = 2.0
+    mixing: float | int = 0.5
+    projection: float | int = 2.0
     activation: Callable[[Array], Array] = gelu
 
 

@@ -59,7 +59,7 @@ class MgNO(AbstractOperator):
         grid: Grid,
         width: int = 24,
         depth: int = 4,
-        levels: int | Sequence[tuple[int, int]] = 6,
+        levels: int | Sequence[Sequence[int]] = 6,
         activation: Callable[[Array], Array] = gelu,
         key: PRNGKeyArray,
     ) -> None:
@@ -111,7 +111,7 @@ class MgNO(AbstractOperator):
         return jnp.moveaxis(self.head.channels_last(u)[0], -1, 0)
 
 
-def _layer(into: int, out: int, grid: Grid, iterations: Sequence[tuple[int, int]], key: PRNGKeyArray) -> MultigridLayer:
+def _layer(into: int, out: int, grid: Grid, iterations: Sequence[Sequence[int]], key: PRNGKeyArray) -> MultigridLayer:
     cycle_key, local_key = jax.random.split(key)
     cycle = VCycle(into, out, grid=grid, iterations=iterations, key=cycle_key)
     return MultigridLayer(cycle, Conv(into, out, kernel=(1,) * len(grid.shape), key=local_key))

@@ -1,6 +1,7 @@
 """The multigrid cycle: linearity, a classical cycle for the Poisson equation as a special case, sizes and errors."""
 
-import equinox as eqx
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,15 +24,16 @@ def test_cycle_is_linear(grid, getkey):
     with jax.enable_x64(True):
         cycle = VCycle(2, 3, grid=grid, iterations=((2, 1), (1, 2)), key=getkey())
         x, y = jax.random.normal(getkey(), (2, 2, *grid.shape))
-        assert cycle(x).shape == (3, *grid.shape)
-        np.testing.assert_allclose(cycle(2 * x - 3 * y), 2 * cycle(x) - 3 * cycle(y), rtol=0, atol=1e-13)
+        both, one, two = jax.jit(jax.vmap(cycle))(jnp.stack((2 * x - 3 * y, x, y)))
+        assert one.shape == (3, *grid.shape)
+        np.testing.assert_allclose(both, 2 * one - 3 * two, rtol=0, atol=1e-13)
 
 
 def test_bias_makes_the_cycle_affine_and_residual_adds_an_operator(getkey):
     options = {"grid": GRIDS[1], "iterations": ((1, 0), (1, 1))}
     key = getkey()
     with_bias = VCycle(2, 3, **options, bias=True, key=key)
-    assert jnp.max(jnp.abs(with_bias(jnp.zeros((2, 12, 16))))) > 0
+    assert jnp.max(jnp.abs(jax.jit(with_bias)(jnp.zeros((2, 12, 16))))) > 0
     size = lambda cycle: sum(a.size for a in jax.tree.leaves(cycle))
     # one more 3x3 stencil from state to data for the one transition
     assert size(VCycle(2, 3, **options, residual=True, key=key)) == size(VCycle(2, 3, **options, key=key)) + 9 * 6
@@ -44,54 +46,47 @@ def test_a_periodic_cycle_commutes_with_shifts_by_a_coarse_spacing(getkey):
     difference = {}
     for extension in (Periodic(), Dirichlet()):
         cycle = VCycle(2, 3, grid=GRIDS[1], iterations=((1, 1),) * 3, extension=extension, key=getkey())
-        difference[extension] = float(jnp.max(jnp.abs(cycle(shift(x)) - shift(cycle(x)))))
+        first, second = jax.jit(jax.vmap(cycle))(jnp.stack((shift(x), x)))
+        difference[extension] = float(jnp.max(jnp.abs(first - shift(second))))
     assert difference[Periodic()] < 1e-5
     assert difference[Dirichlet()] > 1e-3
 
 
-def poisson_two_grid(n, key):
-    """A cycle whose stencils are those of -u'' on n nodes of spacing 1: one damped Jacobi step, and an almost exact
-    coarse solve by many of them.
+def poisson_cycle(n, iterations, key):
+    """The cycle whose stencils are the classical ones for -u'' = f on a ring of n nodes of spacing 1.
 
-    With data f and the residual restricted, u_1 starts from Pi u_0 = 0 and is a correction.
+    Jacobi damped by 2/3, full weighting of the residual, linear interpolation; every coarse state starts from 0.
     """
-    cycle = VCycle(1, 1, grid=Grid((n,), boundary=Dirichlet()), iterations=((2, 0), (200, 0)), residual=True, key=key)
-    laplace, jacobi = jnp.array([-1.0, 2.0, -1.0]), jnp.array([0.0, 1 / 3, 0.0])  # damping 2/3 of the diagonal 1/2
+    grid = Grid((n,), boundary=Periodic())
+    cycle = VCycle(1, 1, grid=grid, iterations=iterations, residual=True, extension=Periodic(), key=key)
+    laplace, jacobi = np.array([-1.0, 2.0, -1.0]), np.array([0.0, 1 / 3, 0.0])
+    stencils = []
+    for pre, post, level in zip(cycle.pre, cycle.post, range(n), strict=False):
+        for step in (*pre, *post):
+            stencils.append((step.smoother, jacobi * 4**level))
+            stencils.append((step.operator, laplace / 4**level))
+    for level, conv in enumerate(cycle.restrict_operator):
+        stencils.append((conv, laplace / 4**level))
+    stencils += [(conv, np.zeros(3)) for conv in cycle.restrict_state]
+    stencils += [(conv, np.array([0.25, 0.5, 0.25])) for conv in cycle.restrict_data]
+    stencils += [(conv, np.array([0.5, 1.0, 0.5, 0.0])) for conv in cycle.prolong]
+    values = {id(conv.weight): line for conv, line in stencils if conv is not None}
+    return jax.tree.map(lambda w: jnp.asarray(values[id(w)]).reshape(-1, 1, 1), cycle)
 
-    def put(cycle, where, line):
-        return eqx.tree_at(lambda c: where(c).weight, cycle, line.reshape(3, 1, 1))
 
-    for level, scale in ((0, 1.0), (1, 0.25)):
-        for i, step in enumerate(cycle.pre[level]):
-            cycle = put(cycle, lambda c, level=level, i=i: c.pre[level][i].smoother, jacobi / scale)
-            if step.operator is not None:
-                cycle = put(cycle, lambda c, level=level, i=i: c.pre[level][i].operator, laplace * scale)
-    cycle = put(cycle, lambda c: c.restrict_operator[0], laplace)
-    cycle = put(cycle, lambda c: c.restrict_data[0], jnp.array([0.25, 0.5, 0.25]))
-    cycle = put(cycle, lambda c: c.restrict_state[0], jnp.zeros(3))
-    return put(cycle, lambda c: c.prolong[0], jnp.array([0.5, 1.0, 0.5]))
-
-
-def test_two_grid_cycle_contracts_the_poisson_error(getkey):
-    """Linear interpolation, full weighting, Jacobi damped by 2/3: each cycle divides the error, theory 1/9.
-
-    The grid keeps nodes 0, 2, ..., so that its first node is coarse, and the coarse problem differs from Galerkin's at
-    the walls: the initial error is a wave packet away from them.
-    """
-    n = 65
+@pytest.mark.parametrize("iterations", [((1, 1), (1, 1), (1, 1), (8, 0)), ((2, 0), (2, 0), (2, 0), (8, 0))])
+def test_the_classical_cycle_is_a_special_case_and_solves_the_poisson_equation(iterations, getkey):
+    """Two damped Jacobi steps: the two-grid theory gives 1/9 for each cycle, more levels a little more."""
+    n = 32
     with jax.enable_x64(True):
-        cycle = poisson_two_grid(n, getkey())
-        nodes = np.arange(n)
-        exact = np.exp(-(((nodes - n // 2) / 5) ** 2)) * (1 + 0.5 * (-1.0) ** nodes)
-        exact = jnp.asarray(exact - 0.0)
-        matrix = 2 * jnp.eye(n) - jnp.eye(n, k=1) - jnp.eye(n, k=-1)
-        error = exact
-        ratios = []
-        for _ in range(3):
-            new = error - cycle((matrix @ error)[None])[0]
-            ratios.append(float(jnp.linalg.norm(new) / jnp.linalg.norm(error)))
-            error = new
-        assert max(ratios) < 0.15
+        cycle = jax.jit(poisson_cycle(n, iterations, getkey()))
+        error = jax.random.normal(getkey(), (n,))
+        norms = []
+        for _ in range(4):
+            error = error - jnp.mean(error)
+            norms.append(float(jnp.linalg.norm(error)))
+            error = error - cycle((2 * error - jnp.roll(error, 1) - jnp.roll(error, -1))[None])[0]
+        assert all(after < 0.15 * before for before, after in itertools.pairwise(norms))
 
 
 def test_smallest_level_has_two_points():
