@@ -67,18 +67,50 @@ def _axes(stencil: Stencil) -> str:
     return "DHW"[-len(stencil.kernel) :]
 
 
+def _patches(x: Array, stencil: Stencil) -> Array:
+    """The values of x that each coarse point sees, `(batch, *coarse, kernel size * channels)`."""
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((low, high, 0) for low, high in stencil.padding), (0, 0, 0)])
+    return jnp.concatenate(
+        [
+            x[
+                (
+                    slice(None),
+                    *(
+                        slice(a, a + (m - 1) * s + 1, s)
+                        for a, m, s in zip(at, stencil.coarse, stencil.stride, strict=True)
+                    ),
+                )
+            ]
+            for at in itertools.product(*map(range, stencil.kernel))
+        ],
+        -1,
+    )
+
+
+def _cpu_forward(x: Array, w: Array, stencil: Stencil) -> Array:
+    """In double precision a matrix product: XLA has no fast convolution for it and takes long to compile its own."""
+    if x.dtype != jnp.float64:
+        return _forward(x, w, stencil)
+    return _patches(x, stencil) @ w.reshape(-1, w.shape[-1])
+
+
 def _taps(kernel: int, low: int, phase: int) -> tuple[int, list[int]]:
     """How x at 2 q + phase receives from y[q + d] with stride 2: the first d, and the index into w for each d."""
     taps = list(range((phase + low) % 2, kernel, 2))[::-1]
     return (phase + low - taps[0]) // 2, taps
 
 
-def _interleaved_input_gradient(y: Array, w: Array, stencil: Stencil) -> Array:
+def _cpu_input_gradient(y: Array, w: Array, stencil: Stencil) -> Array:
     """With stride 2, one convolution of y for the odd and one for the even points of each axis but the last.
 
     The points of both parities of the last axis are channels of one convolution, which in memory is their order on the
     fine grid. A convolution of y interleaved with zeros, the direct form, takes about twice the time.
     """
+    if set(stencil.stride) == {1}:
+        low = tuple(k - 1 - low for k, low in zip(stencil.kernel, stencil.low, strict=True))
+        mirrored = jnp.swapaxes(lax.rev(w, range(len(low))), -1, -2)
+        turned = Stencil(stencil.kernel, stencil.stride, low, stencil.coarse, stencil.fine)
+        return _cpu_forward(y, mirrored, turned)
     if set(stencil.stride) != {2} or min(stencil.kernel) < 2:
         return _input_gradient(y, w, stencil)
     half = tuple((n + 1) // 2 for n in stencil.fine)
@@ -92,7 +124,7 @@ def _interleaved_input_gradient(y: Array, w: Array, stencil: Stencil) -> Array:
         kernel = jnp.stack([tail[tuple(slice(t[-1], t[0] + 1, 2) for _, t in chosen)] for tail in tails], len(leading))
         starts, sizes = [*(d for d, _ in chosen), first], kernel.shape[: len(half)]
         low = tuple(-d for d in starts)
-        part = _forward(
+        part = _cpu_forward(
             y, lax.rev(kernel, range(len(leading))), Stencil(sizes, (1,) * len(half), low, stencil.coarse, half)
         )
         parts[phases] = part.reshape(*part.shape[:-2], 2 * part.shape[-2], part.shape[-1] // 2)
@@ -127,11 +159,14 @@ _POINTS_PER_PRODUCT = (
 )
 
 
-def _rowwise_weight_gradient(x: Array, y: Array, stencil: Stencil) -> Array:
+def _cpu_weight_gradient(x: Array, y: Array, stencil: Stencil) -> Array:
     """A correlation of x with y as the kernel, in blocks of rows that keep both in the processor's cache.
 
     In one piece it needs up to three times as long as in blocks where its operands exceed the cache.
     """
+    if x.dtype == jnp.float64:
+        product = jnp.tensordot(_patches(x, stencil), y, (range(y.ndim - 1), range(y.ndim - 1)))
+        return product.reshape(*stencil.kernel, x.shape[-1], y.shape[-1])
     n, m = stencil.fine[0], stencil.coarse[0]
     stride, kernel, low = stencil.stride[0], stencil.kernel[0], stencil.low[0]
     rows = _rows(x.shape[0], m, stencil.coarse[1:])
@@ -160,5 +195,5 @@ def _rows(batch: Any, rows: int, others: Sequence[int]) -> int:
 correlation = Bilinear(
     "correlation",
     reference=(_forward, _input_gradient, _weight_gradient),
-    cpu=(_forward, _interleaved_input_gradient, _rowwise_weight_gradient),
+    cpu=(_cpu_forward, _cpu_input_gradient, _cpu_weight_gradient),
 )
