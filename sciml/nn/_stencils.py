@@ -165,7 +165,9 @@ def _cpu_weight_gradient(x: Array, y: Array, stencil: Stencil) -> Array:
     In one piece it needs up to three times as long as in blocks where its operands exceed the cache.
     """
     if x.dtype == jnp.float64:
-        product = jnp.tensordot(_patches(x, stencil), y, (range(y.ndim - 1), range(y.ndim - 1)))
+        product = _patches(x, stencil).reshape(-1, math.prod(stencil.kernel) * x.shape[-1]).T @ y.reshape(
+            -1, y.shape[-1]
+        )
         return product.reshape(*stencil.kernel, x.shape[-1], y.shape[-1])
     n, m = stencil.fine[0], stencil.coarse[0]
     stride, kernel, low = stencil.stride[0], stencil.kernel[0], stencil.low[0]

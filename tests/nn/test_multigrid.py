@@ -72,25 +72,6 @@ def poisson_cycle(n, iterations, key):
     return jax.tree.map(lambda w: jnp.asarray(values[id(w)]).reshape(-1, 1, 1), cycle)
 
 
-def contraction(iterations, getkey):
-    """Factors by which consecutive cycles reduce a random error of the Poisson equation on a ring of 32 nodes."""
-    cycle = eqx.filter_jit(poisson_cycle(32, iterations, getkey()))
-    error = jax.random.normal(getkey(), (32,))
-    norms = []
-    for _ in range(7):
-        error = error - jnp.mean(error)
-        norms.append(float(jnp.linalg.norm(error)))
-        error = error - cycle((2 * error - jnp.roll(error, 1) - jnp.roll(error, -1))[None])[0]
-    return np.divide(norms[1:], norms[:-1])
-
-
-def test_the_classical_two_grid_cycle_is_a_special_case_and_contracts_as_theory_says(getkey):
-    """Two steps of Jacobi damped by 2/3 and an exact coarse solve reduce the error by 1/9 (Trottenberg et al. 2001)."""
-    with jax.enable_x64(True):
-        factors = contraction(((2, 0), (200, 0)), getkey)  # 200 steps solve the coarse problem to rounding
-        np.testing.assert_allclose(factors[2:], 1 / 9, rtol=0.01)
-
-
 @pytest.mark.parametrize(
     ("n", "iterations", "factor"),
     [

@@ -140,6 +140,22 @@ def test_export_with_a_symbolic_batch(getkey):
     np.testing.assert_allclose(exported.call(w, x), gradient(w, x), rtol=1e-5)
 
 
+def test_gradients_inside_shard_map(getkey):
+    """The replicated weights are typed as such, and their gradient is summed over the devices."""
+    stencil = STENCILS[1]
+    x, w, _ = operands(stencil, getkey, leading=(4, 1))
+    mesh = jax.make_mesh((len(jax.devices()),), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+    everywhere, split = jax.sharding.PartitionSpec(), jax.sharding.PartitionSpec("batch")
+    loss = lambda w, x: jnp.sum(jax.vmap(correlation.forward, (0, None, None))(x, w, stencil) ** 2)
+    gradient = jax.shard_map(
+        jax.grad(lambda w, x: jax.lax.psum(loss(w, x), "batch")),
+        mesh=mesh,
+        in_specs=(everywhere, split),
+        out_specs=everywhere,
+    )
+    np.testing.assert_allclose(jax.jit(gradient)(w, x), jax.jit(jax.grad(loss))(w, x), rtol=1e-5, atol=1e-4)
+
+
 def test_mixed_precision_is_promoted(getkey):
     with jax.enable_x64(True):
         x, w, _ = operands(STENCILS[0], getkey)
