@@ -9,9 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from sciml.grid import Grid
-from sciml.nn._activations import gelu
-from sciml.nn._conv import Conv
-from sciml.nn._multigrid import VCycle
+from sciml.nn import Conv, VCycle, gelu
 from sciml.operators._base import AbstractOperator
 
 
