@@ -3,10 +3,10 @@
     sciml train experiments/darcy_small.py --model mgno --out runs/small/mgno
     sciml evaluate runs/small/mgno --resolution 16 32
 
-About 20 s a model on 2 CPU cores. The protocol is that of neuraloperator's gallery example (plot_FNO_darcy): all 1000
+The protocol is that of neuraloperator's gallery example (plot_FNO_darcy): all 1000
 training pairs, 15 epochs, batches of 64, tested on the 50 pairs at 16x16 and, without training there, at 32x32. Sizes,
 loss and learning rates were chosen with `--holdout 200`, on training pairs that were held out, never on the test pairs.
-Results, over three seeds and beside the example in the same run: docs/results.md.
+Results and seconds, over three seeds and beside the example in the same run: docs/results.md.
 
 A stencil that was learned at one spacing means another one at half of it, so MgNO is evaluated at 32x32 through
 `Resampled`; FNO acts at 32x32 itself, and `--resampled True` evaluates it through `Resampled` as well.

@@ -35,9 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0 if given else 2
     if given[0] not in commands:
         return _fail(f"There is no command {given[0]!r}, only {', '.join(commands)}. Try sciml --help.", 2)
-    if "jax" not in sys.modules:
-        _process.prepare()
     try:
+        if "jax" not in sys.modules:
+            _process.prepare()
         return commands[given[0]](given[1:])
     except _Usage as error:
         return _fail(str(error), 2)

@@ -40,6 +40,9 @@ def environment(given: dict[str, str], flags: str) -> dict[str, str]:
     Args:
         given: The environment.
         flags: What the processor can do, as /proc/cpuinfo lists it.
+
+    Raises:
+        ValueError: If SCIML_CPU_DEVICES is not a number.
     """
     wanted = {}
     if "avx512f" in flags.split() and "xla_cpu_prefer_vector_width" not in given.get("XLA_FLAGS", ""):
@@ -47,7 +50,10 @@ def environment(given: dict[str, str], flags: str) -> dict[str, str]:
     cache = pathlib.Path(given.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
     wanted.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "sciml" / "compiled"))
     wanted["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
-    devices = int(given.get("SCIML_CPU_DEVICES") or min(CPU_DEVICES, _cores())) or _cores()
+    asked = given.get("SCIML_CPU_DEVICES") or str(min(CPU_DEVICES, _cores()))
+    if not asked.isdecimal():
+        raise ValueError(f"SCIML_CPU_DEVICES is a number of devices, or 0 for one per core, got {asked!r}.")
+    devices = int(asked) or _cores()
     wanted["JAX_NUM_CPU_DEVICES"] = str(devices)
     return {name: value for name, value in wanted.items() if name == "XLA_FLAGS" or name not in given}
 
@@ -55,9 +61,13 @@ def environment(given: dict[str, str], flags: str) -> dict[str, str]:
 def prepare() -> None:
     """Makes all settings; to be called before JAX is imported."""
     keep_freed_memory()
-    cpuinfo = pathlib.Path("/proc/cpuinfo")
-    flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), "")
-    os.environ.update(environment(dict(os.environ), flags))
+    os.environ.update(environment(dict(os.environ), _processor_flags(pathlib.Path("/proc/cpuinfo"))))
+
+
+def _processor_flags(cpuinfo: pathlib.Path) -> str:
+    """What the processor can do, empty where the system does not say (only Linux has the file, only x86 the line)."""
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    return next((line for line in lines if line.startswith("flags")), "")
 
 
 def _cores() -> int:

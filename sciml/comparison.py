@@ -32,8 +32,6 @@ def compare(folders: Sequence[str | pathlib.Path], out: str | pathlib.Path, *, c
     paths = [pathlib.Path(folder) for folder in folders]
     if not paths:
         raise ValueError("Expected at least one finished run to compare, got none.")
-    out = pathlib.Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     found = [read_json(path / "metrics.json") for path in paths]
     started = [read_json(path / "run.json") for path in paths]
     files = {one["experiment"] for one in started}
@@ -41,6 +39,8 @@ def compare(folders: Sequence[str | pathlib.Path], out: str | pathlib.Path, *, c
         raise ValueError(f"Expected runs of one experiment file, got runs of {', '.join(map(str, files))}.")
     models = [one["model"] for one in found]
     names = [one if models.count(one) == 1 else path.name for one, path in zip(models, paths, strict=True)]
+    out = pathlib.Path(out)
+    out.mkdir(parents=True, exist_ok=True)
     rows = [{"run": name, **one} for name, one in zip(names, found, strict=True)]
     write_json(out / "table.json", rows)
     (Console() if console is None else console).print(_table(rows))

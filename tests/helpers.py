@@ -1,6 +1,8 @@
 """Tables and comparisons that several tests share."""
 
 import dataclasses
+import os
+import pathlib
 from collections.abc import Callable
 
 import flax.linen as linen
@@ -10,7 +12,10 @@ import numpy as np
 from jaxtyping import PyTree
 
 from sciml.grid import Grid
-from sciml.operators import FNO, AbstractOperator, FlaxOperator, MgNO, Normalised, Resampled, Residual, per_channel
+from sciml.operators import FNO, AbstractOperator, FlaxOperator, MgNO, Normalised, Resampled, per_channel
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+REFERENCE = pathlib.Path(os.environ.get("SCIML_REFERENCE", ROOT.parent / "shared" / "reference"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,19 +71,9 @@ OPERATORS = {
 }  # fmt: skip
 
 
-def residual(channels: int, grid: Grid, key: jax.Array) -> Residual:
-    """A wrapper that needs as many output as input channels, which the shared suite's sizes exclude."""
-    return Residual(_flax(channels, channels, grid, key))
-
-
 def assert_trees_close(actual: PyTree, expected: PyTree, **tolerance: float) -> None:
     """Asserts equal structure and close leaves, naming the first leaf that differs."""
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
     for path, leaf in jax.tree_util.tree_leaves_with_path(actual):
         other = dict(jax.tree_util.tree_leaves_with_path(expected))[path]
         np.testing.assert_allclose(leaf, other, err_msg=jax.tree_util.keystr(path), **tolerance)
-
-
-def order_of(errors: list[float], ratio: float = 2.0) -> np.ndarray:
-    """Observed orders of convergence between consecutive errors when the spacing shrinks by `ratio`."""
-    return np.log(np.divide(errors[:-1], errors[1:])) / np.log(ratio)

@@ -232,3 +232,14 @@ def test_freed_memory_is_kept_so_that_steps_take_no_page_faults():
     # Once the process has the memory it needs there are none; a buffer of 4 MB is 1024 pages.
     assert min(prepared) < 100
     assert max(faults("plain")) > 1000
+
+
+def test_a_system_without_processor_flags_gets_no_option_for_them(tmp_path):
+    assert _process._processor_flags(tmp_path / "cpuinfo") == ""
+    (tmp_path / "cpuinfo").write_text("processor : 0\nflags : fpu avx512f\n")
+    assert "avx512f" in _process._processor_flags(tmp_path / "cpuinfo")
+
+
+def test_a_number_of_devices_that_is_none_is_refused():
+    with pytest.raises(ValueError, match=r"SCIML_CPU_DEVICES is a number of devices, .* got 'two'"):
+        _process.environment({"SCIML_CPU_DEVICES": "two"}, "")

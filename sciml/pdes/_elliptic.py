@@ -57,7 +57,7 @@ def solve_diffusion(
     Second-order fluxes between neighbouring nodes `i / (n - 1)`, with the arithmetic mean of the two nodal coefficients
     (the 5-point scheme in two dimensions). The linear system is solved by conjugate gradients, preconditioned by the
     exact inverse of the constant-coefficient operator; the number of iterations grows with the square root of
-    `max a / min a` and not with the number of nodes (12/2: 33 iterations on 64 and on 128 nodes).
+    `max a / min a` and not with the number of nodes.
 
     Args:
         a: Coefficient at the nodes, those on the boundary included.
@@ -137,10 +137,8 @@ class Darcy:
     every=2, alpha=2.0, tau=5.0 or 20.0, low=2.0, overshoot=None)`; the two published names of the rough set disagree in
     `tau`.
 
-    Differs from the source by default in `overshoot`: a spline overshoots at jumps, and permeabilities below zero
-    (-14 and 34 at nodes of a 12/3 field, -24 and 45 of a 12/2 field) are no Darcy flow and depend on the grid. On 64
-    cells this changes `u` by up to 3% for smooth 12/3 fields and by 4% to 10% for 12/2 fields with `tau` 20, of which
-    2000 samples reached pressures from -1.5 to 0.95; clipped, they stay below 0.017.
+    Differs from the source by default in `overshoot`: a spline overshoots at jumps, so that nodal permeabilities leave
+    the interval from low to high and become negative, which is no Darcy flow and depends on the grid.
 
     Args:
         resolution: Number of cells along each axis for the field and for the solve.
