@@ -39,10 +39,10 @@ def predictions(x: np.ndarray, y: np.ndarray, by_model: Mapping[str, np.ndarray]
     figure = Figure(figsize=(2.5 * columns, 2.3 * samples), layout="constrained")
     axes = figure.subplots(samples, columns, squeeze=False)
     for i, row in enumerate(axes):
-        _image(figure, row[0], x[i], title="input", colours="Greys", limits=(x[i].min(), x[i].max()))
-        limits = (min(0.0, y[i].min()), y[i].max())
+        _image(figure, row[0], x[i], title="input", colours="Greys", limits=(float(x[i].min()), float(x[i].max())))
+        limits = (min(0.0, float(y[i].min())), float(y[i].max()))
         _image(figure, row[1], y[i], title="truth", colours="viridis", limits=limits)
-        largest = max((np.abs(prediction[i] - y[i]).max() for prediction in by_model.values()), default=1.0)
+        largest = max((float(np.abs(one[i] - y[i]).max()) for one in by_model.values()), default=1.0)
         for j, (name, prediction) in enumerate(by_model.items()):
             error = prediction[i] - y[i]
             relative = np.linalg.norm(error) / np.linalg.norm(y[i])

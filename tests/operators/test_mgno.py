@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import REFERENCE
 
 from sciml.grid import Dirichlet, Grid, Neumann, Periodic
 from sciml.nn import VCycle, gelu
 from sciml.operators import MgNO
 
-FIXTURES = ["dc_smooth_zero_odd51", "dc_zero_multi_iter_32x48", "dc_zero_readme_even64", "dc_circular_silu_32"]
+FIXTURES = [path.stem for path in sorted((REFERENCE / "mgno").glob("dc_*.json"))] or ["none"]
 PUBLISHED = ((1, 0),) * 5 + ((2, 0),)
 
 
@@ -61,7 +62,7 @@ def test_equals_the_published_code(name, precision, tolerance, reference):
     arrays = dict(np.load(reference / "mgno" / f"{name}.npz"))
     info = json.loads((reference / "mgno" / f"{name}.json").read_text())
     names = [weight["name"] for weight in info["weights"]]
-    boundary = Periodic() if "circular" in name else Dirichlet()
+    boundary = Periodic() if info["padding_mode"].startswith("circular") else Dirichlet()
     with jax.enable_x64(precision == "f64"):
         dtype = jnp.float64 if precision == "f64" else jnp.float32
         model = MgNO(
@@ -71,7 +72,7 @@ def test_equals_the_published_code(name, precision, tolerance, reference):
             width=info["channels"],
             depth=info["layers"],
             levels=info["num_iteration"],
-            activation=jax.nn.silu if "silu" in name else gelu,
+            activation=jax.nn.silu if info.get("activation") == "silu" else gelu,
             key=jax.random.key(0),
         )
         model = load(model, arrays, names, module_of, dtype)

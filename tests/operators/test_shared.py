@@ -1,12 +1,17 @@
 """What every operator promises, over the table `helpers.OPERATORS`: a new operator is one row there."""
 
+import json
+
 import equinox as eqx
+import helpers
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from helpers import OPERATORS, assert_trees_close
 
+from sciml import train
 from sciml.grid import Dirichlet, Grid, Neumann, Periodic
 from sciml.nn import partition
 
@@ -60,6 +65,18 @@ def test_gradient_of_the_batch_is_the_sum_of_the_samples(name, getkey):
     apart = jax.jit(jax.vmap(jax.grad(loss), (None, 0)))(trainable, x)
     scale = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(together))
     assert_trees_close(jax.tree.map(lambda leaf: leaf.sum(0), apart), together, rtol=1e-3, atol=2e-5 * scale)
+
+
+@every_operator
+def test_saved_and_rebuilt_without_its_constructor(name, getkey, tmp_path):
+    operator, x = make(name), inputs(getkey)[0]
+    checkpoints = train.Checkpoints(tmp_path)
+    checkpoints.save(train.init(operator, optax.sgd(0.1)))
+    checkpoints.wait()
+    like = train.rebuild(json.loads(json.dumps(train.describe(operator))), classes=(helpers._Network,))
+    restored = checkpoints.restore_model(like)
+    checkpoints.close()
+    np.testing.assert_array_equal(restored(x), operator(x))
 
 
 @every_operator
