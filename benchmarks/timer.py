@@ -26,13 +26,6 @@ import traceback
 
 import numpy as np
 
-# glibc gives large buffers back to the system and faults them in again at every step. Both sides keep them.
-ALLOCATOR = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": "-1",
-    "MALLOC_TOP_PAD_": str(64 * 2**20),
-    "MALLOC_ARENA_MAX": "1",
-}
 PAUSE = 0.03  # seconds; libgomp and Eigen threads spin for some milliseconds after their last task
 
 
@@ -47,12 +40,25 @@ class Contender:
     settings: dict = dataclasses.field(default_factory=dict)
 
 
+def allocator() -> dict[str, str]:
+    """Environment variables of all workers: those of the command line. To be called in the parent, which has sciml."""
+    from sciml import _process
+
+    return _process.ALLOCATOR
+
+
 class Worker:
     """The parent's end of a contender's process. `failure` says why it cannot be timed."""
 
     def __init__(self, contender: Contender, settings: dict, cores: int):
         self.contender, self.failure, self.info = contender, "", {}
-        env = {**os.environ, **ALLOCATOR, "OMP_NUM_THREADS": str(cores), "MKL_NUM_THREADS": str(cores), **contender.env}
+        env = {
+            **os.environ,
+            **allocator(),
+            "OMP_NUM_THREADS": str(cores),
+            "MKL_NUM_THREADS": str(cores),
+            **contender.env,
+        }
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed by close()
         command = [contender.python, str(pathlib.Path(__file__).resolve()), "--worker"]
         self._process = subprocess.Popen(
@@ -152,7 +158,7 @@ def machine(cores: int) -> dict:
             line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
         ]
         model = names[0] if names else model
-    return {"processor": model, "cores": cores, "system": platform.platform(), "allocator": ALLOCATOR}
+    return {"processor": model, "cores": cores, "system": platform.platform(), "allocator": allocator()}
 
 
 def write(path: pathlib.Path, result: dict) -> None:

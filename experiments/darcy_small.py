@@ -61,7 +61,7 @@ class Model:
 
 
 MODELS = {
-    "mgno": Model(lambda grid, key: MgNO(1, 1, grid=grid, width=24, depth=4, levels=4, key=key), 5e-3),
+    "mgno": Model(lambda grid, key: MgNO(1, 1, grid=grid, width=16, depth=4, levels=2, key=key), 6e-3),
     "fno": Model(lambda grid, key: FNO(1, 1, modes=(12, 12), width=32, depth=4, grid=grid, key=key), 2e-2),
 }
 

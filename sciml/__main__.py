@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"There is no command {given[0]!r}, only {', '.join(commands)}. Try sciml --help.", 2)
     try:
         if "jax" not in sys.modules:
-            _process.prepare()
+            _process.prepare(restart=arguments is None)
         return commands[given[0]](given[1:])
     except _Usage as error:
         return _fail(str(error), 2)

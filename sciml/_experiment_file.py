@@ -31,7 +31,8 @@ class Experiment:
         test: Test data at a resolution, or as they are for None.
         validation: Data that choose the checkpoint; without them the last one is used.
         metric: Name of the metric that decides.
-        every: Number of steps between evaluations, at which a checkpoint is saved; by default a twentieth of the run.
+        every: Number of steps between evaluations and checkpoints; by default a twentieth of the run.
+        save_seconds: Shortest time between two checkpoints, except of the best state so far and of the last one.
         patience: Number of evaluations without improvement after which the run ends; by default it never does.
         at_resolution: `(model, resolution) -> (model, note)`, the model to evaluate at another resolution, for example
             in `operators.Resampled`, and a sentence that says what was done.
@@ -52,6 +53,7 @@ class Experiment:
     validation: Any = None
     metric: str = "relative_l2"
     every: int | None = None
+    save_seconds: float = 10.0
     patience: int | None = None
     at_resolution: Callable[[Any, int], tuple[Any, str]] = unchanged
     figures: Callable[[Mapping[str, Any], pathlib.Path], None] | None = None

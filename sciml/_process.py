@@ -1,8 +1,8 @@
 """Settings of the process that must be made before JAX starts. Only the command line makes them, never an import."""
 
-import ctypes
 import os
 import pathlib
+import platform
 import sys
 
 CPU_DEVICES = 2
@@ -12,26 +12,19 @@ XLA runs several operations, convolutions among them, on one thread, so that two
 does (benchmarks/train_step.py). The environment variable SCIML_CPU_DEVICES overrides it, 0 stands for one per core.
 """
 
-# Numbers of mallopt(3) and the values that keep freed memory in the process: without them each training step returns
-# its buffers to the system and takes a page fault for each 4 kB when it asks for them again.
-_MALLOPT = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, -1), "M_TOP_PAD": (-2, 64 << 20), "M_ARENA_MAX": (-8, 1)}
+ALLOCATOR = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "-1",
+    "MALLOC_TOP_PAD_": str(64 << 20),
+    "MALLOC_ARENA_MAX": "4",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
+"""Variables by which glibc keeps freed memory, and takes more of it in pages of 2 MB.
 
-
-def keep_freed_memory() -> bool:
-    """Tells glibc to keep freed memory; returns whether it did. Other C libraries are left as they are.
-
-    Not done if one of the environment variables MALLOC_*_ is set: then the user has decided.
-    """
-    if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
-        return False
-    library = ctypes.CDLL(None)
-    try:
-        library.gnu_get_libc_version  # noqa: B018
-        mallopt = library.mallopt
-    except AttributeError:
-        return False
-    mallopt.argtypes, mallopt.restype = (ctypes.c_int, ctypes.c_int), ctypes.c_int
-    return sum(mallopt(number, value) for number, value in _MALLOPT.values()) == len(_MALLOPT)
+Without them a training step returns its buffers to the system and takes a page fault for each 4 kB when it asks for
+them again. A buffer of more than 64 MB is mapped anew all the same, unless its thread has the main arena; the large
+pages make that cheap.
+"""
 
 
 def environment(given: dict[str, str], flags: str) -> dict[str, str]:
@@ -58,10 +51,29 @@ def environment(given: dict[str, str], flags: str) -> dict[str, str]:
     return {name: value for name, value in wanted.items() if name == "XLA_FLAGS" or name not in given}
 
 
-def prepare() -> None:
-    """Makes all settings; to be called before JAX is imported."""
-    keep_freed_memory()
+def allocator(given: dict[str, str], c_library: str) -> dict[str, str]:
+    """Environment variables to set for the allocator: none if the user has set one of them, or without glibc.
+
+    Args:
+        given: The environment.
+        c_library: Name and version, as `platform.libc_ver` gives them, joined by a space.
+    """
+    if not c_library.startswith("glibc") or any(name in given for name in ALLOCATOR):
+        return {}
+    return ALLOCATOR
+
+
+def prepare(*, restart: bool) -> None:
+    """Makes all settings; to be called before JAX is imported.
+
+    Args:
+        restart: Whether the process may be replaced by one with the same command line and the allocator's settings,
+            which glibc reads when a process starts.
+    """
     os.environ.update(environment(dict(os.environ), _processor_flags(pathlib.Path("/proc/cpuinfo"))))
+    missing = allocator(dict(os.environ), " ".join(platform.libc_ver())) if restart else {}
+    if missing:
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | missing)
 
 
 def _processor_flags(cpuinfo: pathlib.Path) -> str:

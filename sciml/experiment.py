@@ -230,7 +230,7 @@ def _train(experiment: Experiment, folder: pathlib.Path, checkpoints: train.Chec
     with train.Progress(folder.name, console=console) as progress:
         hooks = [*_hooks(experiment, checkpoints, log, progress, history), *experiment.hooks(folder)]
         try:
-            train.fit(state, step, batches, steps=experiment.steps, hooks=hooks)
+            checkpoints.save(train.fit(state, step, batches, steps=experiment.steps, hooks=hooks))
             checkpoints.wait()
         except FloatingPointError as error:
             checkpoints.wait()
@@ -255,7 +255,7 @@ def _hooks(
         score = lambda model: experiment.evaluate(model, experiment.validation)
         hooks.append(train.every(often, train.evaluation(score)))
     hooks += [train.every(shown, log), train.every(shown, progress)]
-    hooks.append(train.every(often, train.checkpointing(checkpoints)))
+    hooks.append(train.every(often, train.checkpointing(checkpoints, seconds=experiment.save_seconds)))
     if experiment.patience is not None:
         hooks.append(train.every(often, train.early_stop(experiment.metric, experiment.patience, history)))
     return hooks

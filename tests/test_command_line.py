@@ -1,5 +1,6 @@
 import os
 import pathlib
+import platform
 import re
 import subprocess
 import sys
@@ -204,8 +205,8 @@ def test_an_import_changes_nothing_and_does_not_start_jax():
 FAULTS = """
 import resource, sys
 from sciml import _process
-if sys.argv[1] == "prepared" and not _process.keep_freed_memory():
-    print(-1); sys.exit()
+if sys.argv[1] == "prepared":
+    _process.prepare(restart=True)
 import jax, jax.numpy as jnp
 step = jax.jit(lambda x: jnp.cumsum(jax.lax.optimization_barrier(x.T * 0.5), 1))
 x = jnp.ones((1024, 1024))
@@ -217,21 +218,25 @@ for _ in range(5):
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="these are settings of glibc")
-def test_freed_memory_is_kept_so_that_steps_take_no_page_faults():
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="these are settings of glibc")
+def test_a_restarted_process_keeps_freed_memory_so_that_steps_take_no_page_faults():
+    plain = {name: value for name, value in os.environ.items() if name not in _process.ALLOCATOR}
 
     def faults(mode):
         command = [sys.executable, "-c", FAULTS, mode]
         done = subprocess.run(command, env=plain, capture_output=True, text=True, check=True)
         return [int(count) for count in done.stdout.split()]
 
-    prepared = faults("prepared")
-    if min(prepared) < 0:
-        pytest.skip("this C library has no mallopt")
     # Once the process has the memory it needs there are none; a buffer of 4 MB is 1024 pages.
-    assert min(prepared) < 100
+    assert min(faults("prepared")) < 100
     assert max(faults("plain")) > 1000
+
+
+def test_the_allocator_is_left_alone_where_the_user_has_set_it_or_there_is_no_glibc():
+    assert _process.allocator({}, "glibc 2.36") == _process.ALLOCATOR
+    assert _process.allocator({"MALLOC_ARENA_MAX": "1"}, "glibc 2.36") == {}
+    assert _process.allocator(_process.ALLOCATOR, "glibc 2.36") == {}  # the restarted process starts no other
+    assert _process.allocator({}, "") == {}
 
 
 def test_a_system_without_processor_flags_gets_no_option_for_them(tmp_path):

@@ -77,7 +77,7 @@ def build(config):
         model=MODELS[config.model](config.part, jax.random.key(0)), loss=loss, optimiser=optimiser,
         train=Pairs(60, 0), steps=config.steps, batch=12, evaluate=evaluate,
         test=lambda resolution: Pairs(10 if resolution is None else resolution, 2),
-        validation=Pairs(20, 1) if config.validate else None, metric="error", every=4, figures=figures,
+        validation=Pairs(20, 1) if config.validate else None, metric="error", every=4, save_seconds=0.0, figures=figures,
         patience=config.patience, seed=1,
         at_resolution=lambda model, resolution: (model, f"sampled at {resolution}"),
     )

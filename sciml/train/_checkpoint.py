@@ -54,6 +54,7 @@ class Checkpoints:
                 options=options,
                 item_handlers={item: ocp.StandardCheckpointHandler() for item in ("model", "optimiser", "average")},
             )
+        self._lowest = min((self._score(self.metrics(step)) for step in self._orbax.all_steps()), default=math.inf)
 
     def _score(self, metrics: Mapping[str, float]) -> float:
         value = metrics.get(self._metric or "", math.inf)
@@ -86,6 +87,7 @@ class Checkpoints:
         items = {name: ocp.args.StandardSave(item) for name, item in arrays.items() if item}
         with self._clear_errors():
             self._orbax.save(step, args=ocp.args.Composite(**items), metrics=dict(metrics or {}))
+        self._lowest = min(self._lowest, self._score(metrics or {}))
 
     def _remove_leftovers(self) -> None:
         """What a killed run left half-written; before the first save, so that reading never disturbs a running one."""
@@ -115,6 +117,10 @@ class Checkpoints:
         known = {step: self.metrics(step) for step in self._orbax.all_steps()}
         scores = {step: self._score(metrics) for step, metrics in known.items() if self._metric in metrics}
         return min(scores, key=lambda step: (scores[step], step)) if scores else self.latest
+
+    def is_best(self, metrics: Mapping[str, float]) -> bool:
+        """Whether the metric is among these and lower than in all states saved so far."""
+        return self._score(metrics) < self._lowest
 
     def metrics(self, step: int) -> dict[str, float]:
         """Metrics saved with a checkpoint."""

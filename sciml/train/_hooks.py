@@ -25,11 +25,20 @@ def evaluation(metrics: Callable[[Any], Mapping[str, float]]) -> Hook:
     return hook
 
 
-def checkpointing(checkpoints: Checkpoints) -> Hook:
-    """Saves the state with the metrics of this step."""
+def checkpointing(checkpoints: Checkpoints, *, seconds: float = 0.0) -> Hook:
+    """Saves the state with the metrics of this step.
+
+    Args:
+        checkpoints: Where to save.
+        seconds: Shortest time between two saves, except of states with the lowest metric so far, which are all saved.
+    """
+    last = time.perf_counter()
 
     def hook(event: Event) -> None:
-        checkpoints.save(event.state, event.metrics)
+        nonlocal last
+        if checkpoints.is_best(event.metrics) or time.perf_counter() - last >= seconds:
+            checkpoints.save(event.state, event.metrics)
+            last = time.perf_counter()
 
     return hook
 

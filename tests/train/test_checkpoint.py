@@ -93,6 +93,19 @@ def test_restored_models_have_averaged_parameters_if_there_are_any(tmp_path):
     checkpoints.close()
 
 
+def test_saves_within_the_pause_are_left_out_unless_the_state_is_the_best_so_far(checkpoints):
+    hook = train.checkpointing(checkpoints, seconds=1000.0)
+    errors = {1: {"error": 3.0}, 2: {"error": 4.0}, 3: {"error": 2.0}, 4: {"error": float("nan")}, 5: {}}
+    for step, metrics in errors.items():
+        hook(train.Event(step, 9, linear(step, step), {}, metrics))
+    checkpoints.wait()
+    saved = sorted(int(path.name) for path in checkpoints.folder.iterdir())
+    assert saved == [1, 3]
+    opened = train.Checkpoints(checkpoints.folder, metric="error")  # a resumed run knows what is the lowest
+    assert (opened.is_best({"error": 2.5}), opened.is_best({"error": 1.5})) == (False, True)
+    opened.close()
+
+
 def test_the_best_and_the_last_two_are_kept_also_by_another_process(checkpoints):
     for step, error in enumerate([3.0, 1.0, 2.0, 5.0, 4.0, float("nan")], 1):
         checkpoints.save(linear(step, step), {"error": error})
