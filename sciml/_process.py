@@ -16,14 +16,13 @@ ALLOCATOR = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "-1",
     "MALLOC_TOP_PAD_": str(64 << 20),
-    "MALLOC_ARENA_MAX": "4",
+    "MALLOC_ARENA_MAX": "1",
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 """Variables by which glibc keeps freed memory, and takes more of it in pages of 2 MB.
 
 Without them a training step returns its buffers to the system and takes a page fault for each 4 kB when it asks for
-them again. A buffer of more than 64 MB is mapped anew all the same, unless its thread has the main arena; the large
-pages make that cheap.
+them again. glibc maps buffers of more than 64 MB anew each time in all arenas but the main one, so there is no other.
 """
 
 
