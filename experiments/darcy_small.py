@@ -62,7 +62,7 @@ class Model:
 
 MODELS = {
     "mgno": Model(lambda grid, key: MgNO(1, 1, grid=grid, width=16, depth=4, levels=2, key=key), 6e-3),
-    "fno": Model(lambda grid, key: FNO(1, 1, modes=(12, 12), width=32, depth=4, grid=grid, key=key), 2e-2),
+    "fno": Model(lambda grid, key: FNO(1, 1, modes=(8, 8), width=32, depth=4, grid=grid, key=key), 2e-2),
 }
 
 
