@@ -10,15 +10,16 @@ Metric = Callable[[Array, Array], Float[Array, ""]]
 Loss = Callable[[PyTree, PyTree, Key[Array, ""]], tuple[Float[Array, ""], dict[str, Float[Array, ""]]]]
 
 
-def supervised(metric: Metric) -> Loss:
-    """Mean over the batch of `metric(model(x), y)`, for batches `(x, y)` of fields with a leading batch axis.
+def supervised(metric: Metric, *, scale: float = 1.0) -> Loss:
+    """Mean over the batch of `scale * metric(model(x), y)`, for batches `(x, y)` of fields with a leading batch axis.
 
     Args:
         metric: Error of one sample, e.g. `metrics.relative_l2` or `functools.partial(metrics.relative_h1, grid=grid)`.
+        scale: Factor; the batch size makes it the sum over the batch, the published form, also on several devices.
     """
 
     def loss(model: PyTree, batch: PyTree, key: Key[Array, ""]) -> tuple[Float[Array, ""], dict[str, Array]]:
         x, y = batch
-        return jnp.mean(jax.vmap(lambda x, y: metric(model(x), y))(x, y)), {}
+        return scale * jnp.mean(jax.vmap(lambda x, y: metric(model(x), y))(x, y)), {}
 
     return loss

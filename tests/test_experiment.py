@@ -77,7 +77,8 @@ def build(config):
         model=MODELS[config.model](config.part, jax.random.key(0)), loss=loss, optimiser=optimiser,
         train=Pairs(60, 0), steps=config.steps, batch=12, evaluate=evaluate,
         test=lambda resolution: Pairs(10 if resolution is None else resolution, 2),
-        validation=Pairs(20, 1) if config.validate else None, metric="error", every=4, save_seconds=0.0, figures=figures,
+        validation=Pairs(20, 1) if config.validate else None, metric="error", every=4, save_seconds=0.0,
+        figures=figures,
         patience=config.patience, seed=1,
         at_resolution=lambda model, resolution: (model, f"sampled at {resolution}"),
     )
@@ -324,7 +325,9 @@ def test_a_killed_run_goes_on_and_ends_bit_for_bit_where_an_uninterrupted_one_en
 
 def test_an_interrupt_leaves_a_run_that_goes_on_and_says_so(file, tmp_path):
     folder = tmp_path / "run"
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     process = command(file, folder, "--pause", "0.3")
+    signal.signal(signal.SIGINT, inherited)
     wait_for_checkpoint(process, folder, 4)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate()

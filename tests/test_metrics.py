@@ -1,6 +1,7 @@
 """Metrics against exact norms and convergence orders."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -97,3 +98,17 @@ def test_a_field_of_another_grid_is_refused():
         metrics.relative_h1(jnp.ones((1, 4, 4)), jnp.ones((1, 4, 4)), grid=Grid((5, 4)))
     with pytest.raises(ValueError, match="needs 3 points along axis 1, got 2"):
         metrics.differences(jnp.ones((1, 4, 2)), Grid((4, 2), boundary=Dirichlet()))
+
+
+def test_losses_equal_the_published_codes(reference):
+    arrays = np.load(reference / "mgno" / "losses_and_schedules.npz")
+    with jax.enable_x64(True):
+        for suffix, name in (("", "hs_sum_res24_trunc20"), ("51", "hs_sum_res51_trunc20")):
+            x, y = (jnp.asarray(arrays[axis + suffix])[:, None] for axis in "xy")
+            waves = Grid(x.shape[2:], extent=2 * math.pi)  # integer wavenumbers
+            h1 = functools.partial(metrics.relative_h1_spectral, grid=waves, cutoff=20)
+            # single precision is in the published weights
+            assert float(jax.vmap(h1)(x, y).sum()) == pytest.approx(float(arrays[name]), rel=1e-8)
+        x, y = (jnp.asarray(arrays[axis])[:, None] for axis in "xy")
+        found = jax.vmap(metrics.relative_l2)(x, y).sum()
+        assert float(found) == pytest.approx(float(arrays["lp_rel_sum"]), rel=1e-12)

@@ -20,6 +20,8 @@ from sciml.train._loop import Every as Every
 from sciml.train._loop import Stop as Stop
 from sciml.train._loop import every as every
 from sciml.train._loop import fit as fit
+from sciml.train._one_cycle import one_cycle as one_cycle
+from sciml.train._one_cycle import one_cycle_adam as one_cycle_adam
 from sciml.train._sharding import mesh_for as mesh_for
 from sciml.train._sharding import predict as predict
 from sciml.train._sharding import replicate as replicate

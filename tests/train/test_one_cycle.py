@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+
+from sciml import train
+
+RECIPES = {
+    "darcy": {"peak": 5e-4, "epochs": 500, "warmup": 0.2, "final_divide": 100.0},
+    "ns2": {"peak": 1e-3, "epochs": 500, "warmup": 0.1, "final_divide": 50.0},
+    "helm": {"peak": 3e-4, "epochs": 100, "warmup": 0.2, "final_divide": 100.0},
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_equals_the_published_schedules(name, reference):
+    arrays = np.load(reference / "mgno" / "losses_and_schedules.npz")
+    recipe = RECIPES[name]
+    cycle = {"epochs": recipe["epochs"], "warmup": recipe["warmup"], "steps_per_epoch": 3}
+    start = recipe["peak"] / 2
+    rate = train.one_cycle(start, recipe["peak"], start / recipe["final_divide"], **cycle)
+    beta1 = train.one_cycle(0.95, 0.85, 0.95, **cycle)
+    steps = np.arange(3 * recipe["epochs"])
+    np.testing.assert_allclose(rate(steps), np.repeat(arrays[f"{name}_lr"], 3), rtol=2e-4)  # float32 near the end
+    np.testing.assert_allclose(beta1(steps), np.repeat(arrays[f"{name}_beta1"], 3), rtol=1e-6)
+
+
+def test_the_last_value_stays():
+    rate = train.one_cycle(1.0, 2.0, 0.5, epochs=10, warmup=0.3)
+    assert float(rate(2)) == 2.0
+    assert float(rate(9)) == float(rate(1000)) == 0.5
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.05, 1.0])
+def test_a_cycle_without_room_for_its_peak_is_refused(warmup):
+    with pytest.raises(ValueError, match=r"must be at least 0 and before the last epoch, 9"):
+        train.one_cycle(1.0, 2.0, 0.5, epochs=10, warmup=warmup)
