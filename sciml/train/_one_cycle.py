@@ -16,18 +16,18 @@ def one_cycle(
     Source: Smith, Topin, "Super-convergence", 2019, with cosines in place of lines.
 
     Raises:
-        ValueError: If the peak does not lie between the first and the last epoch.
+        ValueError: If the peak does not lie after the first and before the last epoch.
     """
     top = warmup * epochs - 1
-    if not 0 <= top < epochs - 1:
+    if not 0 < top < epochs - 1:
         raise ValueError(
-            f"The peak of one cycle lies at epoch warmup * epochs - 1 = {top:g}, which must be at least 0 and before "
-            f"the last epoch, {epochs - 1}. Use a warmup from {1 / epochs:g} to below 1."
+            f"The peak of one cycle lies at epoch warmup * epochs - 1 = {top:g}, which must be after the first epoch, "
+            f"0, and before the last, {epochs - 1}. Use a warmup between {1 / epochs:g} and 1."
         )
 
     def schedule(count: ArrayLike) -> Array:
         epoch = jnp.minimum(jnp.asarray(count) // steps_per_epoch, epochs - 1)
-        before = _half_cosine(low, peak, epoch / max(top, 1e-9))
+        before = _half_cosine(low, peak, epoch / top)
         after = _half_cosine(peak, end, (epoch - top) / (epochs - 1 - top))
         return jnp.where(epoch <= top, before, after)
 

@@ -119,10 +119,18 @@ def test_training_follows_the_published_code(name, reference):
     parts = len(x) // size
     grid = Grid(x.shape[2:], boundary=Dirichlet())
     with jax.enable_x64(True):
-        model = MgNO(1, 1, grid=grid, width=4, depth=2, levels=info["num_iteration"], key=jax.random.key(0))
+        model = MgNO(
+            info["in_channels"],
+            1,
+            grid=grid,
+            width=info["channels"],
+            depth=info["layers"],
+            levels=info["num_iteration"],
+            key=jax.random.key(0),
+        )
         model = load(model, arrays, names, module_of, jnp.float64)
         scale, shift = decoder(arrays, jnp.asarray(x[:1]))
-        raw = Normaliser(jnp.zeros((1, 1, 1)), jnp.ones((1, 1, 1)))
+        raw = Normaliser(jnp.zeros((x.shape[1], 1, 1)), jnp.ones((x.shape[1], 1, 1)))
         decoded = Normalised(model, raw, Normaliser(shift[0], scale[0]))
         optimiser = train.one_cycle_adam(
             recipe["max_lr"],
