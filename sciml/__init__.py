@@ -9,7 +9,24 @@ from types import ModuleType
 
 __version__ = "0.1.0"
 
-_AREAS = ("comparison", "data", "experiment", "grid", "losses", "metrics", "nn", "operators", "pdes", "plot", "train")
+_AREAS = (
+    "baselines",
+    "benchmark",
+    "comparison",
+    "data",
+    "experiment",
+    "grid",
+    "interop",
+    "losses",
+    "metrics",
+    "nn",
+    "operators",
+    "pdes",
+    "plot",
+    "published",
+    "rollout",
+    "train",
+)
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -1,4 +1,4 @@
-"""The command line: `sciml train | evaluate | compare | generate | info`."""
+"""The command line: `sciml train | evaluate | compare | benchmark | generate | info`."""
 
 import argparse
 import dataclasses
@@ -20,6 +20,8 @@ _USAGE = """usage: sciml COMMAND ...
   train FILE [--preset NAME] [--FIELD VALUE ...] --out DIR   train, or go on with an interrupted run
   evaluate DIR [--resolution N ...]                          test a finished run, also at other resolutions
   compare DIR ... --out FOLDER                               finished runs beside each other, table and figures
+  benchmark FILE --models NAME ... (--budget TIME | --epochs N) [--seeds N] --out FOLDER
+                                                             models of an experiment under equal conditions
   generate PROBLEM [--n N] [--FIELD VALUE ...] --out FILE    make a data set
   info                                                       versions and devices
 
@@ -29,7 +31,8 @@ sciml COMMAND --help lists all options; sciml train FILE --help lists the fields
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code: 0, 1 after an error, 2 for wrong usage, 130 if interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    commands = {"train": _train, "evaluate": _evaluate, "compare": _compare, "generate": _generate, "info": _info}
+    commands = {"train": _train, "evaluate": _evaluate, "compare": _compare, "benchmark": _benchmark}
+    commands |= {"generate": _generate, "info": _info}
     if not given or given[0] in ("-h", "--help"):
         print(_USAGE)
         return 0 if given else 2
@@ -72,11 +75,8 @@ def _train(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0].startswith("-"):
         print(_USAGE)
         return 0 if arguments and arguments[0] in ("-h", "--help") else 2
-    try:
-        module = experiment.load_file(arguments[0])
-    except (FileNotFoundError, ValueError) as error:
-        raise _Usage(str(error)) from None
-    options = _training_options(module, arguments)
+    module = _load(arguments[0])
+    options = _experiment_options(module, arguments, "train", {"out": _OUT})
     config = options.config
     if getattr(config, "model", None) is not None and config.model not in module.MODELS:
         raise _Usage(f"There is no model {config.model!r} in {arguments[0]}, only {', '.join(module.MODELS)}.")
@@ -84,14 +84,28 @@ def _train(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _training_options(module: ModuleType, arguments: Sequence[str]) -> Any:
-    """The options of an experiment file, with the chosen preset's values as defaults."""
+def _load(file: str) -> ModuleType:
+    from sciml import experiment
+
+    try:
+        return experiment.load_file(file)
+    except (FileNotFoundError, ValueError) as error:
+        raise _Usage(str(error)) from None
+
+
+_OUT = Annotated[pathlib.Path, tyro.conf.arg(help="Folder of the run; an interrupted run in it goes on.")]
+
+
+def _experiment_options(
+    module: ModuleType, arguments: Sequence[str], command: str, kinds: dict[str, Any], defaults: Any = None
+) -> Any:
+    """The Config of an experiment file, with the chosen preset's values as defaults, and the options of a command."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", nargs="?", default=next(iter(module.PRESETS)))
     preset = first.parse_known_args(arguments[1:])[0].preset
     if preset not in module.PRESETS:
         raise _Usage(f"There is no preset {preset!r} in {arguments[0]}, only {', '.join(module.PRESETS)}.")
-    hidden = {"out", "preset"} & {field.name for field in dataclasses.fields(module.Config)}
+    hidden = {*kinds, "preset"} & {field.name for field in dataclasses.fields(module.Config)}
     if hidden:
         raise _Usage(
             f"The Config must not have the field {', '.join(hidden)}, an option of every experiment. Rename it."
@@ -99,13 +113,56 @@ def _training_options(module: ModuleType, arguments: Sequence[str]) -> Any:
     presets = ", ".join(module.PRESETS)
     fields: list[Any] = [
         ("config", module.Config),
-        ("out", Annotated[pathlib.Path, tyro.conf.arg(help="Folder of the run; an interrupted run in it goes on.")]),
+        *kinds.items(),
         ("preset", Annotated[str, tyro.conf.arg(help=f"Default of all other fields: {presets}.")], preset),
     ]
     options = dataclasses.make_dataclass("Options", fields)
-    default = options(config=module.PRESETS[preset], out=tyro.MISSING, preset=preset)
+    given = dict.fromkeys(kinds, tyro.MISSING) | (defaults or {})
+    default = options(config=module.PRESETS[preset], preset=preset, **given)
     description = (module.__doc__ or "").strip()
-    return _parse(options, arguments[1:], f"sciml train {arguments[0]}", description, default)
+    return _parse(options, arguments[1:], f"sciml {command} {arguments[0]}", description, default)
+
+
+_BENCHMARK = {
+    "out": Annotated[pathlib.Path, tyro.conf.arg(help="Folder of the benchmark; an interrupted one in it goes on.")],
+    "models": Annotated[tuple[str, ...], tyro.conf.arg(help="Which of MODELS.")],
+    "budget": Annotated[
+        str | None, tyro.conf.arg(help="Training time of each run (300s, 5m, 1.5h) instead of epochs.")
+    ],
+    "seeds": Annotated[int, tyro.conf.arg(help="Runs of each model, with consecutive seeds from --seed on.")],
+    "target": Annotated[str | None, tyro.conf.arg(help="Validation error to reach, such as relative_l2=0.02.")],
+}
+
+
+def _benchmark(arguments: Sequence[str]) -> int:
+    from sciml import benchmark
+
+    if not arguments or arguments[0].startswith("-"):
+        print(_USAGE)
+        return 0 if arguments and arguments[0] in ("-h", "--help") else 2
+    module = _load(arguments[0])
+    given = {argument.split("=")[0] for argument in arguments[1:]}
+    try:
+        benchmark.check_fields(module)
+        if not given & {"-h", "--help"}:
+            if "--model" in given:
+                raise _Usage("A benchmark has several models. Give --models NAME ... instead of --model.")
+            if len(given & {"--budget", "--epochs"}) != 1:
+                raise _Usage("Expected either --budget TIME, equal training time, or --epochs N, equal epochs.")
+        defaults = {"budget": None, "seeds": 3, "target": None}
+        options = _experiment_options(module, arguments, "benchmark", _BENCHMARK, defaults)
+        budget = None if options.budget is None else benchmark.duration(options.budget)
+        target = None if options.target is None else benchmark.target(options.target)
+        models = tuple(dict.fromkeys(options.models))
+        plan = benchmark.Plan(module, options.config, models, options.seeds, budget, target)
+    except ValueError as error:
+        raise _Usage(str(error)) from None
+    failed = {one["run"]: one["failure"] for one in benchmark.benchmark(plan, options.out)["runs"] if one["failure"]}
+    if failed:
+        reasons = "\n".join(f"  {name}: {reason}" for name, reason in failed.items())
+        count = f"{len(failed)} of {len(plan.runs)} runs failed"
+        return _fail(f"{count}, the same command tries them again:\n{reasons}", 1)
+    return 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,12 +5,15 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from sciml import metrics, plot, train
-from sciml.data import Pairs
+from sciml.data import Pairs, Windows
+from sciml.grid import Grid
+from sciml.operators import AbstractOperator, MgNO, Normalised, Resampled, Residual, Transferred
 
 
 def relative_errors(model: Any, pairs: Pairs) -> dict[str, float]:
@@ -30,6 +33,69 @@ def relative_errors(model: Any, pairs: Pairs) -> dict[str, float]:
 
 
 def draw_predictions(models: Mapping[str, Any], pairs: Pairs, path: str | pathlib.Path) -> None:
-    """Draws the first channels of input, truth, predictions and errors of two-dimensional fields, a row per sample."""
+    """Draws the first channels of input, truth, predictions and errors in one or two dimensions, a row per sample."""
     predictions = {name: np.asarray(train.predict(model, pairs.x))[:, 0] for name, model in models.items()}
-    plot.save(plot.predictions(pairs.x[:, 0], pairs.y[:, 0], predictions), path)
+    draw = plot.profiles if pairs.x.ndim == 3 else plot.predictions
+    plot.save(draw(pairs.x[:, 0], pairs.y[:, 0], predictions), path)
+
+
+def rollout(model: Any, x: np.ndarray, frames: int) -> np.ndarray:
+    """Frames that a model predicts from windows of earlier ones by being applied to its own output, many at once.
+
+    Unlike `sciml.rollout` it does not differentiate or compile the loop, which would make convolutions slow on CPUs.
+
+    Args:
+        model: From `(inputs * channels, *space)` to the next frame `(channels, *space)`.
+        x: Windows `(samples, inputs * channels, *space)`, the latest frame last.
+        frames: Number of frames to predict.
+
+    Returns:
+        `(samples, frames * channels, *space)`.
+    """
+    found = []
+    for _ in range(frames):
+        found.append(np.asarray(train.predict(model, x)))
+        x = np.concatenate((x, found[-1]), axis=1)[:, found[-1].shape[1] :]
+    return np.concatenate(found, axis=1)
+
+
+def rollout_errors(model: Any, windows: Windows) -> dict[str, float]:
+    """Relative L2 errors of rollouts over the output frames of windows, means over the samples.
+
+    Returns:
+        `relative_l2` of all frames in one norm, `each_frame`, the mean of the frames' errors, and `first_frame`.
+    """
+    x, y = windows[np.arange(len(windows))]
+    prediction = rollout(model, x, windows.outputs)
+    frames = (len(y), windows.outputs, -1)
+    error, size = (np.linalg.norm(a.reshape(frames), axis=2) for a in (prediction - y, y))
+    whole = np.linalg.norm(error, axis=1) / np.linalg.norm(size, axis=1)
+    each = np.mean(error / size, axis=0)
+    return {"relative_l2": float(np.mean(whole)), "each_frame": float(np.mean(each)), "first_frame": float(each[0])}
+
+
+def on_grid(trained: AbstractOperator, source: Grid, target: Grid, *, native: bool) -> tuple[AbstractOperator, str]:
+    """A trained operator on another grid of the same box, and a sentence that says how: `Experiment.at_resolution`.
+
+    Args:
+        trained: Perhaps in `Normalised` with statistics per channel, `Residual` or both.
+        source: Grid of its training.
+        target: Grid of the fields that it is to act on.
+        native: Whether it takes fields on every grid as it is.
+    """
+    if source == target or native:
+        return trained, "native: the trained model itself, applied at this resolution"
+    moved = _transferred(trained, target)
+    if moved is not None:
+        return moved, f"transferred: the finest level there, the coarser ones from the grid {source.shape}"
+    return Resampled(trained, source, target), f"resampled: cubic splines to {source.shape} and back"
+
+
+def _transferred(trained: AbstractOperator, target: Grid) -> AbstractOperator | None:
+    """An MgNO on another grid, in its wrappers; None for other operators."""
+    if isinstance(trained, MgNO):
+        return Transferred(trained, target)
+    if isinstance(trained, Residual) or (isinstance(trained, Normalised) and trained.any_resolution):
+        inner = _transferred(trained.operator, target)
+        return None if inner is None else eqx.tree_at(lambda outer: outer.operator, trained, inner)
+    return None

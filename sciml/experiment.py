@@ -42,7 +42,6 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 from rich.console import Console
 
 from sciml import train
@@ -50,10 +49,13 @@ from sciml._experiment_file import Experiment as Experiment
 from sciml._experiment_file import load_file as load_file
 from sciml._experiment_file import unchanged as unchanged
 from sciml._fields import draw_predictions as draw_predictions
+from sciml._fields import on_grid as on_grid
 from sciml._fields import relative_errors as relative_errors
+from sciml._fields import rollout as rollout
+from sciml._fields import rollout_errors as rollout_errors
 from sciml._figures import draw_losses, draw_resolutions
 from sciml._run_folder import check, from_json, provenance, read_json, to_json, versions, write_json
-from sciml.data import rows
+from sciml._training import ShowProgress, device, train_into
 
 
 def run(
@@ -63,6 +65,7 @@ def run(
     *,
     file: str | pathlib.Path | None = None,
     console: Console | None = None,
+    progress: ShowProgress | None = None,
 ) -> dict[str, Any]:
     """Trains `build(config)` into a folder, or goes on where a run of the same config stopped.
 
@@ -77,6 +80,7 @@ def run(
         folder: New or empty, or a run of this config.
         file: The experiment file, for `evaluate`.
         console: Where progress is written.
+        progress: `name of the run -> context of a hook`, shows the training; by default `train.Progress`.
 
     Returns:
         The content of `metrics.json`: `model`, `parameters`, `seconds`, `steps`, `checkpoint`, `test`.
@@ -90,6 +94,7 @@ def run(
     folder = pathlib.Path(folder)
     file = None if file is None else pathlib.Path(file).resolve()
     console = Console() if console is None else console
+    progress = functools.partial(train.Progress, console=console) if progress is None else progress
     check(folder, config)
     if (folder / "metrics.json").exists():
         metrics = read_json(folder / "metrics.json")
@@ -103,7 +108,7 @@ def run(
     checkpoints = _checkpoints(folder, None if experiment.validation is None else experiment.metric)
     _note_start(folder, file, experiment, checkpoints.latest or 0)
     try:
-        log = _train(experiment, folder, checkpoints, console)
+        log = train_into(folder, experiment, checkpoints, console, progress)
         best = checkpoints.best
         model = checkpoints.restore_model(experiment.model, best)
     finally:
@@ -197,11 +202,10 @@ def _checkpoints(folder: pathlib.Path, metric: str | None) -> train.Checkpoints:
 def _note_start(folder: pathlib.Path, file: pathlib.Path | None, experiment: Experiment, step: int) -> None:
     """Writes what the run, or its continuation, runs on; earlier entries stay."""
     path = folder / "run.json"
-    device = jax.devices()[0]
     now = {
         **provenance(file),
         "step": step,
-        "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.local_device_count()},
+        "device": device(),
         "versions": versions(),
     }
     content = {
@@ -210,61 +214,6 @@ def _note_start(folder: pathlib.Path, file: pathlib.Path | None, experiment: Exp
         "starts": [*(read_json(path)["starts"] if path.exists() else ()), now],
     }
     write_json(path, content)
-
-
-def _train(experiment: Experiment, folder: pathlib.Path, checkpoints: train.Checkpoints, console: Console) -> train.Log:
-    """Trains to the end, from the last checkpoint if there is one, and waits until everything is saved."""
-    mesh = train.mesh_for(experiment.batch)
-    state = train.replicate(train.init(experiment.model, experiment.optimiser), mesh)
-    if checkpoints.latest is not None:
-        state = checkpoints.restore(state)
-        console.print(f"{folder} goes on at step {checkpoints.latest}", highlight=False, soft_wrap=True)
-    log = train.Log(folder / "log.jsonl", step=int(state.step))
-    known = [one["validation"].get(experiment.metric) for one in log.records if "validation" in one]
-    history = [float("nan") if value is None else value for value in known]
-    if experiment.patience is not None and train.stalled(history, experiment.patience):
-        return log
-    which = functools.partial(rows, len(experiment.train), experiment.batch, experiment.seed)
-    batches = train.batches(experiment.train, which, mesh=mesh)
-    step = train.make_step(experiment.loss, experiment.optimiser, seed=experiment.seed, fetch=batches.fetch, mesh=mesh)
-    with train.Progress(folder.name, console=console) as progress:
-        hooks = [*_hooks(experiment, checkpoints, log, progress, history), *experiment.hooks(folder)]
-        try:
-            checkpoints.save(train.fit(state, step, batches, steps=experiment.steps, hooks=hooks))
-            checkpoints.wait()
-        except FloatingPointError as error:
-            checkpoints.wait()
-            raise FloatingPointError(f"{error} {_last(checkpoints, 'finite')}") from None
-        except KeyboardInterrupt:
-            checkpoints.wait()
-            raise KeyboardInterrupt(f"{_last(checkpoints, 'saved')} Run the same command again to go on.") from None
-    return log
-
-
-def _hooks(
-    experiment: Experiment,
-    checkpoints: train.Checkpoints,
-    log: train.Log,
-    progress: train.Progress,
-    history: Sequence[float],
-) -> list[train.Every]:
-    often = experiment.every or max(1, experiment.steps // 20)
-    shown = max(n for n in range(1, max(1, often // 10) + 1) if often % n == 0)
-    hooks: list[train.Every] = []
-    if experiment.validation is not None:
-        score = lambda model: experiment.evaluate(model, experiment.validation)
-        hooks.append(train.every(often, train.evaluation(score)))
-    hooks += [train.every(shown, log), train.every(shown, progress)]
-    hooks.append(train.every(often, train.checkpointing(checkpoints, seconds=experiment.save_seconds)))
-    if experiment.patience is not None:
-        hooks.append(train.every(often, train.early_stop(experiment.metric, experiment.patience, history)))
-    return hooks
-
-
-def _last(checkpoints: train.Checkpoints, kind: str) -> str:
-    if checkpoints.latest is None:
-        return "There is no checkpoint yet."
-    return f"The last {kind} checkpoint is of step {checkpoints.latest} in {checkpoints.folder}."
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:

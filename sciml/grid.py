@@ -1,4 +1,4 @@
-"""Grids and boundaries: where the unknowns are, how a stencil continues, which sizes have a coarse grid."""
+"""Grids and boundaries: where the unknowns are, how a stencil continues."""
 
 import abc
 import dataclasses
@@ -23,10 +23,6 @@ class AbstractBoundary(abc.ABC):
     def beyond(self, x: Array, width: int) -> Array:
         """Values that continue `x` (axis 0 leads inward from the wall) beyond the wall, nearest last."""
 
-    @abc.abstractmethod
-    def coarsen(self, n: int) -> int:
-        """Number of unknowns left when a stride-2 stencil keeps nodes 0, 2, 4, ... of `n`."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Periodic(AbstractBoundary):
@@ -38,19 +34,6 @@ class Periodic(AbstractBoundary):
         """The last `width` values of the axis."""
         return x[-width:]
 
-    def coarsen(self, n: int) -> int:
-        """Half the size.
-
-        Raises:
-            ValueError: If `n` is odd: every second node of an odd ring is not a ring of equal spacings.
-        """
-        if n % 2:
-            raise ValueError(
-                f"A periodic axis is coarsened by two and needs an even size, got {n}. "
-                "Use fewer levels or resample the data to a size with more factors of two."
-            )
-        return n // 2
-
 
 @dataclasses.dataclass(frozen=True)
 class Dirichlet(AbstractBoundary):
@@ -61,10 +44,6 @@ class Dirichlet(AbstractBoundary):
     def beyond(self, x: Array, width: int) -> Array:
         """Zeros."""
         return jnp.zeros((width, *x.shape[1:]), x.dtype)
-
-    def coarsen(self, n: int) -> int:
-        """Half the size, rounded up."""
-        return (n + 1) // 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,10 +65,6 @@ class Neumann(AbstractBoundary):
                 f"got {x.shape[0]}. Use fewer levels or a finer grid."
             )
         return x[first : first + width][::-1]
-
-    def coarsen(self, n: int) -> int:
-        """Half the size, rounded up."""
-        return (n + 1) // 2
 
 
 Sides = tuple[AbstractBoundary, AbstractBoundary]

@@ -23,3 +23,26 @@ def supervised(metric: Metric, *, scale: float = 1.0) -> Loss:
         return scale * jnp.mean(jax.vmap(lambda x, y: metric(model(x), y))(x, y)), {}
 
     return loss
+
+
+def informed(loss: Loss, residual: Callable[[Array, Array], Array], *, weight: float) -> Loss:
+    """`loss` plus `weight` times the mean squared residual of the predictions, for batches `(x, y)` of fields.
+
+    Source: Li et al., "Physics-informed neural operator for learning partial differential equations", 2021,
+    arXiv:2111.03794, equation (9).
+
+    Args:
+        loss: The loss on the data.
+        residual: `(x, prediction) -> field`, of one sample, zero for a solution: `Darcy.residual`, for example.
+        weight: Factor of the residual.
+
+    Returns:
+        A loss that also logs `residual`, the mean square.
+    """
+
+    def both(model: PyTree, batch: PyTree, key: Key[Array, ""]) -> tuple[Float[Array, ""], dict[str, Array]]:
+        value, logs = loss(model, batch, key)
+        squares = jnp.mean(jax.vmap(lambda x: jnp.mean(residual(x, model(x)) ** 2))(batch[0]))
+        return value + weight * squares, {**logs, "residual": squares}
+
+    return both

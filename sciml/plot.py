@@ -32,9 +32,7 @@ def predictions(x: np.ndarray, y: np.ndarray, by_model: Mapping[str, np.ndarray]
     Raises:
         ValueError: If a prediction has another shape than the truth.
     """
-    for name, prediction in by_model.items():
-        if prediction.shape != y.shape:
-            raise ValueError(f"The prediction of {name} has shape {prediction.shape}, the truth has {y.shape}.")
+    _check_shapes(y, by_model)
     samples, columns = len(x), 2 + 2 * len(by_model)
     figure = Figure(figsize=(2.5 * columns, 2.3 * samples), layout="constrained")
     axes = figure.subplots(samples, columns, squeeze=False)
@@ -50,6 +48,40 @@ def predictions(x: np.ndarray, y: np.ndarray, by_model: Mapping[str, np.ndarray]
             title = f"{name} error ({relative:.2%})"
             _image(figure, row[3 + 2 * j], error, title=title, colours="RdBu_r", limits=(-largest, largest))
     return figure
+
+
+def profiles(x: np.ndarray, y: np.ndarray, by_model: Mapping[str, np.ndarray]) -> Figure:
+    """Input, truth and predictions of fields in one dimension beside their errors, one row per sample.
+
+    Args:
+        x: Inputs `(samples, n)`, one channel.
+        y: True outputs, same shape.
+        by_model: Predictions by model name, same shape.
+
+    Raises:
+        ValueError: If a prediction has another shape than the truth.
+    """
+    _check_shapes(y, by_model)
+    figure = Figure(figsize=(9, 2.5 * len(x)), layout="constrained")
+    for i, (fields, errors) in enumerate(figure.subplots(len(x), 2, squeeze=False)):
+        at = np.linspace(0, 1, x.shape[1])
+        fields.plot(at, x[i], color="0.7", label="input")
+        fields.plot(at, y[i], color="black", label="truth")
+        for name, prediction in by_model.items():
+            relative = np.linalg.norm(prediction[i] - y[i]) / np.linalg.norm(y[i])
+            (line,) = fields.plot(at, prediction[i], "--", label=name)
+            errors.plot(at, prediction[i] - y[i], color=line.get_color(), label=f"{name} ({relative:.2%})")
+        errors.set_title("error", fontsize=9)
+        for axes in (fields, errors):
+            axes.grid(visible=True, alpha=0.25)
+            axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _check_shapes(y: np.ndarray, by_model: Mapping[str, np.ndarray]) -> None:
+    for name, prediction in by_model.items():
+        if prediction.shape != y.shape:
+            raise ValueError(f"The prediction of {name} has shape {prediction.shape}, the truth has {y.shape}.")
 
 
 def curves(

@@ -5,6 +5,7 @@ import os
 import pathlib
 from collections.abc import Callable
 
+import equinox as eqx
 import flax.linen as linen
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,29 @@ import numpy as np
 from jaxtyping import PyTree
 
 from sciml.grid import Grid
-from sciml.operators import FNO, AbstractOperator, FlaxOperator, MgNO, Normalised, Resampled, per_channel
+from sciml.nn import Frozen
+from sciml.operators import (
+    CNO,
+    FFNO,
+    FNO,
+    TFNO,
+    UNO,
+    AbstractOperator,
+    DeepONet,
+    DilatedResNet,
+    FlaxOperator,
+    GalerkinTransformer,
+    MgNO,
+    Normalised,
+    Resampled,
+    ResidualUNet,
+    Slicing,
+    SpectralHead,
+    Stage,
+    Transolver,
+    UNet,
+    per_channel,
+)
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 REFERENCE = pathlib.Path(os.environ.get("SCIML_REFERENCE", ROOT.parent / "shared" / "reference"))
@@ -52,12 +75,68 @@ def _normalised(into, out, grid, key):
     return Normalised(_flax(into, out, grid, key), per_channel(x), per_channel(y))
 
 
+def _uno(into, out, grid, key):
+    halves, whole = (0.5,) * len(grid.shape), (1,) * len(grid.shape)
+    stages = tuple(Stage(c, (m,) * len(grid.shape), s) for c, m, s in [(7, 6, halves), (9, 4, halves), (8, 6, whole)])
+    return UNO(into, out, width=6, stages=stages, key=key)
+
+
 OPERATORS = {
     "mgno": OperatorCase(
         lambda into, out, grid, key: MgNO(into, out, grid=grid, width=6, depth=2, levels=3, key=key), False, 0
     ),
     "fno": OperatorCase(
         lambda into, out, grid, key: FNO(into, out, modes=(6,) * len(grid.shape), width=8, depth=2, key=key), True, 1
+    ),
+    "tfno": OperatorCase(
+        lambda into, out, grid, key: TFNO(
+            into, out, modes=(6,) * len(grid.shape), width=8, ranks=(0.3,) * 2, key=key
+        ),
+        True,
+        1,
+    ),
+    "ffno": OperatorCase(
+        lambda into, out, grid, key: FFNO(
+            into, out, modes=(6,) * len(grid.shape), width=8, kernels=(0, 0, 1), key=key
+        ),
+        True,
+        1,
+    ),
+    "uno": OperatorCase(_uno, True, 2),
+    "deeponet": OperatorCase(
+        lambda into, out, grid, key: DeepONet(
+            into, out, grid=grid, branch=(12,), trunk=(10,), basis=6, key=key
+        ),
+        False,
+        0,
+    ),
+    "galerkin": OperatorCase(
+        lambda into, out, grid, key: GalerkinTransformer(
+            into, out, head=SpectralHead((6,) * len(grid.shape), 5, 1), width=8, depth=1, heads=2, grid=grid, key=key
+        ),
+        True,
+        0,
+    ),
+    "transolver": OperatorCase(
+        lambda into, out, grid, key: Transolver(
+            into, out, grid=grid, width=8, depth=1, slicing=Slicing(heads=2, slices=5), references=3, key=key
+        ),
+        False,
+        0,
+    ),
+    "unet": OperatorCase(
+        lambda into, out, grid, key: UNet(into, out, grid=grid, widths=(4, 6), key=key), True, 2
+    ),
+    "residual unet": OperatorCase(
+        lambda into, out, grid, key: ResidualUNet(into, out, grid=grid, widths=(4, 6), blocks=1, key=key), True, 2
+    ),
+    "dilated resnet": OperatorCase(
+        lambda into, out, grid, key: DilatedResNet(into, out, grid=grid, width=6, dilations=((1, 2, 4),), key=key),
+        True,
+        1,
+    ),
+    "cno": OperatorCase(
+        lambda into, out, grid, key: CNO(into, out, grid=grid, width=4, levels=1, blocks=(1, 1), key=key), True, 2
     ),
     "flax": OperatorCase(_flax, True, 1),
     "normalised": OperatorCase(_normalised, True, 1),
@@ -69,6 +148,35 @@ OPERATORS = {
         0,
     ),
 }  # fmt: skip
+
+
+def stirred(make: Callable[[], PyTree]) -> PyTree:
+    """What `make` builds with random numbers in all arrays, so that no 0 or 1 hides a fault; nothing is compiled."""
+    rng = np.random.default_rng(0)
+    fill = lambda leaf: jnp.asarray(rng.normal(0, 0.5, leaf.shape), leaf.dtype)
+    is_array = lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct)
+    return jax.tree.map(lambda leaf: fill(leaf) if is_array(leaf) else leaf, eqx.filter_eval_shape(make))
+
+
+def size_of(make: Callable[[], PyTree]) -> int:
+    """Number of parameters of what `make` builds, without building it."""
+    leaves = jax.tree.leaves(eqx.filter_eval_shape(make), is_leaf=lambda node: isinstance(node, Frozen))
+    return sum(leaf.size for leaf in leaves if isinstance(leaf, jax.ShapeDtypeStruct))
+
+
+def drawn(make: Callable[[], PyTree], seed: int = 0) -> PyTree:
+    """The module that `make()` builds, with normal weights of variance 1 / inputs in double precision.
+
+    Its own initialisation is not compiled, which takes longer than most tests.
+    """
+    rng = np.random.default_rng(seed)
+
+    def draw(leaf):
+        if not isinstance(leaf, jax.ShapeDtypeStruct):
+            return leaf
+        return jnp.asarray(rng.standard_normal(leaf.shape) / np.sqrt(np.prod(leaf.shape[:-1])), jnp.float64)
+
+    return jax.tree.map(draw, eqx.filter_eval_shape(make))
 
 
 def assert_trees_close(actual: PyTree, expected: PyTree, **tolerance: float) -> None:

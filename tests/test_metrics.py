@@ -112,3 +112,21 @@ def test_losses_equal_the_published_codes(reference):
         x, y = (jnp.asarray(arrays[axis])[:, None] for axis in "xy")
         found = jax.vmap(metrics.relative_l2)(x, y).sum()
         assert float(found) == pytest.approx(float(arrays["lp_rel_sum"]), rel=1e-12)
+
+
+def test_absolute_h1_equals_the_published_helmholtz_losses(reference):
+    arrays = np.load(reference / "mgno" / "losses_and_schedules.npz")
+    with jax.enable_x64(True):
+        x, y = (jnp.asarray(arrays[name], jnp.float64)[:, None] for name in ("x51", "y51"))
+        error = lambda weight: jax.vmap(functools.partial(metrics.absolute_h1, spacing=1 / 51, weight=weight))
+        assert float(jnp.mean(error(10.0)(x, y))) == pytest.approx(float(arrays["hsd_abs_mean_51"]), rel=1e-12)
+        relative = jnp.sum(error(1.0)(x, y) / error(1.0)(0 * y, y))
+        assert float(relative) == pytest.approx(float(arrays["hsd2_rel_sum_51"]), rel=1e-12)
+
+
+def test_absolute_h1_is_exact_for_a_linear_error():
+    n, m, slope = 5, 7, np.array([2.0, -3.0])
+    x, y = np.meshgrid(np.arange(n) / 4, np.arange(m) / 4, indexing="ij")
+    error = slope[0] * x + slope[1] * y
+    found = metrics.absolute_h1(jnp.asarray(error)[None], jnp.zeros((1, n, m)), spacing=0.25, weight=5.0)
+    assert float(found) == pytest.approx(np.sqrt(5 * np.sum(error**2) + n * m * np.sum(slope**2)), rel=1e-6)  # float32

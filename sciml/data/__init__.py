@@ -13,3 +13,5 @@ from sciml.data._generated import generate as generate
 from sciml.data._hdf5 import read as read
 from sciml.data._parts import split as split
 from sciml.data._parts import subsample as subsample
+from sciml.data._windows import Windows as Windows
+from sciml.data._windows import trajectories as trajectories

@@ -17,9 +17,27 @@ import sciml
 from sciml.data._dataset import Pairs
 from sciml.data._hdf5 import creating, describe, read
 from sciml.grid import Grid
-from sciml.pdes import Darcy
+from sciml.pdes import (
+    AllenCahn,
+    Burgers,
+    Darcy,
+    Helmholtz,
+    KdV,
+    KuramotoSivashinsky,
+    MultiscaleDarcy,
+    NavierStokes,
+)
 
-GENERATORS: dict[str, type] = {"darcy": Darcy}
+GENERATORS: dict[str, type] = {
+    "darcy": Darcy,
+    "multiscale_darcy": MultiscaleDarcy,
+    "helmholtz": Helmholtz,
+    "burgers": Burgers,
+    "kdv": KdV,
+    "kuramoto_sivashinsky": KuramotoSivashinsky,
+    "allen_cahn": AllenCahn,
+    "navier_stokes": NavierStokes,
+}
 """The generators of the command line by name: frozen dataclasses, each a `Problem`."""
 
 
@@ -28,7 +46,11 @@ class Problem(Protocol):
     """A frozen dataclass of numbers that draws one sample; `inputs` and `outputs` name the channels of its fields."""
 
     inputs: ClassVar[tuple[str, ...]]
-    outputs: ClassVar[tuple[str, ...]]
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the channels of the second field; a property, since they may depend on the settings."""
+        ...
 
     @property
     def grid(self) -> Grid:
@@ -191,6 +213,7 @@ def _drawn(problem: Problem, n: int, seed: int, batch: int) -> Iterator[tuple[np
         if not finite.all():
             raise RuntimeError(
                 f"Sample {start + int(np.argmin(finite))} of {problem} with seed {seed} is not finite: its solver did "
-                "not converge. Use other settings (Darcy always converges with overshoot=0.0) or another seed."
+                "not converge. Use other settings (Darcy always converges with overshoot=0.0, equations in time with "
+                "a smaller step) or another seed."
             )
         yield x, y

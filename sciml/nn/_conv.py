@@ -18,7 +18,10 @@ class Conv(eqx.Module):
     """Correlation y[o, i] = b[o] + sum_{a, c} w[a, c, o] x[c, stride i + a - (k - 1) // 2] in one to three dimensions.
 
     The kernel is centred and the field continues beyond each wall as its boundary says; nodes 0, stride, 2 stride, ...
-    are kept, n becomes ceil(n / stride). Weights and bias start uniform in +-1 / sqrt(in_channels * kernel size).
+    are kept, n becomes ceil(n / stride). With `inner`, nodes 1, 1 + stride, ... are kept as far as a 3-point stencil
+    lies inside of the grid, so that nothing continues: stride 2 makes (n - 1) // 2 of n.
+
+    Weights and bias start uniform in +-1 / sqrt(in_channels * kernel size).
 
     Attributes:
         weight: `(*kernel, in, out)`. A kernel in PyTorch's layout `(out, in, *kernel)` is this one after
@@ -29,6 +32,7 @@ class Conv(eqx.Module):
     weight: Float[Array, "..."]
     bias: Float[Array, " out"] | None
     stride: int = eqx.field(static=True)
+    inner: bool = eqx.field(static=True)
     sides: tuple[Sides, ...] = eqx.field(static=True)
 
     def __init__(
@@ -38,6 +42,7 @@ class Conv(eqx.Module):
         *,
         kernel: Sequence[int],
         stride: int = 1,
+        inner: bool = False,
         boundary: AbstractBoundary | Sequence[AbstractBoundary | Sides] = Periodic(),
         bias: bool = True,
         key: PRNGKeyArray,
@@ -49,21 +54,28 @@ class Conv(eqx.Module):
             out_channels: Number of channels of the output.
             kernel: Size of the kernel along each axis of space.
             stride: Spacing of the points that are kept, the same along each axis.
+            inner: Whether only points are kept whose stencil lies inside of the grid; for kernels of 3 points.
             boundary: One for all sides, or for each axis one or a pair (low side, high side).
             bias: Whether a constant is added to each channel.
             key: Of the random initial values.
+
+        Raises:
+            ValueError: If `inner` meets a kernel of other than 3 points along an axis.
         """
+        if inner and set(kernel) != {3}:
+            raise ValueError(f"inner=True is for kernels of 3 points along each axis, got {tuple(kernel)}.")
         w_key, b_key = jax.random.split(key)
         self.weight = _uniform(w_key, (*kernel, in_channels, out_channels), in_channels * math.prod(kernel))
         self.bias = _uniform(b_key, (out_channels,), in_channels * math.prod(kernel)) if bias else None
         self.stride = stride
+        self.inner = inner
         self.sides = per_side(boundary, len(kernel))
 
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *coarse"]:
         """The correlation of one sample.
 
         Raises:
-            ValueError: If the number of axes or channels differs from the kernel's, or the grid cannot be coarsened.
+            ValueError: If the number of axes or channels differs from the kernel's.
         """
         return jnp.moveaxis(self.channels_last(jnp.moveaxis(x, 0, -1)[None])[0], -1, 0)
 
@@ -74,8 +86,10 @@ class Conv(eqx.Module):
         if math.prod(kernel) == self.stride == 1:
             y = x @ self.weight.reshape(self.weight.shape[-2:])
         else:
-            coarse = tuple(_kept(n, self.stride, pair) for n, pair in zip(x.shape[1:-1], self.sides, strict=True))
-            padded, low = _extend(x, self.sides, tuple((k - 1) // 2 for k in kernel), tuple(k // 2 for k in kernel))
+            margin = (0,) * len(kernel) if self.inner else tuple((k - 1) // 2 for k in kernel)
+            coarse = tuple(coarsened(n, self.stride, inner=self.inner) for n in x.shape[1:-1])
+            beyond = margin if self.inner else tuple(k // 2 for k in kernel)
+            padded, low = _extend(x, self.sides, margin, beyond)
             stencil = Stencil(kernel, (self.stride,) * len(kernel), low, padded.shape[1:-1], coarse)
             y = correlation.forward(padded, self.weight, stencil)
         return y if self.bias is None else y + jnp.broadcast_to(self.bias, y.shape)
@@ -86,8 +100,9 @@ class Prolongation(eqx.Module):
     """Transposed convolution from every second node to a grid: y[o, 2i + a - 1] += w[a, o, c] x[c, i].
 
     The kernel has 3 points along an axis of odd size, where it can be the linear interpolation, and 4 along an axis of
-    even size, where the last node lies beyond the last coarse node. Weights start uniform in
-    +-1 / sqrt(out_channels * kernel size), PyTorch's rule for transposed convolutions.
+    even size, where the last node lies beyond the last coarse node. With `inner` the coarse nodes are 1, 3, ... as in
+    `Conv`: y[o, 2i + a] += w[a, o, c] x[c, i]. Weights start uniform in +-1 / sqrt(out_channels * kernel size),
+    PyTorch's rule for transposed convolutions.
 
     Attributes:
         weight: `(*kernel, out, in)`. A kernel in PyTorch's layout `(in, out, *kernel)` is this one after
@@ -96,6 +111,7 @@ class Prolongation(eqx.Module):
 
     weight: Float[Array, "..."]
     fine: tuple[int, ...] = eqx.field(static=True)
+    inner: bool = eqx.field(static=True)
     sides: tuple[Sides, ...] = eqx.field(static=True)
 
     def __init__(
@@ -104,6 +120,7 @@ class Prolongation(eqx.Module):
         out_channels: int,
         *,
         fine: Sequence[int],
+        inner: bool = False,
         boundary: AbstractBoundary | Sequence[AbstractBoundary | Sides] = Dirichlet(),
         key: PRNGKeyArray,
     ) -> None:
@@ -113,6 +130,7 @@ class Prolongation(eqx.Module):
             in_channels: Number of channels of the coarse field.
             out_channels: Number of channels of the fine field.
             fine: Shape of the fine grid; the coarse one has half of it, rounded up.
+            inner: Whether the coarse nodes are 1, 3, ... instead, (n - 1) // 2 of n.
             boundary: How the coarse field continues beyond the walls. `Dirichlet()`, zeros, is what a transposed
                 convolution does by itself; with `Periodic()` the map commutes with shifts by two nodes.
             key: Of the random initial values.
@@ -120,27 +138,29 @@ class Prolongation(eqx.Module):
         kernel = tuple(3 if n % 2 else 4 for n in fine)
         self.weight = _uniform(key, (*kernel, out_channels, in_channels), out_channels * math.prod(kernel))
         self.fine = tuple(fine)
+        self.inner = inner
         self.sides = per_side(boundary, len(fine))
 
     def __call__(self, x: Float[Array, "in *coarse"]) -> Float[Array, "out *fine"]:
         """The fine field of one sample.
 
         Raises:
-            ValueError: If the coarse field has another shape than half of the fine grid.
+            ValueError: If the coarse field has another shape than the fine grid's every second node.
         """
         return jnp.moveaxis(self.channels_last(jnp.moveaxis(x, 0, -1)[None])[0], -1, 0)
 
     def channels_last(self, x: Float[Array, "batch *coarse in"]) -> Float[Array, "batch *fine out"]:
         """The same for fields with a leading batch axis and the channels last."""
         _check(x, len(self.sides), self.weight.shape[-1])
-        if x.shape[1:-1] != tuple((n + 1) // 2 for n in self.fine):
+        coarse = tuple(coarsened(n, 2, inner=self.inner) for n in self.fine)
+        if x.shape[1:-1] != coarse:
             raise ValueError(
-                f"Prolongation to the grid {self.fine} expects the coarse shape "
-                f"{tuple((n + 1) // 2 for n in self.fine)}, got {x.shape[1:-1]}. Build it for the grid of the data."
+                f"Prolongation to the grid {self.fine} expects the coarse shape {coarse}, got {x.shape[1:-1]}. "
+                "Build it for the grid of the data."
             )
         padded, before = _extend(x, self.sides, (1,) * len(self.fine), (1,) * len(self.fine))
         kernel = self.weight.shape[:-2]
-        low = tuple(1 + 2 * (1 - missing) for missing in before)
+        low = tuple(1 - self.inner + 2 * (1 - missing) for missing in before)
         stencil = Stencil(kernel, (2,) * len(kernel), low, self.fine, padded.shape[1:-1])
         return correlation.input_gradient(padded, self.weight, stencil)
 
@@ -149,8 +169,9 @@ def _uniform(key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Array:
     return jax.random.uniform(key, shape, minval=-1, maxval=1) / math.sqrt(fan_in)
 
 
-def _kept(n: int, stride: int, pair: Sides) -> int:
-    return pair[0].coarsen(n) if stride == 2 else -(-n // stride)
+def coarsened(n: int, stride: int, *, inner: bool) -> int:
+    """Number of the nodes that a strided stencil keeps of `n`, see `Conv`."""
+    return (n - 3) // stride + 1 if inner else -(-n // stride)
 
 
 def _check(x: Array, dimensions: int, channels: int) -> None:

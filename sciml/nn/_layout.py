@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, PyTree
 
 
 def fold_vmap(function: Callable[[Any, Array], Array], parameters: PyTree, x: Array) -> Array:
@@ -32,6 +32,24 @@ def fold_vmap(function: Callable[[Any, Array], Array], parameters: PyTree, x: Ar
     others, other_structure = jax.tree.flatten(rest)
     static = (function, structure, tuple(others), other_structure)
     return _fold_vmap_p.bind(x[None], *leaves, static=static)[0]
+
+
+def check_field(x: Array, channels: int, dimensions: int) -> None:
+    """Refuses all but one field with that number of channels and of axes.
+
+    Raises:
+        ValueError: If `x` has another number of either.
+    """
+    if x.ndim != dimensions + 1 or x.shape[0] != channels:
+        raise ValueError(
+            f"Expected a field ({channels}, {dimensions} axes of space), got {x.shape}. "
+            "Fields are (channels, *space) without a batch axis: use jax.vmap for batches."
+        )
+
+
+def along_last(x: Float[Array, " channels"], ndim: int) -> Float[Array, "*ones channels"]:
+    """`x` with axes of size 1 in front, `ndim` in all: a number per channel beside fields with channels last."""
+    return x.reshape((1,) * (ndim - 1) + x.shape)
 
 
 def _call(x: Array, *leaves: Array, static: tuple[Any, ...]) -> Array:

@@ -1,6 +1,8 @@
 """A multigrid cycle whose stencils are learned: one linear map between fields on a grid."""
 
-from collections.abc import Sequence
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
 from typing import final
 
 import equinox as eqx
@@ -8,64 +10,109 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from sciml.grid import AbstractBoundary, Dirichlet, Grid, Periodic, Sides
-from sciml.nn._conv import Conv, Prolongation
+from sciml.grid import AbstractBoundary, Dirichlet, Grid, Sides
+from sciml.nn._conv import Conv, Prolongation, coarsened
+from sciml.nn._norm import FieldNorm
 
 Iterations = Sequence[Sequence[int]]
+Norm = Callable[[int, tuple[int, ...]], FieldNorm]
+
+
+@dataclasses.dataclass(frozen=True)
+class CycleForm:
+    """What a multigrid cycle does besides its smoothing steps; the defaults are the published Darcy form.
+
+    Attributes:
+        bias: Whether S and A add a constant to each channel.
+        residual: Whether the residual f - A u is restricted instead of the data f, with an A of its own.
+        carry: Whether the state is restricted as well; otherwise it starts from zero on every level, so that what comes
+            back up is a correction.
+        shared: Whether all steps of a level, and the residual that leaves it, have one A.
+        inner: Whether R, Pi and P connect a level to nodes 1, 3, ... of the finer one, whose stencils lie inside of it;
+            otherwise to nodes 0, 2, 4, ... with the grid's boundary.
+        extension: How coarse states continue under P. Zeros are the published form on every grid; only the grid's own
+            boundary makes a periodic cycle commute with shifts.
+        multiples: Channels of state and data on each level in multiples of those on the finest; empty for equal ones.
+        norm: Makes the normalisation of the state after each prolongation from its channels and shape: `FieldNorm` per
+            point, `per_channel_norm` for every grid; None leaves it out.
+    """
+
+    bias: bool = False
+    residual: bool = False
+    carry: bool = True
+    shared: bool = False
+    inner: bool = False
+    extension: AbstractBoundary | tuple[AbstractBoundary | Sides, ...] = Dirichlet()
+    multiples: tuple[int, ...] = ()
+    norm: Norm | None = None
+
+
+CORRECTION = CycleForm(residual=True, carry=False, shared=True)
+"""The cycle as the paper writes it and as linear solvers have it: one A per level, residuals down, corrections up."""
 
 
 @final
 class SmoothingStep(eqx.Module):
-    """u <- u + S (f - A u) with 3-point stencils S and A along each axis; without A, u <- S f from u = 0.
+    """u <- u + S (f - A u) with 3-point stencils S and A along each axis; from u = 0, u <- S f.
 
     Attributes:
         smoother: S, from data f to states u.
-        operator: A, from states to data, or None in the first step of a cycle.
+        operator: A, from states to data; None in the first step of a state, and where the level has one for all.
     """
 
     smoother: Conv
     operator: Conv | None
 
     def channels_last(
-        self, state: Float[Array, "batch *space state"] | None, data: Float[Array, "batch *space data"]
+        self,
+        state: Float[Array, "batch *space state"] | None,
+        data: Float[Array, "batch *space data"],
+        shared: Conv | None = None,
     ) -> Float[Array, "batch *space state"]:
-        """The state after the step; a step without A expects and ignores None."""
-        if self.operator is None or state is None:
+        """The state after the step; None is the state zero, and `shared` the A of a step without its own."""
+        if state is None:
             return self.smoother.channels_last(data)
-        return state + self.smoother.channels_last(data - self.operator.channels_last(state))
+        operator = shared if self.operator is None else self.operator
+        assert operator is not None
+        return state + self.smoother.channels_last(data - operator.channels_last(state))
 
 
 @final
 class VCycle(eqx.Module):
-    """One multigrid cycle with learned stencils, a linear map (affine with `bias`) from data f to a state u.
+    """One multigrid cycle with learned stencils, a linear map (affine with a bias) from data f to a state u.
 
-    Levels l = 0, 1, ... from fine to coarse, each with its own stencils, nothing is shared:
+    Levels l = 0, 1, ... from fine to coarse, each with its own stencils:
 
         down    u_0 = S f_0, then u_l <- u_l + S (f_l - A u_l) for every further step of the level
-                f_l = R f_{l-1} (or R (f_{l-1} - A u_{l-1})), u_l = Pi u_{l-1}
-        up      u_l <- u_l + P u_{l+1}, then u_l <- u_l + S (f_l - A u_l) for every step
+                f_l = R f_{l-1} (or R (f_{l-1} - A u_{l-1})), u_l = Pi u_{l-1} (or 0)
+        up      u_l <- u_l + P u_{l+1}, normalised if asked for, then u_l <- u_l + S (f_l - A u_l) for every step
 
-    S, A, R, Pi have 3 points along each axis, R and Pi keep every second node, P is `Prolongation`. The form is the
-    published code's, from which the published parameter counts follow; the paper's text restricts the residual, starts
-    every coarse state from zero and adds a correction.
+    S, A, R, Pi have 3 points along each axis, R and Pi keep every second node, P is `Prolongation`. `CycleForm` chooses
+    between the alternatives: its defaults are the published code's, from which the published parameter counts follow,
+    `CORRECTION` is the paper's text. A periodic axis may have an odd size on a level that is coarsened; its coarse ring
+    then closes with half of a coarse spacing, and the cycle commutes with no shift.
 
     Source: He, Liu, Xu, "MgNO: Efficient parameterization of linear operators via multigrid", ICLR 2024, section 3.
 
     Attributes:
         pre: Smoothing steps of each level on the way down.
         post: Smoothing steps of each level on the way up.
-        restrict_state: Pi, from each level to the next.
-        restrict_data: R, from each level to the next.
-        restrict_operator: A of the residual that is restricted from each level to the next, or None.
-        prolong: P, to each level from the next.
+        operator: A of the residual that leaves each level, and of its steps if they share one; or None.
+        restrict_state: Pi from each level to the next, or None.
+        restrict_data: R from each level to the next.
+        prolong: P to each level from the next.
+        norm: Normalisation on each level after the prolongation, or None.
+        residual: Whether the residual is restricted, or the data.
     """
 
     pre: tuple[tuple[SmoothingStep, ...], ...]
     post: tuple[tuple[SmoothingStep, ...], ...]
-    restrict_state: tuple[Conv, ...]
+    operator: tuple[Conv | None, ...]
+    restrict_state: tuple[Conv | None, ...]
     restrict_data: tuple[Conv, ...]
-    restrict_operator: tuple[Conv | None, ...]
     prolong: tuple[Prolongation, ...]
+    norm: tuple[FieldNorm | None, ...]
+    residual: bool = eqx.field(static=True)
     grid: Grid = eqx.field(static=True)
 
     def __init__(
@@ -75,51 +122,61 @@ class VCycle(eqx.Module):
         *,
         grid: Grid,
         iterations: Iterations,
-        bias: bool = False,
-        residual: bool = False,
-        extension: AbstractBoundary | Sequence[AbstractBoundary | Sides] = Dirichlet(),
+        form: CycleForm = CycleForm(),
         key: PRNGKeyArray,
     ) -> None:
         """Draws the stencils.
 
         Args:
-            data_channels: Number of channels of f.
-            state_channels: Number of channels of u.
+            data_channels: Number of channels of f on the finest level.
+            state_channels: Number of channels of u on the finest level.
             grid: Finest grid; its boundary says how fields continue under S, A, R and Pi.
             iterations: Smoothing steps (pre, post) of each level, finest first; their number is the number of levels.
-            bias: Whether S and A add a constant to each channel.
-            residual: Whether the residual is restricted instead of the data, with an A of its own.
-            extension: How coarse states continue under P. Zeros, the default, are the published form on every grid;
-                only the grid's own boundary makes a periodic cycle commute with shifts.
+            form: What else the cycle does.
             key: Of the random initial values.
 
         Raises:
-            ValueError: If the grid has too few points for the levels, or the first level has no step down.
+            ValueError: If the grid has too few points for the levels, a level that starts from zero has no step down,
+                or the multiples are not one per level.
         """
-        steps = check_iterations(iterations)
-        shapes = coarse_shapes(grid, len(steps))
+        steps = check_iterations(iterations, carry=form.carry)
+        shapes = coarse_shapes(grid, len(steps), inner=form.inner)
+        multiples = form.multiples or (1,) * len(steps)
+        if len(multiples) != len(steps):
+            raise ValueError(f"Expected one multiple for each of {len(steps)} levels, got {multiples}.")
+        f = [data_channels * m for m in multiples]
+        u = [state_channels * m for m in multiples]
         keys = iter(jax.random.split(key, 2 * sum(pre + post for pre, post in steps) + 4 * len(steps)))
 
-        def conv(into: int, out: int, *, stride: int = 1, constant: bool = False) -> Conv:
-            kernel, key = (3,) * len(grid.shape), next(keys)
-            return Conv(into, out, kernel=kernel, stride=stride, boundary=grid.sides, bias=constant, key=key)
+        def conv(into: int, out: int, *, stride: int = 1, inner: bool = False, bias: bool = False) -> Conv:
+            options = {"kernel": (3,) * len(grid.shape), "boundary": grid.sides, "key": next(keys)}
+            return Conv(into, out, stride=stride, inner=inner, bias=bias, **options)
 
-        def step(*, first: bool = False) -> SmoothingStep:
-            smoother = conv(data_channels, state_channels, constant=bias)
-            return SmoothingStep(smoother, None if first else conv(state_channels, data_channels, constant=bias))
+        def step(level: int, *, first: bool = False) -> SmoothingStep:
+            smoother = conv(f[level], u[level], bias=form.bias)
+            own = not (first or form.shared)
+            return SmoothingStep(smoother, conv(u[level], f[level], bias=form.bias) if own else None)
 
-        self.pre = tuple(tuple(step(first=level == i == 0) for i in range(pre)) for level, (pre, _) in enumerate(steps))
-        self.post = tuple(tuple(step() for _ in range(post)) for _, post in steps)
-        self.restrict_state = tuple(conv(state_channels, state_channels, stride=2) for _ in shapes[1:])
-        self.restrict_data = tuple(conv(data_channels, data_channels, stride=2) for _ in shapes[1:])
-        self.restrict_operator = tuple(
-            conv(state_channels, data_channels, constant=bias) if residual else None for _ in shapes[1:]
+        def restriction(channels: list[int], level: int) -> Conv:
+            return conv(channels[level], channels[level + 1], stride=2, inner=form.inner)
+
+        levels, coarse = range(len(steps)), range(len(steps) - 1)
+        self.pre = tuple(
+            tuple(step(i, first=k == 0 and not (i and form.carry)) for k in range(steps[i][0])) for i in levels
+        )
+        self.post = tuple(tuple(step(i) for _ in range(steps[i][1])) for i in levels)
+        self.restrict_state = tuple(restriction(u, i) if form.carry else None for i in coarse)
+        self.restrict_data = tuple(restriction(f, i) for i in coarse)
+        self.operator = tuple(
+            conv(u[i], f[i], bias=form.bias) if _has_operator(form, steps, i) else None for i in levels
         )
         self.prolong = tuple(
-            Prolongation(state_channels, state_channels, fine=fine, boundary=extension, key=next(keys))
-            for fine in shapes[:-1]
+            Prolongation(u[i + 1], u[i], fine=shapes[i], inner=form.inner, boundary=form.extension, key=next(keys))
+            for i in coarse
         )
+        self.norm = tuple(None if form.norm is None else form.norm(u[i], shapes[i]) for i in coarse)
         self.grid = grid
+        self.residual = form.residual
 
     def __call__(self, data: Float[Array, "data *space"]) -> Float[Array, "state *space"]:
         """The state on the finest grid for the data of one sample.
@@ -132,61 +189,91 @@ class VCycle(eqx.Module):
 
     def channels_last(self, data: Float[Array, "batch *space data"]) -> Float[Array, "batch *space state"]:
         """The same for fields with a leading batch axis and the channels last, the layout of the computation."""
-        visited: list[tuple[Array, Array]] = []
+        return self.finest(data, self.correction)
+
+    def finest(
+        self, data: Float[Array, "batch *space data"], correction: Callable[[Array, Array], Array]
+    ) -> Float[Array, "batch *space state"]:
+        """The work of the finest level, with `correction(state, data)` for what the coarser ones add to its state."""
+        return self._run(0, None, data, correction)
+
+    def coarse_part(self, data: Float[Array, "batch *space data"]) -> Float[Array, "batch *space state"]:
+        """The correction of the finest level alone: P u_1."""
         state = None
-        for level, steps in enumerate(self.pre):
-            if state is not None:
-                visited.append((state, data))
-                operator = self.restrict_operator[level - 1]
-                data = data if operator is None else data - operator.channels_last(state)
-                data = self.restrict_data[level - 1].channels_last(data)
-                state = self.restrict_state[level - 1].channels_last(state)
-            for step in steps:
-                state = step.channels_last(state, data)
+        for step in self.pre[0]:
+            state = step.channels_last(state, data, self.operator[0])
         assert state is not None
-        for step in self.post[-1]:
-            state = step.channels_last(state, data)
-        for prolong, steps, (fine, data) in reversed(list(zip(self.prolong, self.post, visited, strict=False))):
-            state = fine + prolong.channels_last(state)
-            for step in steps:
-                state = step.channels_last(state, data)
+        return self.correction(state, data)
+
+    def correction(
+        self, state: Float[Array, "batch *space state"], data: Float[Array, "batch *space data"], level: int = 0
+    ) -> Float[Array, "batch *space state"]:
+        """What the levels below `level` add to its state."""
+        operator, carry = self.operator[level], self.restrict_state[level]
+        if operator is not None and self.residual:
+            data = data - operator.channels_last(state)
+        data = self.restrict_data[level].channels_last(data)
+        coarse = None if carry is None else carry.channels_last(state)
+        below = functools.partial(self.correction, level=level + 1)
+        return self.prolong[level].channels_last(self._run(level + 1, coarse, data, below))
+
+    def _run(
+        self, level: int, state: Array | None, data: Array, correction: Callable[[Array, Array], Array]
+    ) -> Float[Array, "batch *space state"]:
+        """A level's steps down, the correction and its normalisation, the steps up."""
+        for step in self.pre[level]:
+            state = step.channels_last(state, data, self.operator[level])
+        assert state is not None
+        if level + 1 < len(self.pre):
+            norm, state = self.norm[level], state + correction(state, data)
+            state = state if norm is None else norm.channels_last(state)
+        for step in self.post[level]:
+            state = step.channels_last(state, data, self.operator[level])
         return state
 
 
-def check_iterations(iterations: Iterations) -> tuple[tuple[int, int], ...]:
+def _has_operator(form: CycleForm, steps: Sequence[tuple[int, int]], level: int) -> bool:
+    """Whether a level has an A besides those of its steps: for the residual that leaves it, or shared by the steps."""
+    from_zero = level == 0 or not form.carry
+    return (form.residual and level + 1 < len(steps)) or (form.shared and sum(steps[level]) > from_zero)
+
+
+def check_iterations(iterations: Iterations, *, carry: bool = True) -> tuple[tuple[int, int], ...]:
     """The smoothing steps (pre, post) of each level as a tuple.
 
     Raises:
-        ValueError: If a level has another number of entries or a negative one, or the first has no step down.
+        ValueError: If a level has another number of entries or a negative one, or one that starts from zero (the first,
+            or all of them if no state is carried down) has no step down.
     """
     steps = tuple(tuple(pair) for pair in iterations)
-    if not steps or any(len(pair) != 2 or min(pair) < 0 for pair in steps) or steps[0][0] < 1:
+    if not steps or any(len(pair) != 2 or min(pair) < 0 for pair in steps):
+        first = 0
+    else:
+        first = steps[0][0] if carry else min(pre for pre, _ in steps)
+    if first < 1:
         raise ValueError(
-            f"Expected one pair (pre, post) of smoothing steps for each level, the first with pre >= 1, got {steps}. "
-            "Six levels as published: ((1, 0),) * 5 + ((2, 0),)."
+            f"Expected one pair (pre, post) of smoothing steps for each level, the first with pre >= 1 (all of them if "
+            f"no state is carried down), got {steps}. Six levels as published: ((1, 0),) * 5 + ((2, 0),)."
         )
     return tuple((pre, post) for pre, post in steps)
 
 
-def coarse_shapes(grid: Grid, levels: int) -> tuple[tuple[int, ...], ...]:
+def coarse_shapes(grid: Grid, levels: int, *, inner: bool = False) -> tuple[tuple[int, ...], ...]:
     """Shape of the grid on each level, finest first.
 
     Raises:
-        ValueError: If a level would have fewer than 2 points along an axis, or a periodic axis of odd size would have
-            to be coarsened.
+        ValueError: If a level would have fewer than 2 points along an axis.
     """
     shapes = [grid.shape]
-    while len(shapes) < levels and _can_coarsen(shapes[-1], grid.sides):
-        shapes.append(tuple(pair[0].coarsen(n) for n, pair in zip(shapes[-1], grid.sides, strict=True)))
+    while len(shapes) < levels:
+        shape = tuple(coarsened(n, 2, inner=inner) for n in shapes[-1])
+        if min(shape) < 2:
+            break
+        shapes.append(shape)
     if len(shapes) < levels or min(grid.shape) < 2:
         fit = len(shapes) if min(grid.shape) > 1 else 0
         raise ValueError(
-            f"{levels} levels need at least 2 points along each axis of every level, and an even size wherever a "
-            f"periodic axis is coarsened; a grid of {grid.shape} points has room for {fit}: {shapes[:fit]}. "
-            f"Use at most {fit} levels or a finer grid."
+            f"{levels} levels need at least 2 points along each axis of every level; a grid of {grid.shape} points has "
+            f"room for {fit}: {shapes[:fit]}. Use at most {fit} levels or a finer grid."
         )
     return tuple(shapes)
-
-
-def _can_coarsen(shape: tuple[int, ...], sides: Sequence[Sides]) -> bool:
-    return all(n > 2 and not (isinstance(low, Periodic) and n % 2) for n, (low, _) in zip(shape, sides, strict=True))

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from sciml.nn._layout import fold_vmap
+from sciml.nn._layout import along_last, check_field, fold_vmap
 from sciml.nn._matmul import matmul
 
 
@@ -51,12 +52,7 @@ class SpectralConv(eqx.Module):
         Raises:
             ValueError: If there are not 1 to 3 axes or a number of modes is not positive.
         """
-        if not 1 <= len(modes) <= 3 or min(modes) < 1:
-            raise ValueError(
-                f"Expected a positive number of modes for each of 1 to 3 axes, got {modes}. "
-                "Give one number per axis of the field, such as modes=(24, 24) in 2 dimensions."
-            )
-        stored = (*modes[:-1], modes[-1] // 2 + 1)
+        stored = stored_modes(modes)
         scale = math.sqrt(2 / (in_channels + out_channels))
         weight_key, bias_key = jax.random.split(key)
         shape = (*stored, in_channels, 2, out_channels)
@@ -70,39 +66,82 @@ class SpectralConv(eqx.Module):
         Raises:
             ValueError: If the number of axes or channels differs from the weights.
         """
-        channels = self.weight.shape[-3]
-        if x.ndim != len(self.modes) + 1 or x.shape[0] != channels:
-            raise ValueError(
-                f"Expected a field ({channels}, {len(self.modes)} axes of space), got {x.shape}. "
-                "Fields are (channels, *space) without a batch axis: use jax.vmap for batches."
-            )
-        return fold_vmap(_channels_first, self, x)
+        check_field(x, self.weight.shape[-3], len(self.modes))
+        return fold_vmap(channels_first, self, x)
 
-    def multiply(self, x: Float[Array, "*space batch in"]) -> Float[Array, "*space batch out"]:
-        """The same for a batch in the layout in which every step is a matrix product without a transposition."""
-        # The kept modes are few: the transforms are real matrix products with the kept rows of the Fourier matrix.
-        space = x.shape[: len(self.modes)]
-        bands = tuple(
-            _band(n, m, axis == len(space) - 1) for axis, (n, m) in enumerate(zip(space, self.modes, strict=True))
+    def multiply(
+        self, x: Float[Array, "*space batch in"], space: tuple[int, ...] | None = None
+    ) -> Float[Array, "*other batch out"]:
+        """The same for a batch in the layout in which every step is a matrix product without a transposition.
+
+        Args:
+            x: The fields.
+            space: Size of the grid of the result, that of `x` if left out. Between different sizes of an axis pass
+                the frequencies that both resolve without ambiguity, below half of the smaller size.
+        """
+        return multiply_modes(x, self.weight, self.modes, space) + along_last(self.bias, x.ndim)
+
+
+def stored_modes(modes: tuple[int, ...]) -> tuple[int, ...]:
+    """Numbers of frequencies that are stored for each axis, see `SpectralConv`."""
+    if not 1 <= len(modes) <= 3 or min(modes) < 1:
+        raise ValueError(
+            f"Expected a positive number of modes for each of 1 to 3 axes, got {modes}. "
+            "Give one number per axis of the field, such as modes=(24, 24) in 2 dimensions."
         )
-        inside = tuple(
-            slice(m // 2 + low, m // 2 + high + 1) for m, (low, high) in zip(self.modes[:-1], bands, strict=False)
-        )
-        weight = self.weight[(*inside, slice(0, bands[-1][1] + 1))]
-        out = self.weight.shape[-1]
-        analyse, synthesise = (_fft, _inverse_fft) if _prefers_fft(space, bands) else (_analyse, _synthesise)
-        real, imaginary = analyse(x, bands)
-        pairs = jnp.concatenate([real, imaginary], axis=-2)
-        product = matmul(pairs, weight.reshape(*weight.shape[:-2], 2 * out))
-        batch = x.shape[-2]
-        real = product[..., :batch, :out] - product[..., batch:, out:]
-        imaginary = product[..., :batch, out:] + product[..., batch:, :out]
-        return synthesise(real, imaginary, space, bands) + self.bias.reshape((1,) * (x.ndim - 1) + (-1,))
+    return (*modes[:-1], modes[-1] // 2 + 1)
 
 
-def _channels_first(layer: SpectralConv, x: Array) -> Array:
+def channels_first(layer: Any, x: Float[Array, "batch in *space"]) -> Float[Array, "batch out *space"]:
+    """`layer.multiply` in the layout of a vmapped field."""
     y = layer.multiply(jnp.moveaxis(x, (0, 1), (-2, -1)))
     return jnp.moveaxis(y, (-2, -1), (0, 1))
+
+
+def multiply_modes(
+    x: Float[Array, "*space batch in"],
+    weight: Float[Array, "*modes in 2 out"],
+    modes: tuple[int, ...],
+    space: tuple[int, ...] | None = None,
+) -> Float[Array, "*other batch out"]:
+    """The multiplier of `SpectralConv` without its bias, for the first `len(modes)` axes of `x`."""
+    # The kept modes are few: the transforms are real matrix products with the kept rows of the Fourier matrix.
+    source = x.shape[: len(modes)]
+    target = source if space is None else space
+    bands = tuple(
+        _band(n if n == size else (min(n, size) - 1) // 2 * 2 + 1, m, axis == len(modes) - 1)
+        for axis, (n, size, m) in enumerate(zip(source, target, modes, strict=True))
+    )
+    inside = tuple(slice(m // 2 + low, m // 2 + high + 1) for m, (low, high) in zip(modes[:-1], bands, strict=False))
+    weight = weight[(*inside, slice(0, bands[-1][1] + 1))]
+    out = weight.shape[-1]
+    real, imaginary = (_fft if _prefers_fft(source, bands) else _analyse)(x, bands)
+    pairs = jnp.concatenate([real, imaginary], axis=-2)
+    product = matmul(pairs, weight.reshape(*weight.shape[:-2], 2 * out))
+    batch = x.shape[-2]
+    real = product[..., :batch, :out] - product[..., batch:, out:]
+    imaginary = product[..., :batch, out:] + product[..., batch:, :out]
+    return (_inverse_fft if _prefers_fft(target, bands) else _synthesise)(real, imaginary, target, bands)
+
+
+def fourier_resample(
+    x: Float[Array, "*space batch channels"], space: tuple[int, ...]
+) -> Float[Array, "*other batch channels"]:
+    """The fields on a grid of size `space`, by the trigonometric polynomial of the frequencies that both grids resolve.
+
+    Exact for fields of frequencies below half of the smaller size. An axis whose size stays is not touched.
+    """
+    for axis, size in enumerate(space):
+        if size != x.shape[axis]:
+            x = _along(_interpolation(x.shape[axis], size), x, axis)
+    return x
+
+
+@functools.lru_cache(maxsize=64)
+def _interpolation(n: int, size: int) -> np.ndarray:
+    band = 0, (min(n, size) - 1) // 2
+    once = np.where(np.arange(band[1] + 1) == 0, 1.0, 2.0)[:, None] / n
+    return np.einsum("ckj,cki->ij", _waves(n, band) * once, _waves(size, band))
 
 
 _FFT_COST = 8.0  # on 2 CPU cores both are level at 4 for 512 x 512, 9 for 256 x 256 and 18 for 1024 points

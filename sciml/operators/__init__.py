@@ -1,13 +1,32 @@
 """Neural operators: maps from fields to fields, on one sample."""
 
 from sciml.operators._base import AbstractOperator as AbstractOperator
+from sciml.operators._cno import CNO as CNO
+from sciml.operators._deeponet import DeepONet as DeepONet
+from sciml.operators._ffno import FFNO as FFNO
 from sciml.operators._flax import FlaxOperator as FlaxOperator
 from sciml.operators._fno import FNO as FNO
-from sciml.operators._fno import Pointwise as Pointwise
+from sciml.operators._galerkin import GalerkinTransformer as GalerkinTransformer
+from sciml.operators._galerkin import SpectralHead as SpectralHead
+from sciml.operators._mgno import HELMHOLTZ as HELMHOLTZ
+from sciml.operators._mgno import NAVIER_STOKES as NAVIER_STOKES
 from sciml.operators._mgno import MgNO as MgNO
+from sciml.operators._mgno import MgNOForm as MgNOForm
+from sciml.operators._pointwise import Pointwise as Pointwise
+from sciml.operators._resnet import DilatedResNet as DilatedResNet
+from sciml.operators._tfno import TFNO as TFNO
+from sciml.operators._transferred import Transferred as Transferred
+from sciml.operators._transolver import Slicing as Slicing
+from sciml.operators._transolver import Transolver as Transolver
+from sciml.operators._unet import ResidualUNet as ResidualUNet
+from sciml.operators._unet import UNet as UNet
+from sciml.operators._uno import UNO as UNO
+from sciml.operators._uno import Stage as Stage
+from sciml.operators._wrappers import InPrecision as InPrecision
 from sciml.operators._wrappers import Normalised as Normalised
 from sciml.operators._wrappers import Normaliser as Normaliser
 from sciml.operators._wrappers import Resampled as Resampled
 from sciml.operators._wrappers import Residual as Residual
+from sciml.operators._wrappers import WithFields as WithFields
 from sciml.operators._wrappers import per_channel as per_channel
 from sciml.operators._wrappers import per_point as per_point

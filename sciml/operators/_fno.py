@@ -1,35 +1,17 @@
 """Fourier neural operator."""
 
-import dataclasses
-import math
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from sciml.grid import Grid
-from sciml.nn import SpectralConv, fold_vmap, gelu, matmul
+from sciml.nn import Dense, SpectralConv, TuckerSpectralConv, along_last, check_field, fold_vmap
 from sciml.operators._base import AbstractOperator
-
-
-@dataclasses.dataclass(frozen=True)
-class Pointwise:
-    """The parts of an FNO that act on each point alone. Sizes are multiples of the width; 0 leaves the layer out.
-
-    Attributes:
-        lifting: Hidden layer of the network in front; 0 makes it linear.
-        mixing: Hidden layer of the network that follows each Fourier layer; 0 leaves the network and its gate out.
-        projection: Hidden layer of the network behind; 0 makes it linear.
-        activation: The nonlinearity, elementwise.
-    """
-
-    lifting: float | int = 2.0
-    mixing: float | int = 0.5
-    projection: float | int = 2.0
-    activation: Callable[[Array], Array] = gelu
+from sciml.operators._pointwise import NEURALOPERATOR, Pointwise, coordinates, count_coordinates, network, run
 
 
 class FNO(AbstractOperator):
@@ -48,9 +30,9 @@ class FNO(AbstractOperator):
     A trained operator acts at other resolutions: frequencies and coordinates are those of the domain, not of the grid.
     """
 
-    lifting: tuple["_Dense", ...]
-    blocks: tuple["_Block", ...]
-    projection: tuple["_Dense", ...]
+    lifting: tuple[Dense, ...]
+    blocks: tuple["FourierBlock", ...]
+    projection: tuple[Dense, ...]
     grid: Grid | None = eqx.field(static=True)
     activation: Callable[[Array], Array] = eqx.field(static=True)
 
@@ -62,7 +44,7 @@ class FNO(AbstractOperator):
         modes: tuple[int, ...],
         width: int,
         depth: int = 4,
-        pointwise: Pointwise = Pointwise(),
+        pointwise: Pointwise = NEURALOPERATOR,
         grid: Grid | None = None,
         key: PRNGKeyArray,
     ):
@@ -82,17 +64,12 @@ class FNO(AbstractOperator):
         Raises:
             ValueError: If the grid's number of axes differs from that of `modes`.
         """
-        if grid is not None and len(grid.shape) != len(modes):
-            raise ValueError(
-                f"modes={modes} is for {len(modes)} axes, the grid has {len(grid.shape)}: {grid.shape}. "
-                "Give one number of modes for each axis of the grid."
-            )
         first, last, *inner = jax.random.split(key, depth + 2)
-        coordinates = 0 if grid is None else len(grid.shape)
-        sizes = (in_channels + coordinates, int(pointwise.lifting * width), width)
-        self.lifting = _network(sizes, first)
-        self.blocks = tuple(_Block(modes, width, round(pointwise.mixing * width), key=k) for k in inner)
-        self.projection = _network((width, int(pointwise.projection * width), out_channels), last)
+        inputs = in_channels + count_coordinates(grid, modes)
+        self.lifting = network((inputs, int(pointwise.lifting * width), width), first)
+        make = lambda key: SpectralConv(width, width, modes, key=key)
+        self.blocks = tuple(FourierBlock(make, width, round(pointwise.mixing * width), key=k) for k in inner)
+        self.projection = network((width, int(pointwise.projection * width), out_channels), last)
         self.grid = grid
         self.activation = pointwise.activation
 
@@ -102,97 +79,56 @@ class FNO(AbstractOperator):
         Raises:
             ValueError: If the number of axes or channels differs from the operator's.
         """
-        dimensions = len(self.blocks[0].spectral.modes)
-        channels = self.lifting[0].weight.shape[0] - (0 if self.grid is None else dimensions)
-        if x.ndim != dimensions + 1 or x.shape[0] != channels:
-            raise ValueError(
-                f"Expected a field ({channels}, {dimensions} axes of space), got {x.shape}. "
-                "Fields are (channels, *space) without a batch axis: use jax.vmap for batches."
-            )
-        return fold_vmap(_apply, self, x)
+        return fourier_network(self, x)
 
 
-def _apply(model: FNO, x: Float[Array, "batch in *space"]) -> Float[Array, "batch out *space"]:
+def fourier_network(model: Any, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
+    """The output of an operator that has the fields of `FNO`, with spectral layers of any kind."""
+    dimensions = len(model.blocks[0].spectral.modes)
+    check_field(x, model.lifting[0].weight.shape[0] - (0 if model.grid is None else dimensions), dimensions)
+    return fold_vmap(_apply, model, x)
+
+
+def _apply(model: Any, x: Float[Array, "batch in *space"]) -> Float[Array, "batch out *space"]:
     # Channels last, the batch beside them: every product below is a GEMM without a transposition.
-    coordinates = None if model.grid is None else _coordinates(model.grid, x.shape[2:])
+    points = coordinates(model.grid, x.shape[2:])
     x = jnp.moveaxis(x, (0, 1), (-2, -1))
-    x = _run(model.lifting, x, model.activation, coordinates)
+    x = run(model.lifting, x, model.activation, points)
     for i, block in enumerate(model.blocks):
         x = block(x, model.activation, last=i == len(model.blocks) - 1)
-    x = _run(model.projection, x, model.activation)
+    x = run(model.projection, x, model.activation)
     return jnp.moveaxis(x, (-2, -1), (0, 1))
 
 
-def _coordinates(grid: Grid, shape: tuple[int, ...]) -> np.ndarray:
-    points = dataclasses.replace(grid, shape=shape).points()
-    axes = [x / length for x, length in zip(points, grid.lengths, strict=True)]
-    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+class FourierBlock(eqx.Module):
+    """A Fourier layer with its skip connection, mixing network and gate, see `FNO`."""
 
-
-class _Dense(eqx.Module):
-    weight: Float[Array, "in out"]
-    bias: Float[Array, " out"] | None
-
-    def __init__(self, in_size: int, out_size: int, *, use_bias: bool = True, key: PRNGKeyArray):
-        bound = 1 / math.sqrt(in_size)
-        weight_key, bias_key = jax.random.split(key)
-        self.weight = jax.random.uniform(weight_key, (in_size, out_size), minval=-bound, maxval=bound)
-        self.bias = jax.random.uniform(bias_key, (out_size,), minval=-bound, maxval=bound) if use_bias else None
-
-    def __call__(self, x: Float[Array, "*points in"]) -> Float[Array, "*points out"]:
-        y = _multiply(x, self.weight)
-        return y if self.bias is None else y + _along_last(self.bias, y.ndim)
-
-
-def _multiply(x: Array, weight: Array) -> Array:
-    return matmul(x.reshape(-1, x.shape[-1]), weight).reshape(*x.shape[:-1], -1)
-
-
-def _along_last(x: Array, ndim: int) -> Array:
-    return x.reshape((1,) * (ndim - 1) + x.shape)
-
-
-def _network(sizes: tuple[int, int, int], key: PRNGKeyArray) -> tuple[_Dense, ...]:
-    size_in, hidden, size_out = sizes
-    if hidden == 0:
-        return (_Dense(size_in, size_out, key=key),)
-    first, second = jax.random.split(key)
-    return _Dense(size_in, hidden, key=first), _Dense(hidden, size_out, key=second)
-
-
-def _run(
-    layers: tuple[_Dense, ...], x: Array, activation: Callable[[Array], Array], coordinates: np.ndarray | None = None
-) -> Array:
-    first, *rest = layers
-    if coordinates is None:
-        x = first(x)
-    else:  # the coordinates' share is the same for the whole batch
-        share = jnp.asarray(coordinates, x.dtype) @ first.weight[x.shape[-1] :]
-        share = share if first.bias is None else share + _along_last(first.bias, share.ndim)
-        x = _multiply(x, first.weight[: x.shape[-1]]) + jnp.expand_dims(share, -2)
-    for layer in rest:
-        x = layer(activation(x))
-    return x
-
-
-class _Block(eqx.Module):
-    spectral: SpectralConv
-    skip: _Dense
-    mixing: tuple[_Dense, ...]
+    spectral: SpectralConv | TuckerSpectralConv
+    skip: Dense
+    mixing: tuple[Dense, ...]
     gate: Float[Array, " width"] | None
 
-    def __init__(self, modes: tuple[int, ...], width: int, hidden: int, *, key: PRNGKeyArray):
+    def __init__(
+        self,
+        make: Callable[[PRNGKeyArray], SpectralConv | TuckerSpectralConv],
+        width: int,
+        hidden: int,
+        *,
+        key: PRNGKeyArray,
+    ):
+        """`make(key)` is the spectral layer, `hidden` the size of the mixing network's hidden layer."""
         keys = jax.random.split(key, 3)
-        self.spectral = SpectralConv(width, width, modes, key=keys[0])
-        self.skip = _Dense(width, width, use_bias=False, key=keys[1])
-        self.mixing = _network((width, hidden, width), keys[2]) if hidden else ()
+        self.spectral = make(keys[0])
+        self.skip = Dense(width, width, bias=False, key=keys[1])
+        self.mixing = network((width, hidden, width), keys[2]) if hidden else ()
         self.gate = jnp.ones(width) if hidden else None
 
     def __call__(
         self, x: Float[Array, "*space batch width"], activation: Callable[[Array], Array], *, last: bool
     ) -> Float[Array, "*space batch width"]:
+        """The block's output; the `last` one has no nonlinearity at its end."""
         final = (lambda y: y) if last else activation
         y = final(self.spectral.multiply(x) + self.skip(x))
         if self.gate is None:
             return y
-        return final(_run(self.mixing, y, activation) + x * _along_last(self.gate, x.ndim))
+        return final(run(self.mixing, y, activation) + x * along_last(self.gate, x.ndim))

@@ -1,5 +1,7 @@
 """The multigrid neural operator."""
 
+import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import final
 
@@ -9,20 +11,57 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from sciml.grid import Grid
-from sciml.nn import Conv, VCycle, gelu
+from sciml.nn import Conv, CycleForm, FieldNorm, VCycle, gelu
 from sciml.operators._base import AbstractOperator
+
+
+@dataclasses.dataclass(frozen=True)
+class MgNOForm:
+    """What an MgNO does besides smoothing; the defaults are the form of the published Darcy and pipe experiments.
+
+    Attributes:
+        cycle: What each multigrid cycle does.
+        local: Whether each layer adds a matrix of the channels at each point and a constant per channel.
+        norm: Makes a normalisation of each cycle's output from its channels and the grid's shape, `nn.FieldNorm` per
+            point or `nn.per_channel_norm`; None leaves it out.
+        activation: Applied after each layer, elementwise.
+        cycle_head: Whether the head is a multigrid cycle; otherwise it is a matrix of the channels.
+    """
+
+    cycle: CycleForm = CycleForm()
+    local: bool = True
+    norm: Callable[[int, tuple[int, ...]], FieldNorm] | None = None
+    activation: Callable[[Array], Array] = gelu
+    cycle_head: bool = False
+
+
+NAVIER_STOKES = MgNOForm(cycle=CycleForm(bias=True, norm=FieldNorm), local=False)
+"""The published form for Navier-Stokes, to be wrapped in `Residual`; pinned to its grid by a gain per point."""
+
+HELMHOLTZ = MgNOForm(
+    cycle=CycleForm(bias=True, inner=True, multiples=(1, 2, 3, 4, 5)), local=False, norm=FieldNorm, cycle_head=True
+)
+"""The published form for the Helmholtz equation: 5 levels whose channels grow, a cycle as the head."""
 
 
 @final
 class MultigridLayer(eqx.Module):
-    """V u + W u + b: a multigrid cycle, a linear map of the channels at each point and a constant per channel."""
+    """norm(V u) + W u + b: a multigrid cycle, a linear map of the channels at each point, a constant per channel."""
 
     cycle: VCycle
-    local: Conv
+    local: Conv | None
+    norm: FieldNorm | None
 
     def channels_last(self, u: Float[Array, "batch *space in"]) -> Float[Array, "batch *space out"]:
-        """The sum of both, for fields with a leading batch axis and the channels last."""
-        return self.cycle.channels_last(u) + self.local.channels_last(u)
+        """The sum, for fields with a leading batch axis and the channels last."""
+        return self.complete(u, self.cycle.channels_last(u))
+
+    def complete(
+        self, u: Float[Array, "batch *space in"], cycled: Float[Array, "batch *space out"]
+    ) -> Float[Array, "batch *space out"]:
+        """The sum for a given value of V u."""
+        y = cycled if self.norm is None else self.norm.channels_last(cycled)
+        return y if self.local is None else y + self.local.channels_last(u)
 
 
 @final
@@ -31,21 +70,22 @@ class MgNO(AbstractOperator):
 
     V_i is one multigrid cycle with learned 3-point stencils (`sciml.nn.VCycle`), W_i a matrix of the channels. There is
     no lifting and no projection network, and no coordinates are appended: the boundary of the grid decides how every
-    stencil continues beyond the walls.
+    stencil continues beyond the walls. `MgNOForm` adds and leaves out parts.
 
-    A trained stencil belongs to its grid spacing: the operator takes fields on the grid that it was built for and
-    no others.
+    A trained stencil belongs to its grid spacing: the operator takes fields on the grid that it was built for;
+    `Transferred` and `Resampled` let it act on others.
 
-    Source: He, Liu, Xu, "MgNO: Efficient parameterization of linear operators via multigrid", ICLR 2024, in the form of
-    its Darcy experiments: 4 layers of width 24 on 6 levels have 572,661 parameters.
+    Source: He, Liu, Xu, "MgNO: Efficient parameterization of linear operators via multigrid", ICLR 2024. The default
+    form is that of its Darcy experiments: 4 layers of width 24 on 6 levels have 572,661 parameters. `NAVIER_STOKES` and
+    `HELMHOLTZ` are the other published ones, at their sizes in `sciml.published`.
 
     Attributes:
         layers: The layers in their order.
-        head: The linear map of the channels to those of the output.
+        head: The map of the channels to those of the output, linear, or affine if it is a cycle with a bias.
     """
 
     layers: tuple[MultigridLayer, ...]
-    head: Conv
+    head: Conv | VCycle
     grid: Grid = eqx.field(static=True)
     activation: Callable[[Array], Array] = eqx.field(static=True)
 
@@ -58,7 +98,7 @@ class MgNO(AbstractOperator):
         width: int = 24,
         depth: int = 4,
         levels: int | Sequence[Sequence[int]] = 6,
-        activation: Callable[[Array], Array] = gelu,
+        form: MgNOForm = MgNOForm(),
         key: PRNGKeyArray,
     ) -> None:
         """Draws the weights.
@@ -71,7 +111,7 @@ class MgNO(AbstractOperator):
             depth: Number of layers.
             levels: Smoothing steps (pre, post) of each level, finest first. A number of levels stands for (1, 0) on
                 all of them but (2, 0) on the coarsest.
-            activation: Applied after each layer, elementwise.
+            form: What else the operator does.
             key: Of the random initial values.
 
         Raises:
@@ -82,13 +122,23 @@ class MgNO(AbstractOperator):
         if isinstance(levels, int) and levels < 1:
             raise ValueError(f"Expected at least one level, got levels={levels}. Use 6, the published number.")
         iterations = ((1, 0),) * (levels - 1) + ((2, 0),) if isinstance(levels, int) else levels
+        matrix = {"kernel": (1,) * len(grid.shape)}
+        cycle = functools.partial(VCycle, grid=grid, iterations=iterations, form=form.cycle)
+
+        def layer(into: int, key: PRNGKeyArray) -> MultigridLayer:
+            cycle_key, local_key = jax.random.split(key)
+            local = Conv(into, width, **matrix, key=local_key) if form.local else None
+            norm = None if form.norm is None else form.norm(width, grid.shape)
+            return MultigridLayer(cycle(into, width, key=cycle_key), local, norm)
+
         head_key, *keys = jax.random.split(key, depth + 1)
-        self.layers = tuple(
-            _layer(in_channels if i == 0 else width, width, grid, iterations, key) for i, key in enumerate(keys)
-        )
-        self.head = Conv(width, out_channels, kernel=(1,) * len(grid.shape), bias=False, key=head_key)
+        self.layers = tuple(layer(width if i else in_channels, key) for i, key in enumerate(keys))
+        if form.cycle_head:
+            self.head = cycle(width, out_channels, key=head_key)
+        else:
+            self.head = Conv(width, out_channels, **matrix, bias=False, key=head_key)
         self.grid = grid
-        self.activation = activation
+        self.activation = form.activation
 
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The output fields on the grid of the operator.
@@ -96,20 +146,18 @@ class MgNO(AbstractOperator):
         Raises:
             ValueError: If the input has another number of channels or lives on another grid.
         """
-        expected = self.layers[0].local.weight.shape[-2]
-        if x.shape[0] != expected:
-            raise ValueError(
-                f"Expected {expected} input channels, got {x.shape[0]} in a field of shape {x.shape}. Fields are "
-                f"(channels, *space): build the operator with in_channels={x.shape[0]}, or map batches by jax.vmap."
-            )
+        self.check_channels(x)
         self.grid.check(x)
         u = jnp.moveaxis(x, 0, -1)[None]
         for layer in self.layers:
             u = self.activation(layer.channels_last(u))
         return jnp.moveaxis(self.head.channels_last(u)[0], -1, 0)
 
-
-def _layer(into: int, out: int, grid: Grid, iterations: Sequence[Sequence[int]], key: PRNGKeyArray) -> MultigridLayer:
-    cycle_key, local_key = jax.random.split(key)
-    cycle = VCycle(into, out, grid=grid, iterations=iterations, key=cycle_key)
-    return MultigridLayer(cycle, Conv(into, out, kernel=(1,) * len(grid.shape), key=local_key))
+    def check_channels(self, x: Float[Array, "in *space"]) -> None:
+        """Raises ValueError if a field has another number of channels than the operator's input."""
+        expected = self.layers[0].cycle.pre[0][0].smoother.weight.shape[-2]
+        if x.shape[0] != expected:
+            raise ValueError(
+                f"Expected {expected} input channels, got {x.shape[0]} in a field of shape {x.shape}. Fields are "
+                f"(channels, *space): build the operator with in_channels={x.shape[0]}, or map batches by jax.vmap."
+            )

@@ -1,8 +1,10 @@
 """Operators made from operators: normalisation, residual form, other resolutions."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -77,6 +79,11 @@ class Normalised(AbstractOperator):
     x: Normaliser
     y: Normaliser
 
+    @property
+    def any_resolution(self) -> bool:
+        """Whether the statistics are per channel, and belong to no grid."""
+        return all(set(one.mean.value.shape[1:]) == {1} for one in (self.x, self.y))
+
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The decoded output for the raw input `x`."""
         if x.shape[0] != self.x.mean.value.shape[0]:
@@ -88,23 +95,78 @@ class Normalised(AbstractOperator):
 
 
 class Residual(AbstractOperator):
-    """Predicts the increment: x + operator(x). For maps from a state to the next one."""
+    """Predicts the increment: x + operator(x). For maps from a state to the next one.
+
+    Of an input with more channels than the output, such as several frames with the latest one last, the increment is
+    added to the last channels.
+    """
 
     operator: AbstractOperator
 
-    def __call__(self, x: Float[Array, "channels *space"]) -> Float[Array, "channels *space"]:
-        """`x + operator(x)`.
+    def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
+        """The last channels of `x` plus `operator(x)`.
 
         Raises:
-            ValueError: If the operator changes the shape.
+            ValueError: If the operator returns more channels than it gets, or another grid.
         """
         y = self.operator(x)
-        if y.shape != x.shape:
+        if y.shape[1:] != x.shape[1:] or y.shape[0] > x.shape[0]:
             raise ValueError(
-                f"A residual operator must keep the shape, got {x.shape} -> {y.shape}. "
-                "Give it as many output as input channels."
+                f"A residual operator must keep the grid and not add channels, got {x.shape} -> {y.shape}. "
+                "Give it at most as many output as input channels."
             )
-        return x + y
+        return x[x.shape[0] - y.shape[0] :] + y
+
+
+class WithFields(AbstractOperator):
+    """An operator that sees the same further fields beside every input, such as a forcing: operator([x, fields]).
+
+    Attributes:
+        operator: Its input has the channels of the input and of the fields.
+        fields: `(channels, *space)`, saved and not trained; they belong to one grid.
+    """
+
+    operator: AbstractOperator
+    fields: Frozen
+
+    def __init__(self, operator: AbstractOperator, fields: Float[np.ndarray | Array, "channels *space"]):
+        self.operator = operator
+        self.fields = Frozen(jnp.asarray(fields))
+
+    def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
+        """The operator's output for the input and the fields.
+
+        Raises:
+            ValueError: If the input lives on another grid than the fields.
+        """
+        fields = self.fields.value
+        if x.shape[1:] != fields.shape[1:]:
+            raise ValueError(
+                f"Expected a field (channels, {', '.join(map(str, fields.shape[1:]))}) as the fixed fields have, got "
+                f"{x.shape}. Resample the data or wrap the operator in Resampled."
+            )
+        return self.operator(jnp.concatenate((x, fields.astype(x.dtype))))
+
+
+class InPrecision(AbstractOperator):
+    """An operator that computes in another data type than its parameters and fields have, such as bfloat16.
+
+    Parameters stay as they are, so that the optimiser's small steps are not rounded away, and are rounded where the
+    operator is called; the output has the data type of the input. Put it inside of `Normalised`, whose statistics and
+    fields then keep their precision.
+
+    Attributes:
+        operator: The operator.
+        dtype: The data type of its activations.
+    """
+
+    operator: AbstractOperator
+    dtype: Any = eqx.field(static=True, converter=jnp.dtype)
+
+    def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
+        """The operator's output, computed in `dtype`."""
+        lower = lambda leaf: leaf.astype(self.dtype) if eqx.is_inexact_array(leaf) else leaf
+        return jax.tree.map(lower, self.operator)(x.astype(self.dtype)).astype(x.dtype)
 
 
 class Resampled(AbstractOperator):

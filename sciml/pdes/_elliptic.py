@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import jax
@@ -19,12 +20,20 @@ def _slices(x: Array, axis: int, cut: slice) -> Array:
     return x[tuple(cut if other == axis else slice(1, -1) for other in range(x.ndim))]
 
 
+def _faces(a: Array, spacing: Sequence[float]) -> list[Array]:
+    """`a / h^2` at the faces along each axis that interior nodes have: arithmetic means of neighbours."""
+    faces = []
+    for axis, h in enumerate(spacing):
+        nodes = jnp.moveaxis(a, axis, 0)
+        faces.append(_slices(jnp.moveaxis((nodes[1:] + nodes[:-1]) / 2, 0, axis), axis, slice(None)) / h**2)
+    return faces
+
+
 def _negative_divergence(faces: list[Array], u: Array) -> Array:
-    """`-div(a grad u)` at the interior nodes, from `a / h^2` at the faces along each axis; `u` is zero outside."""
-    nodes = jnp.pad(u, 1)
-    total = jnp.zeros_like(u)
+    """`-div(a grad u)` at the interior nodes, from `a / h^2` at the faces along each axis and `u` at all nodes."""
+    total = jnp.zeros((), u.dtype)
     for axis, a in enumerate(faces):
-        flux = a * jnp.diff(_slices(nodes, axis, slice(None)), axis=axis)
+        flux = a * jnp.diff(_slices(u, axis, slice(None)), axis=axis)
         total = total - jnp.diff(flux, axis=axis)
     return total
 
@@ -80,20 +89,29 @@ def solve_diffusion(
             f"A residual of {tolerance} is below the rounding of {a.dtype}. "
             "Use float64 arrays (`with jax.enable_x64(True):`) or a larger tolerance."
         )
-    middle = [jnp.moveaxis(a, axis, 0) for axis in range(a.ndim)]
-    middle = [jnp.moveaxis((m[1:] + m[:-1]) / 2, 0, axis) for axis, m in enumerate(middle)]
-    faces = [_slices(m, axis, slice(None)) * (a.shape[axis] - 1) ** 2 for axis, m in enumerate(middle)]
+    faces = _faces(a, [1 / (n - 1) for n in a.shape])
     # The barrier keeps XLA from multiplying out a constant right-hand side at compile time: minutes at 421 nodes.
     b = jax.lax.optimization_barrier(f[(slice(1, -1),) * f.ndim].astype(a.dtype))
-    u, residual = _conjugate_gradients(functools.partial(_negative_divergence, faces), b, tolerance, limit)
+    apply = lambda u: _negative_divergence(faces, jnp.pad(u, 1))
+    u, residual = conjugate_gradients(apply, b, tolerance, limit, precondition=_inverse_laplacian)
     return jnp.pad(jnp.where(residual <= 2 * tolerance, u, jnp.nan), 1)  # 2: rounding of the recursive residual
 
 
-def _conjugate_gradients(apply, b: Array, tolerance: float, limit: int) -> tuple[Array, Array]:
-    """Solution, and its relative residual computed afresh: the recursive one drifts from it."""
+def conjugate_gradients(
+    apply: Callable[[Array], Array],
+    b: Array,
+    tolerance: float,
+    limit: int,
+    *,
+    precondition: Callable[[Array], Array],
+) -> tuple[Array, Array]:
+    """Solution, and its relative residual computed afresh: the recursive one drifts from it.
+
+    Residuals are measured in the norm of the preconditioner.
+    """
 
     def norm(r: Array) -> Array:
-        return jnp.sum(r * _inverse_laplacian(r))
+        return jnp.sum(r * precondition(r))
 
     def proceed(carry: tuple) -> Array:
         return (carry[-1] > tolerance**2 * squared) & (carry[0] < limit)
@@ -103,11 +121,11 @@ def _conjugate_gradients(apply, b: Array, tolerance: float, limit: int) -> tuple
         q = apply(p)
         step = rho / jnp.sum(p * q)
         u, r = u + step * p, r - step * q
-        z = _inverse_laplacian(r)
+        z = precondition(r)
         new = jnp.sum(r * z)
         return k + 1, u, r, z + new / rho * p, new
 
-    first = _inverse_laplacian(b)
+    first = precondition(b)
     squared = jnp.sum(b * first)
     _, u, *_ = jax.lax.while_loop(proceed, advance, (0, jnp.zeros_like(b), b, first, squared))
     return u, jnp.sqrt(norm(b - apply(u)) / jnp.where(squared == 0, 1, squared))
@@ -153,7 +171,6 @@ class Darcy:
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("permeability",)
-    outputs: ClassVar[tuple[str, ...]] = ("pressure",)
 
     resolution: int = 64
     every: int = 1
@@ -179,6 +196,11 @@ class Darcy:
             )
         if self.overshoot is not None and self.overshoot < 0:
             raise ValueError(f"Expected overshoot >= 0, or None to keep all of it, got {self.overshoot}.")
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The name of the solution."""
+        return ("pressure",)
 
     @property
     def grid(self) -> Grid:
@@ -213,3 +235,18 @@ class Darcy:
             nodal = jnp.clip(nodal, self.low - self.overshoot, self.high + self.overshoot)
         u = solve_diffusion(nodal, jnp.full_like(nodal, self.forcing))
         return along(1, _nodes_to_centres(n), along(0, _nodes_to_centres(n), u))
+
+    def residual(self, a: Float[Array, "1 x y"], u: Float[Array, "1 x y"]) -> Float[Array, "1 x-2 y-2"]:
+        """`-div(a grad u) - forcing` at the points of `grid` that have four neighbours, in the precision of the fields.
+
+        Second-order fluxes with the arithmetic mean of neighbouring permeabilities, for losses without data. The values
+        at the outer points enter, the walls do not. Where the permeability jumps, the residual of a stored pair
+        does not vanish but grows with the resolution, to a root mean square of 4 `forcing` there at 128 points: the
+        stored values do not say where between two points the jump is, and the flux is off by a fixed part of it.
+
+        Raises:
+            ValueError: If a field does not live on the grid.
+        """
+        self.grid.check(a)
+        self.grid.check(u)
+        return (_negative_divergence(_faces(a[0], self.grid.spacing), u[0]) - self.forcing)[None]

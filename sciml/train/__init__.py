@@ -17,9 +17,11 @@ from sciml.train._hooks import stalled as stalled
 from sciml.train._hooks import tensorboard as tensorboard
 from sciml.train._loop import Event as Event
 from sciml.train._loop import Every as Every
+from sciml.train._loop import Hook as Hook
 from sciml.train._loop import Stop as Stop
 from sciml.train._loop import every as every
 from sciml.train._loop import fit as fit
+from sciml.train._one_cycle import clipped_adamw as clipped_adamw
 from sciml.train._one_cycle import one_cycle as one_cycle
 from sciml.train._one_cycle import one_cycle_adam as one_cycle_adam
 from sciml.train._sharding import mesh_for as mesh_for

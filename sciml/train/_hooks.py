@@ -69,9 +69,10 @@ def stalled(values: Sequence[float], patience: int) -> bool:
 
 
 class Log:
-    """One JSON object a line: `step`, `seconds`, means of the training logs, and `validation` with the metrics.
+    """One JSON object a line: `step`, two times, means of the training logs, and `validation` with the metrics.
 
-    `seconds` is the wall time of the run, compilation and validation included, summed over resumed parts.
+    `seconds` is the wall time of the run, compilation and validation included; `training_seconds` is that of its steps
+    alone (see `Event`). Both are summed over resumed parts.
 
     Args:
         path: File to append to.
@@ -86,6 +87,7 @@ class Log:
         new.write_text(kept)
         new.replace(self._path)
         self._before = self.records[-1]["seconds"] if self.records else 0.0
+        self._trained = self.records[-1].get("training_seconds", 0.0) if self.records else 0.0
         self._start = time.perf_counter()
 
     @property
@@ -98,6 +100,7 @@ class Log:
         if self.records and self.records[-1]["step"] >= event.step:
             return
         record: dict[str, Any] = {"step": event.step, "seconds": round(self.seconds, 3)}
+        record["training_seconds"] = round(self._trained + event.seconds, 3)
         record |= {name: _number(values.mean()) for name, values in event.logs.items()}
         if event.metrics:
             record["validation"] = {name: _number(value) for name, value in event.metrics.items()}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,6 +25,8 @@ class Event:
         state: Valid until the hook returns, because the next step donates its arrays: copy what should outlive it.
         logs: Logs of the steps since the last call of this hook, one entry for each step.
         metrics: Results of the hooks that were called before at this step.
+        seconds: Wall time of the steps that this call of `fit` has done, without hooks and compilation: the first
+            dispatch, which compiles, is taken to last as long as those that follow it up to the next hook.
     """
 
     step: int
@@ -31,6 +34,7 @@ class Event:
     state: TrainState
     logs: dict[str, np.ndarray]
     metrics: dict[str, float]
+    seconds: float = 0.0
 
 
 Hook = Callable[[Event], dict[str, float] | None]
@@ -96,27 +100,55 @@ def fit(
     Raises:
         FloatingPointError: If the loss is not finite. Hooks are not called with such a state.
     """
-    done = int(state.step)
+    start = done = int(state.step)
     size = _dispatch_size(dispatch, [steps, *(one.steps for one in hooks)])
-    record = _Record(len(hooks))
+    record, clock = _Record(len(hooks)), _Clock()
     while done < steps:
         count = min(size - done % size, steps - done)
         items = [batches.item(k) for k in range(done, done + count)]
         state, logs = step(state, batches.source, jax.tree.map(lambda *parts: np.stack(parts), *items))
+        if done == start:
+            clock.compiled(count, logs)
         done += count
         record.finish()
         record.pending = (done - count, logs)
         due = [i for i, one in enumerate(hooks) if done % one.steps == 0 or done == steps]
-        if due:
-            record.finish()
+        if not due:
+            continue
+        record.finish()
+        seconds = clock.stop(done - start)
         metrics: dict[str, float] = {}
         for i in due:
             try:
-                metrics |= hooks[i].hook(Event(done, steps, state, record.take(i), dict(metrics))) or {}
+                metrics |= hooks[i].hook(Event(done, steps, state, record.take(i), dict(metrics), seconds)) or {}
             except Stop:
                 return state
+        clock.go_on()
     record.finish()
     return state
+
+
+class _Clock:
+    """Time of the steps without what happens between them."""
+
+    def __init__(self):
+        self._first, self._seconds, self._since = 0, 0.0, 0.0
+
+    def compiled(self, count: int, logs: Logs) -> None:
+        """Begins when the first dispatch, of `count` steps, is done."""
+        jax.block_until_ready(logs)
+        self._first, self._since = count, time.perf_counter()
+
+    def stop(self, count: int) -> float:
+        """The time of `count` steps; 0 as long as the first dispatch is the only one."""
+        self._seconds += time.perf_counter() - self._since
+        if count > self._first > 0:
+            self._seconds *= count / (count - self._first)
+            self._first = 0
+        return self._seconds if self._first == 0 else 0.0
+
+    def go_on(self) -> None:
+        self._since = time.perf_counter()
 
 
 class _Record:

@@ -175,7 +175,9 @@ def test_a_problem_must_keep_its_promise(tmp_path):
 def test_generators_of_the_command_line(name):
     problem = GENERATORS[name]()
     assert isinstance(problem, Problem)
-    assert GENERATORS[name](**json.loads(json.dumps(dataclasses.asdict(problem)))) == problem
+    settings = json.loads(json.dumps(dataclasses.asdict(problem)))
+    kinds = {field.name: type(field.default) for field in dataclasses.fields(problem)}
+    assert GENERATORS[name](**{key: kinds[key](value) for key, value in settings.items()}) == problem
     assert all(f"        {field.name}: " in GENERATORS[name].__doc__ for field in dataclasses.fields(problem))
 
 

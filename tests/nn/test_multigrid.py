@@ -1,12 +1,14 @@
 """The multigrid cycle: linearity, a classical cycle for the Poisson equation as a special case, sizes and errors."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from sciml.grid import Dirichlet, Grid, Neumann, Periodic
-from sciml.nn import VCycle
+from sciml.nn import CORRECTION, CycleForm, VCycle
 from sciml.nn._multigrid import coarse_shapes
 
 GRIDS = [
@@ -30,11 +32,12 @@ def test_cycle_is_linear(grid, getkey):
 def test_bias_makes_the_cycle_affine_and_residual_adds_an_operator(getkey):
     options = {"grid": GRIDS[1], "iterations": ((1, 0), (1, 1))}
     key = getkey()
-    with_bias = VCycle(2, 3, **options, bias=True, key=key)
+    with_bias = VCycle(2, 3, **options, form=CycleForm(bias=True), key=key)
     assert jnp.max(jnp.abs(jax.jit(lambda x: with_bias(x))(jnp.zeros((2, 12, 16))))) > 0
     size = lambda cycle: sum(a.size for a in jax.tree.leaves(cycle))
     # one more 3x3 stencil from state to data for the one transition
-    assert size(VCycle(2, 3, **options, residual=True, key=key)) == size(VCycle(2, 3, **options, key=key)) + 9 * 6
+    residual = VCycle(2, 3, **options, form=CycleForm(residual=True), key=key)
+    assert size(residual) == size(VCycle(2, 3, **options, key=key)) + 9 * 6
 
 
 def test_a_periodic_cycle_commutes_with_shifts_by_a_coarse_spacing(getkey):
@@ -43,27 +46,28 @@ def test_a_periodic_cycle_commutes_with_shifts_by_a_coarse_spacing(getkey):
     x = jax.random.normal(getkey(), (2, 12, 16))
     difference = {}
     for extension in (Periodic(), Dirichlet()):
-        cycle = VCycle(2, 3, grid=GRIDS[1], iterations=((1, 1),) * 3, extension=extension, key=getkey())
+        form = CycleForm(extension=extension)
+        cycle = VCycle(2, 3, grid=GRIDS[1], iterations=((1, 1),) * 3, form=form, key=getkey())
         first, second = jax.jit(jax.vmap(cycle))(jnp.stack((shift(x), x)))
         difference[extension] = float(jnp.max(jnp.abs(first - shift(second))))
     assert difference[Periodic()] < 1e-5
     assert difference[Dirichlet()] > 1e-3
 
 
-def poisson_cycle(n, iterations, key):
+def poisson_cycle(n, iterations, form, key):
     """The cycle whose stencils are the classical ones for -u'' = f on a ring of n nodes of spacing 1.
 
     Jacobi damped by 2/3, full weighting of the residual, linear interpolation; every coarse state starts from 0.
     """
     grid = Grid((n,), boundary=Periodic())
-    cycle = VCycle(1, 1, grid=grid, iterations=iterations, residual=True, extension=Periodic(), key=key)
+    cycle = VCycle(1, 1, grid=grid, iterations=iterations, form=form, key=key)
     laplace, jacobi = np.array([-1.0, 2.0, -1.0]), np.array([0.0, 1 / 3, 0.0])
     stencils = []
     for pre, post, level in zip(cycle.pre, cycle.post, range(n), strict=False):
         for step in (*pre, *post):
             stencils.append((step.smoother, jacobi * 4**level))
             stencils.append((step.operator, laplace / 4**level))
-    for level, conv in enumerate(cycle.restrict_operator):
+    for level, conv in enumerate(cycle.operator):
         stencils.append((conv, laplace / 4**level))
     stencils += [(conv, np.zeros(3)) for conv in cycle.restrict_state]
     stencils += [(conv, np.array([0.25, 0.5, 0.25])) for conv in cycle.restrict_data]
@@ -72,6 +76,13 @@ def poisson_cycle(n, iterations, key):
     return jax.tree.map(lambda w: jnp.asarray(values[id(w)]).reshape(-1, 1, 1), cycle)
 
 
+FORMS = {
+    "correction": dataclasses.replace(CORRECTION, extension=Periodic()),
+    "residual": CycleForm(residual=True, extension=Periodic()),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
     ("n", "iterations", "factor"),
     [
@@ -81,10 +92,10 @@ def poisson_cycle(n, iterations, key):
         (32, ((1, 1), (1, 1), (1, 1), (8, 0)), None),
     ],
 )
-def test_the_classical_cycle_is_a_special_case_and_solves_the_poisson_equation(n, iterations, factor, getkey):
+def test_the_classical_cycle_is_a_special_case_and_solves_the_poisson_equation(form, n, iterations, factor, getkey):
     """Two levels: k steps of Jacobi damped by 2/3 leave (1/3)^k of the slowest error. Four levels: a little more."""
     with jax.enable_x64(True):
-        cycle = poisson_cycle(n, iterations, getkey())
+        cycle = poisson_cycle(n, iterations, FORMS[form], getkey())
         identity, mean = np.eye(n), np.full((n, n), 1 / n)
         matrix = 2 * identity - np.roll(identity, 1, 0) - np.roll(identity, -1, 0)
         inverse = jax.jit(jax.vmap(lambda f: cycle(f[None])[0], 1, 1))(jnp.asarray(matrix))
@@ -104,13 +115,41 @@ def test_smallest_level_has_two_points():
 def test_errors_say_how_many_levels_fit(getkey):
     with pytest.raises(ValueError, match=r"6 levels need at least 2 points .* room for 4: .*Use at most 4 levels"):
         VCycle(1, 2, grid=Grid((16, 24), boundary=Dirichlet()), iterations=((1, 0),) * 6, key=getkey())
-    with pytest.raises(ValueError, match=r"even size wherever a periodic axis is coarsened.*room for 2"):
-        VCycle(1, 2, grid=Grid((14, 16), boundary=Periodic()), iterations=((1, 0),) * 3, key=getkey())
+    with pytest.raises(ValueError, match=r"a grid of \(9, 9\) points has room for 2"):
+        coarse_shapes(Grid((9, 9), boundary=Neumann()), 3, inner=True)
     with pytest.raises(ValueError, match="room for 0"):
         coarse_shapes(Grid((1, 8), boundary=Dirichlet()), 1)
     for wrong in ((), ((0, 1), (1, 0)), ((1, 0), (1, 0, 0)), ((1, -1),)):
         with pytest.raises(ValueError, match=r"one pair \(pre, post\) of smoothing steps for each level"):
             VCycle(1, 2, grid=GRIDS[0], iterations=wrong, key=getkey())
+
+
+def test_a_correction_cycle_has_one_operator_per_level_and_carries_no_state(getkey):
+    grid, steps = Grid((16, 12), boundary=Dirichlet()), ((1, 1), (2, 0), (1, 0))
+    cycle = VCycle(2, 3, grid=grid, iterations=steps, form=CORRECTION, key=getkey())
+    assert [conv is not None for conv in cycle.operator] == [True, True, False]  # one step from zero needs none
+    assert all(step.operator is None for level in cycle.pre + cycle.post for step in level)
+    assert cycle.restrict_state == (None, None)
+    x = jax.random.normal(getkey(), (2, 16, 12))
+    gradient = jax.jit(jax.grad(lambda cycle: jnp.sum(cycle(x) ** 2)))(cycle)
+    assert all(jnp.any(leaf != 0) for leaf in jax.tree.leaves(gradient))
+    with pytest.raises(ValueError, match="all of them if no state is carried down"):
+        VCycle(2, 3, grid=grid, iterations=((1, 1), (0, 1)), form=CORRECTION, key=getkey())
+
+
+def test_channels_grow_by_the_multiples(getkey):
+    grid = Grid((15, 23), boundary=Neumann())
+    form = CycleForm(inner=True, multiples=(1, 3))
+    cycle = VCycle(2, 4, grid=grid, iterations=((1, 0), (1, 0)), form=form, key=getkey())
+    assert cycle.restrict_data[0].weight.shape == (3, 3, 2, 6)
+    assert cycle.restrict_state[0].weight.shape == (3, 3, 4, 12)
+    assert jax.jit(lambda x: cycle(x))(jnp.ones((2, 15, 23))).shape == (4, 15, 23)
+    with pytest.raises(ValueError, match=r"one multiple for each of 3 levels, got \(1, 3\)"):
+        VCycle(2, 4, grid=grid, iterations=((1, 0),) * 3, form=form, key=getkey())
+
+
+def test_an_odd_ring_is_coarsened_with_half_a_spacing_at_its_end():
+    assert coarse_shapes(Grid((9, 7)), 3) == ((9, 7), (5, 4), (3, 2))
 
 
 def test_another_grid_is_refused(getkey):

@@ -141,7 +141,7 @@ class WithBatchStatistics(linen.Module):
     [
         (
             lambda: Residual(Linear(jnp.ones((3, 2))))(jnp.ones((2, 4))),
-            r"must keep the shape, got \(2, 4\) -> \(3, 4\)",
+            r"must keep the grid and not add channels, got \(2, 4\) -> \(3, 4\)",
         ),
         (lambda: per_channel(np.full((3, 1, 2), np.nan)), "not finite"),
         (lambda: per_channel(np.ones((1, 2, 1))), "at least 2 values"),

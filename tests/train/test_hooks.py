@@ -13,7 +13,8 @@ from sciml import train
 
 def event(step, loss=1.0, steps=20, **metrics):
     state = train.init(jnp.zeros(2), optax.sgd(0.1))
-    return train.Event(step, steps, state, {"loss": np.full(2, loss), "largest": np.ones((2, 3))}, metrics)
+    logs = {"loss": np.full(2, loss), "largest": np.ones((2, 3))}
+    return train.Event(step, steps, state, logs, metrics, seconds=step / 4)
 
 
 def test_the_log_holds_means_and_metrics(tmp_path):
@@ -22,20 +23,22 @@ def test_the_log_holds_means_and_metrics(tmp_path):
     log(event(4, float("nan"), error=0.25))
     first, second = train.read_log(tmp_path / "log.jsonl")
     assert first["seconds"] <= second["seconds"] <= log.seconds + 5e-4  # records are rounded to milliseconds
-    assert {**first, "seconds": 0} == {"step": 2, "seconds": 0, "loss": 0.5, "largest": 1.0}
-    expected = {"step": 4, "seconds": 0, "loss": None, "largest": 1.0, "validation": {"error": 0.25}}
+    expected = {"step": 2, "seconds": 0, "training_seconds": 0.5, "loss": 0.5, "largest": 1.0}
+    assert {**first, "seconds": 0} == expected
+    expected |= {"step": 4, "training_seconds": 1.0, "loss": None, "validation": {"error": 0.25}}
     assert {**second, "seconds": 0} == expected
 
 
 def test_a_resumed_log_forgets_what_was_lost_and_goes_on_counting_seconds(tmp_path):
     path = tmp_path / "log.jsonl"
-    lines = [json.dumps({"step": step, "seconds": 100.0 * step}) for step in (1, 2, 3)]
+    lines = [json.dumps({"step": k, "seconds": 100.0 * k, "training_seconds": 9.0 * k}) for k in (1, 2, 3)]
     path.write_text("\n".join(lines) + '\n{"step": 4, "sec')  # killed while writing
     log = train.Log(path, step=2)
     assert 200 <= log.seconds < 210
     log(event(3))
     log(event(3))  # the last step may be due twice
     assert [record["step"] for record in train.read_log(path)] == [1, 2, 3]
+    assert train.read_log(path)[-1]["training_seconds"] == 18.75  # 18 seconds up to step 2, and those of this part
 
 
 def test_validation_uses_the_averaged_model():

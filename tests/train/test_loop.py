@@ -1,4 +1,5 @@
 import functools
+import time
 
 import jax
 import jax.numpy as jnp
@@ -65,6 +66,17 @@ def test_training_in_pieces_is_training_at_once():
         state = train.fit(state, step, batches, steps=steps)
     np.testing.assert_array_equal(weight(state), weight(whole))
     assert int(state.step) == 12
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_hooks_learn_the_time_of_the_steps_without_their_own_and_without_compilation(size):
+    seen, pause = [], 0.1
+    look, wait = lambda event: seen.append(event.seconds), lambda event: time.sleep(pause)
+    train.fit(*setting(), steps=6 * size, hooks=[train.every(size, look), train.every(size, wait)], dispatch=size)
+    assert len(seen) == 6
+    assert seen[0] == 0.0  # the first dispatch compiles; its time is known once there is another one
+    assert 0 < seen[1] <= seen[-1] < 5 * pause  # steps take less than a millisecond
+    assert seen == sorted(seen)
 
 
 @pytest.mark.parametrize("dispatch", [None, 1, 4])

@@ -1,0 +1,119 @@
+"""Trains the models of a plan one after another and reports on them."""
+
+import pathlib
+import traceback
+from typing import Any
+
+from rich.console import Console
+
+from sciml import experiment
+from sciml._run_folder import check, read_json, write_json
+from sciml.benchmark._board import Board
+from sciml.benchmark._calibration import fitted, measure
+from sciml.benchmark._figures import draw
+from sciml.benchmark._plan import Plan, run_name
+from sciml.benchmark._report import report
+from sciml.benchmark._table import explanation, table, write_csv, write_markdown
+
+
+def benchmark(plan: Plan, out: str | pathlib.Path, *, console: Console | None = None) -> dict[str, Any]:
+    """Trains all models of a plan with all seeds, or goes on with that, and compares their errors and their cost.
+
+    Each run has its own folder `<model>-seed<k>`, is trained by `experiment.run` and never trained again once it is
+    finished. Runs follow one another, so that each has the machine for itself. A run that fails does not end the
+    benchmark; the next call tries it again.
+
+    `out` then holds `benchmark.json` (settings, device, versions, results by model and by run), `benchmark.csv` (a line
+    per run), `table.md`, `calibration.json` (memory and time of a step, the steps that fit in the budget), the figures
+    `accuracy_cost.png` and `losses.png`, and `<run>.failure.txt` for each run that failed.
+
+    Args:
+        plan: Models, settings, budget.
+        out: New or empty folder, or one of a benchmark with the same settings.
+        console: Where progress and the table are written.
+
+    Returns:
+        The content of `benchmark.json`; each of its `runs` has a `failure`, None for those that are finished.
+
+    Raises:
+        ValueError: If the folder holds anything else, the budget is too short, or the target is no validation error.
+    """
+    out = pathlib.Path(out)
+    console = Console() if console is None else console
+    check(out, plan.settings())
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "config.json", plan.settings())
+    failures: dict[str, str] = {}
+    with Board(plan.models, plan.seeds, console) as board:
+        calibration = _calibrate(plan, out, failures, board)
+        content = report(plan, out, calibration, failures)
+        for seed, model in plan.runs:
+            if model in calibration:
+                _attempt(plan, out, (model, seed), calibration[model].get("epochs"), failures, board)
+            content = report(plan, out, calibration, failures)
+            write_json(out / "benchmark.json", content)
+            write_csv(content, out / "benchmark.csv")
+    write_markdown(content, out / "table.md")
+    draw(content, out)
+    console.print(table(content), explanation(content), highlight=False)
+    return content
+
+
+def _calibrate(plan: Plan, out: pathlib.Path, failures: dict[str, str], board: Board) -> dict[str, Any]:
+    """What the steps of the models cost, from `calibration.json` where it is known."""
+    path = out / "calibration.json"
+    known = read_json(path) if path.exists() else {}
+    for model in plan.models:
+        if model in known:
+            continue
+        board.say(model, "is compiled and measured")
+        try:
+            found = measure(plan.module.build(plan.config_of(model, plan.config.seed)), plan.budget)
+        except Exception as error:
+            for seed, _ in (one for one in plan.runs if one[1] == model):
+                failures[run_name(model, seed)] = _note(error, out / f"{run_name(model, seed)}.failure.txt")
+            board.say(model, "failed", plan.seeds)
+            continue
+        known[model] = found if plan.budget is None else fitted(model, found, plan.budget)
+        write_json(path, known)
+        if plan.budget is not None:
+            epochs, steps = known[model]["epochs"], known[model]["steps"]
+            cost = f"{1000 * found['seconds_per_step']:.4g} ms a step"
+            board.print(f"{model}: {cost}, {steps} steps ({epochs:.4g} epochs) in {plan.budget:g} s")
+        board.say(model, "waits")
+    return {model: known[model] for model in plan.models if model in known}
+
+
+def _attempt(
+    plan: Plan,
+    out: pathlib.Path,
+    which: tuple[str, int],
+    epochs: float | None,
+    failures: dict[str, str],
+    board: Board,
+) -> None:
+    """Trains one run, or notes why it failed."""
+    name, number = run_name(*which), which[1] - plan.config.seed
+    reason = out / f"{name}.failure.txt"
+    reason.unlink(missing_ok=True)
+    board.say(which[0], f"seed {number + 1}/{plan.seeds}  is compiled", number)
+    try:
+        experiment.run(
+            plan.module.build,
+            plan.config_of(*which, epochs),
+            out / name,
+            file=plan.file,
+            console=board.console,
+            progress=board.progress_of(which[0], number),
+        )
+    except Exception as error:
+        failures[name] = _note(error, reason)
+        board.print(f"{out / name} failed: {failures[name]}")
+    ended = "finished" if number + 1 == plan.seeds else "waits for the other models"
+    board.say(which[0], f"seed {number + 1}/{plan.seeds}  {'failed' if name in failures else ended}", number + 1)
+
+
+def _note(error: Exception, path: pathlib.Path) -> str:
+    """Writes where an error came from into a file; returns its first line."""
+    path.write_text("".join(traceback.format_exception(error)))
+    return f"{type(error).__name__}: {error}".splitlines()[0]

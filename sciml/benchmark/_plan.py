@@ -1,0 +1,133 @@
+"""What a benchmark compares, and under which conditions."""
+
+import dataclasses
+import math
+import pathlib
+import re
+import typing
+from types import ModuleType
+from typing import Any
+
+from sciml._run_folder import to_json
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+def duration(text: str) -> float:
+    """Seconds from `300`, `300s`, `5m` or `1.5h`.
+
+    Raises:
+        ValueError: If it is anything else, or not positive.
+    """
+    found = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([a-z]*)", text.strip())
+    if found is None or found[2] not in _UNITS or float(found[1]) == 0:
+        raise ValueError(f"Expected a positive time such as 300s, 5m or 1.5h, got {text!r}.")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def target(text: str) -> tuple[str, float]:
+    """Name and value of an error from `relative_l2=0.02`.
+
+    Raises:
+        ValueError: If it is anything else.
+    """
+    name, _, value = text.partition("=")
+    try:
+        found = name.strip(), float(value)
+    except ValueError:
+        found = "", math.nan
+    if not found[0] or not math.isfinite(found[1]):
+        raise ValueError(f"Expected the name and the value of an error, such as relative_l2=0.02, got {text!r}.")
+    return found
+
+
+def check_fields(module: ModuleType) -> None:
+    """Refuses an experiment file that a benchmark has no handle on.
+
+    Raises:
+        ValueError: If its Config has no field `model`, `seed` or `epochs`.
+    """
+    missing = [name for name in ("model", "seed", "epochs") if name not in _types(module)]
+    if missing:
+        raise ValueError(
+            f"A benchmark sets model, seed and epochs, the Config of {module.__file__} has no {', '.join(missing)}. "
+            "Add the field and use it in build."
+        )
+
+
+def _types(module: ModuleType) -> dict[str, Any]:
+    return typing.get_type_hints(module.Config)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Models of one experiment file and the conditions that they share.
+
+    Attributes:
+        module: The experiment file, from `experiment.load_file`.
+        config: All other settings; its seed is the first one, its epochs are those of all models without a budget.
+        models: Names of `MODELS`.
+        seeds: Number of runs of each model, with consecutive seeds.
+        budget: Seconds of training for each run. They contain the steps: reading batches, loss, gradient, update.
+            They do not contain compilation, validation, checkpoints and the test.
+        target: Name and value of a validation error; the time until a run reaches it is measured. By default the
+            largest final one of all runs, which all of them reach.
+
+    Raises:
+        ValueError: If the Config lacks a field, a model does not exist or is given twice, or a number is not positive.
+    """
+
+    module: ModuleType
+    config: Any
+    models: tuple[str, ...]
+    seeds: int = 3
+    budget: float | None = None
+    target: tuple[str, float] | None = None
+
+    def __post_init__(self):
+        check_fields(self.module)
+        unknown = [name for name in self.models if name not in self.module.MODELS]
+        if unknown or not self.models:
+            known = ", ".join(self.module.MODELS)
+            raise ValueError(
+                f"Expected models of {self.module.__file__} ({known}), got {', '.join(unknown) or 'none'}."
+            )
+        if len(set(self.models)) < len(self.models):
+            raise ValueError(f"Expected each model once, got {', '.join(self.models)}.")
+        if self.seeds < 1:
+            raise ValueError(f"Expected at least 1 seed, got {self.seeds}.")
+        if self.budget is not None and not 0 < self.budget < math.inf:
+            raise ValueError(f"Expected a budget of more than 0 seconds, got {self.budget}.")
+        kind = _types(self.module)["epochs"]
+        if self.budget is not None and float not in (typing.get_args(kind) or (kind,)):
+            raise ValueError(
+                f"A budget ends within an epoch, but Config.epochs of {self.module.__file__} is no float. Make it one, "
+                "with ceil(epochs * samples / batch) steps, or give a number of epochs instead of a budget."
+            )
+
+    @property
+    def file(self) -> pathlib.Path:
+        """The experiment file."""
+        return pathlib.Path(str(self.module.__file__))
+
+    @property
+    def runs(self) -> list[tuple[int, str]]:
+        """(seed, model) in the order of training: a benchmark that is cut has complete rounds of all models."""
+        return [(self.config.seed + k, model) for k in range(self.seeds) for model in self.models]
+
+    def config_of(self, model: str, seed: int, epochs: float | None = None) -> Any:
+        """The config of one run."""
+        changes = {} if epochs is None else {"epochs": epochs}
+        return dataclasses.replace(self.config, model=model, seed=seed, **changes)
+
+    def settings(self) -> dict[str, Any]:
+        """What must be the same when a benchmark goes on; models and seeds may be added."""
+        config = to_json(self.config)
+        free = {"model", "seed"} if self.budget is None else {"model", "seed", "epochs"}
+        kept = {name: value for name, value in config.items() if name not in free}
+        return {"experiment": self.file.name, "budget": self.budget, **kept}
+
+
+def run_name(model: str, seed: int) -> str:
+    """Name of the folder of a run."""
+    return f"{model}-seed{seed}"

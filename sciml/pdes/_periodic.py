@@ -1,0 +1,121 @@
+"""What semilinear equations for one real field on a periodic interval have in common: solver and generator."""
+
+import abc
+import dataclasses
+import math
+from typing import ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Inexact, Key
+
+from sciml.grid import Grid, Periodic
+from sciml.pdes._etd import alias_free, count_steps, etdrk4, evolve, wavenumbers
+from sciml.pdes._random_fields import periodic_field
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AbstractSemilinear(abc.ABC):
+    """An equation `u_t = L u + M u^degree` for a real field, with operators `L`, `M` of Fourier multipliers.
+
+    Pseudo-spectral in space, without aliasing: the state has the modes `|m| < resolution / (degree + 1)`, those of the
+    initial field beyond are dropped. ETDRK4 in time. A subclass gives the multipliers and documents the fields.
+    """
+
+    inputs: ClassVar[tuple[str, ...]] = ("u t=0",)
+    degree: ClassVar[int]
+
+    resolution: int = 256
+    length: float = 1.0
+    time: float = 1.0
+    frames: int = 1
+    step: float = 1e-3
+    alpha: float = 2.0
+    tau: float = 5.0
+    amplitude: float = 1.0
+
+    @abc.abstractmethod
+    def linear(self, k: Float[np.ndarray, " modes"]) -> Inexact[np.ndarray, " modes"]:
+        """Multipliers of `L` at the wave numbers `k`."""
+
+    @abc.abstractmethod
+    def factor(self, k: Float[np.ndarray, " modes"]) -> Inexact[np.ndarray, " modes"]:
+        """Multipliers of `M` at the wave numbers `k`."""
+
+    def __post_init__(self) -> None:
+        if self.resolution < 8 or self.frames < 1:
+            raise ValueError(
+                f"Expected at least 8 points and 1 frame, got resolution {self.resolution} and frames {self.frames}."
+            )
+        if min(self.length, self.time, self.step) <= 0:
+            raise ValueError(
+                "Expected positive length, time and step, "
+                f"got length {self.length}, time {self.time} and step {self.step}."
+            )
+        if self.alpha <= 0.5 or self.tau <= 0:
+            raise ValueError(
+                "A field of finite variance in one dimension needs alpha > 1/2 and tau > 0, "
+                f"got alpha {self.alpha} and tau {self.tau}."
+            )
+        (k,) = wavenumbers((self.resolution,), (self.length,))
+        shortest = k[alias_free((self.resolution,), self.degree)][-1:]
+        growth = float(np.real(self.linear(shortest))[0])
+        if growth > 0:
+            raise ValueError(
+                f"The shortest wave, {2 * math.pi / shortest[0]:.3g}, grows at the linear rate {growth:.3g}. "
+                "The highest derivative must damp it: use another sign of its coefficient, or more points."
+            )
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The name of each stored frame, with its time."""
+        return tuple(f"u t={i * self.time / self.frames:g}" for i in range(1, self.frames + 1))
+
+    @property
+    def grid(self) -> Grid:
+        """The points `i length / resolution`."""
+        return Grid((self.resolution,), self.length, Periodic())
+
+    def solve(self, u: Float[Array, " x"]) -> Float[Array, "frames x"]:
+        """The solution at the times `time / frames`, ..., `time` from an initial field on `grid`, in its precision.
+
+        Raises:
+            ValueError: If the field does not live on the grid.
+        """
+        self.grid.check(u[None])
+        (k,) = wavenumbers(u.shape, (self.length,))
+        keep = alias_free(u.shape, self.degree)
+        modes = jnp.fft.rfft(u) * jnp.asarray(keep)
+        factor = jnp.asarray(self.factor(k) * keep, modes.dtype)
+
+        def field(v: Array) -> Array:
+            return jnp.fft.irfft(v, u.shape[0])
+
+        interval = self.time / self.frames
+        steps = count_steps(interval, self.step)
+        nonlinear = lambda v: factor * jnp.fft.rfft(field(v) ** self.degree)
+        step = etdrk4(self.linear(k) * keep, nonlinear, interval / steps)
+        return evolve(step, modes, frames=self.frames, steps=steps, observe=field)
+
+    def initial(self, key: Key[Array, ""]) -> Float[Array, " x"]:
+        """A Gaussian field cut to the modes that the solver keeps, in JAX's default precision."""
+        u = self.amplitude * periodic_field(key, (self.resolution,), alpha=self.alpha, tau=self.tau)
+        return jnp.fft.irfft(jnp.fft.rfft(u) * jnp.asarray(alias_free(u.shape, self.degree)), self.resolution)
+
+    def sample(self, key: Key[Array, ""]) -> tuple[Float[Array, "1 x"], Float[Array, "frames x"]]:
+        """An initial field and the later frames on `grid`, computed in float64, returned in float32.
+
+        The caller switches float64 on, as for `Darcy.sample`.
+
+        Raises:
+            ValueError: If float64 is switched off.
+        """
+        u = self.initial(key)
+        check_double(u)
+        return u[None].astype(jnp.float32), self.solve(u).astype(jnp.float32)
+
+
+def check_double(u: Array) -> None:
+    """Raises ValueError unless a generator computes in float64."""
+    if u.dtype != jnp.float64:
+        raise ValueError(f"A generator computes in float64, got {u.dtype}. Sample within `with jax.enable_x64(True):`.")

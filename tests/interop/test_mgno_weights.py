@@ -1,0 +1,47 @@
+"""State dicts of the published MgNO code; that loaded models compute the same is tested in operators/test_mgno.py."""
+
+import jax
+import numpy as np
+import pytest
+from helpers import assert_trees_close
+
+from sciml import interop
+from sciml.grid import Dirichlet, Grid
+from sciml.operators import HELMHOLTZ, NAVIER_STOKES, MgNO, MgNOForm
+
+GRID = Grid((80, 96), boundary=Dirichlet())
+
+
+def make(form, key, levels=((1, 1), (2, 0), (1, 0), (1, 1), (1, 0)), width=3):
+    return MgNO(2, 1, grid=GRID, width=width, depth=2, levels=levels, form=form, key=key)
+
+
+@pytest.mark.parametrize(
+    ("form", "head"), [(MgNOForm(), "linear"), (NAVIER_STOKES, "last_layer"), (HELMHOLTZ, "last_layer")]
+)
+def test_arrays_go_out_and_come_back(form, head, getkey):
+    model, other = make(form, getkey()), make(form, getkey())
+    arrays = interop.mgno_to_torch(model, head=head)
+    assert sum(array.size for array in arrays.values()) == sum(leaf.size for leaf in jax.tree.leaves(model))
+    kernel = arrays["conv_list.1.layer1.0.Pi.weight"]  # (out, in, *kernel)
+    assert kernel[1, 2, 0, 1] == model.layers[1].cycle.restrict_state[0].weight[0, 1, 2, 1]
+    assert_trees_close(interop.mgno_from_torch(other, arrays), model, rtol=0)
+
+
+def test_what_does_not_fit_is_named(getkey):
+    model = make(MgNOForm(), getkey())
+    arrays = interop.mgno_to_torch(model)
+    short = {name: array for name, array in arrays.items() if name != "linear_list.1.bias"}
+    with pytest.raises(ValueError, match=r"missing: \['linear_list.1.bias'\] \(1\)"):
+        interop.mgno_from_torch(model, short)
+    with pytest.raises(ValueError, match=r"left over: \['norm.weight'\] \(1\). Build the model"):
+        interop.mgno_from_torch(model, arrays | {"norm.weight": np.ones(3)})
+    with pytest.raises(ValueError, match=r"of shape \(3, 4, 4, 4\), got \(3, 3, 4, 4\)|of shape \(4, .*got \(3, "):
+        interop.mgno_from_torch(make(MgNOForm(), getkey(), width=4), arrays)
+
+
+def test_the_stencil_that_the_published_code_never_uses_is_left_out(getkey):
+    model = make(HELMHOLTZ, getkey())
+    arrays = interop.mgno_to_torch(model, head="last_layer")
+    unused = {"conv_list.0.layer0.0.A.weight": np.ones((2, 3, 3, 3)), "last_layer.layer0.0.A.bias": np.ones(3)}
+    assert_trees_close(interop.mgno_from_torch(model, arrays | unused), model, rtol=0)

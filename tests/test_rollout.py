@@ -1,0 +1,75 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sciml.rollout import rollout, rollout_windows
+
+CHANNELS, NX, NY, N = 2, 3, 4, 6
+
+
+def nonlinear(u):
+    return jnp.roll(u, 1, axis=1) * 0.7 + jnp.sin(u[::-1])
+
+
+def test_rollout_is_a_loop(getkey):
+    u = jax.random.normal(getkey(), (CHANNELS, NX, NY))
+    found, expected = jax.jit(lambda u: rollout(nonlinear, u, N))(u), []
+    for _ in range(N):
+        u = nonlinear(u)
+        expected.append(u)
+    np.testing.assert_allclose(found, np.stack(expected), rtol=1e-5, atol=1e-6)  # float32, six steps
+
+
+def test_rollout_of_a_linear_map_is_its_powers(getkey):
+    with jax.enable_x64(True):
+        matrix = jax.random.normal(getkey(), (CHANNELS, CHANNELS), float)
+        u = np.asarray(jax.random.normal(getkey(), (CHANNELS, NX, NY), float))
+        found = rollout(lambda u: jnp.tensordot(matrix, u, 1), u, N)
+    expected = [np.tensordot(np.linalg.matrix_power(matrix, k), u, 1) for k in range(1, N + 1)]
+    np.testing.assert_allclose(found, np.stack(expected), rtol=1e-12)
+
+
+def test_gradients_pass_through_all_steps():
+    gradient = jax.grad(lambda a: rollout(lambda u: a * u, jnp.ones((1, 2)), N)[-1].sum())(1.5)
+    assert gradient == pytest.approx(2 * N * 1.5 ** (N - 1), rel=1e-5)  # d/da of 2 a^N
+
+
+@pytest.mark.parametrize(("time", "new"), [(2, 1), (5, 2), (3, 4)])
+def test_windows_against_a_loop_over_a_list(time, new):
+    rng = np.random.default_rng(0)
+    frames = rng.normal(size=(time, CHANNELS, NX, NY)).astype(np.float32)
+    weights = rng.normal(size=(new * CHANNELS, time * CHANNELS)).astype(np.float32) / time
+    step = lambda x: jnp.tanh(jnp.tensordot(weights, x, 1))
+    found = jax.jit(lambda frames: rollout_windows(step, frames, N))(frames)
+    known = list(frames)
+    for _ in range(N):
+        seen = np.concatenate(known[-time:])
+        known += list(np.tanh(np.tensordot(weights, seen, 1)).reshape(new, CHANNELS, NX, NY))
+    assert found.shape == (N * new, CHANNELS, NX, NY)
+    np.testing.assert_allclose(found, np.stack(known[time:]), rtol=1e-4, atol=1e-5)  # float32, six steps
+
+
+def test_windows_follow_a_linear_recurrence():
+    """Each frame is the sum of the last two: Fibonacci numbers, exact in float32."""
+    start = np.array([1, 1], np.float32).reshape(2, 1, 1) * np.array([1, 3], np.float32)
+    found = rollout_windows(lambda x: x[:1] + x[1:], start, 10)
+    np.testing.assert_array_equal(found[:, 0, 0], [2, 3, 5, 8, 13, 21, 34, 55, 89, 144])
+    np.testing.assert_array_equal(found[:, 0, 1], 3 * found[:, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda u: rollout(lambda u: u, u[0], 0), "at least one application of the step, got n 0"),
+        (lambda u: rollout_windows(lambda u: u, u, -1), "got n -1"),
+        (lambda u: rollout(lambda u: u[:1], u[0], 2), r"float32 of shape \(2, 3, 4\), got float32 .*\(1, 3, 4\)"),
+        (lambda u: rollout(lambda u: u > 0, u[0], 2), "got bool .* For a step that sees several frames"),
+        (lambda u: rollout_windows(lambda u: u[:3], u, 2), r"\(k \* 2, 3, 4\), got float32 of shape \(3, 3, 4\)"),
+        (lambda u: rollout_windows(lambda u: u[..., 1:], u, 2), r"whole frames.* got float32 of shape \(10, 3, 3\)"),
+        (lambda u: rollout_windows(lambda u: u > 0, u, 2), "got bool"),
+    ],
+)
+def test_steps_that_do_not_fit(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(jnp.ones((5, CHANNELS, NX, NY)))
