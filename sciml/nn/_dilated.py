@@ -81,5 +81,7 @@ class DilatedConv(eqx.Module):
         axes = "DHW"[-dimensions:]
         layout = (f"N{axes}C", f"{axes}IO", f"N{axes}C")
         one, spread = (1,) * dimensions, (reach,) * dimensions
-        y = lax.conv_general_dilated(padded, self.weight, one, padding, None, spread, layout)
+        dtype = jnp.result_type(padded, self.weight)
+        operands = padded.astype(dtype), self.weight.astype(dtype)
+        y = lax.conv_general_dilated(*operands, one, padding, None, spread, layout)
         return y + jnp.broadcast_to(self.bias, y.shape)

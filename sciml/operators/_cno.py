@@ -32,8 +32,8 @@ class CNO(AbstractOperator):
     that.
 
     Source: Raonić et al., "Convolutional neural operators for robust and accurate learning of PDEs", NeurIPS 2023,
-    arXiv:2302.01178, section 2. Differs from it in the boundary's padding, in the filters' window, and in
-    `nn.FieldNorm` for batch normalisation, which is a state of the training.
+    arXiv:2302.01178, section 2. Differs from it in the boundary's padding, in the filters, and in `nn.FieldNorm` for
+    batch normalisation, which is a state of the training.
 
     Attributes:
         lift: The two stencils of the lifting.

@@ -9,6 +9,7 @@ from scipy import ndimage
 from scipy.special import erf
 
 from sciml.grid import Dirichlet, Grid, Neumann, Periodic
+from sciml.nn import TransposedConv
 from sciml.operators import CNO, DilatedResNet, ResidualUNet, UNet
 
 IN, OUT = 2, 3
@@ -168,6 +169,14 @@ def test_a_batch_reaches_one_convolution_per_layer(name, getkey):
     assert all(e.invars[0].aval.shape[0] == 7 for e in whole)
 
 
+@pytest.mark.parametrize("name", BATCHED)
+def test_double_precision_of_the_input_is_kept(name, getkey):
+    model = eqx.filter_eval_shape(BATCHED[name], getkey())  # in single precision
+    with jax.enable_x64(True):
+        y = eqx.filter_eval_shape(lambda model, x: model(x), model, jax.ShapeDtypeStruct((IN, 8, 12), jnp.float64))
+    assert (y.shape, y.dtype) == ((OUT, 8, 12), jnp.float64)
+
+
 def test_errors_name_the_remedy(getkey):
     for make in (UNet, ResidualUNet):
         with pytest.raises(ValueError, match=r"width of at least one level, got none. Use widths="):
@@ -175,3 +184,6 @@ def test_errors_name_the_remedy(getkey):
     model = UNet(IN, OUT, grid=Grid((3,), boundary=Neumann()), widths=(3, 3, 3), key=getkey())
     with pytest.raises(ValueError, match="Use fewer levels or a finer grid"):
         eqx.filter_eval_shape(model, jnp.ones((IN, 3)))
+    conv = eqx.filter_eval_shape(lambda key: TransposedConv(IN, OUT, dimensions=1, key=key), getkey())
+    with pytest.raises(ValueError, match=r"fine grid \(9,\) has \(5,\) coarse points, got a field on \(4,\). Ask for"):
+        conv.channels_last(jnp.ones((1, 4, IN)), (9,))
