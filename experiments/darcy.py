@@ -45,13 +45,13 @@ class Config:
     samples: tuple[int, int, int] = (1000, 100, 200)
     """Numbers of training, validation and test samples."""
     width: int | None = None
-    """Channels of the hidden fields (mgno, fno); by default the model's own."""
+    """Channels of the hidden fields (mgno, fno); by default 24 and 32."""
     depth: int | None = None
-    """Number of layers (mgno, fno); by default the model's own."""
+    """Number of layers (mgno, fno); by default 4."""
     levels: int | None = None
-    """Levels of the multigrid cycles (mgno); by default as many as keep 4 points."""
+    """Levels of the multigrid cycles (mgno); by default as many as keep 4 points, and 6 beside another width or depth."""
     modes: int | None = None
-    """Kept frequencies along each axis (fno); by default the model's own."""
+    """Kept frequencies along each axis (fno); by default 24, or all of a small grid."""
     recipe: str = "ours"
     """The training: ours (AdamW, clipped, mean of the L2 and H1 errors), or published."""
     normalise: str = "channel"
@@ -106,18 +106,12 @@ MODELS: dict[str, Baseline] = {
 
 def network(config: Config, grid: Grid, key: jax.Array) -> AbstractOperator:
     """The untrained operator of a config."""
-    given = {"width": config.width, "depth": config.depth}
-    if config.model == "mgno" and any((*given.values(), config.levels)):
-        options = {"width": 24, "depth": 4, "levels": 6} | _given(**given, levels=config.levels)
-        return MgNO(1, 1, grid=grid, **options, key=key)
-    if config.model == "fno" and any((*given.values(), config.modes)):
-        options = {"width": 32, "depth": 4} | _given(**given)
-        return FNO(1, 1, modes=(config.modes or 24,) * 2, grid=grid, **options, key=key)
+    width, depth = config.width, config.depth or 4
+    if config.model == "mgno" and any((width, config.depth, config.levels)):
+        return MgNO(1, 1, grid=grid, width=width or 24, depth=depth, levels=config.levels or 6, key=key)
+    if config.model == "fno" and any((width, config.depth, config.modes)):
+        return FNO(1, 1, modes=(config.modes or 24,) * 2, width=width or 32, depth=depth, grid=grid, key=key)
     return MODELS[config.model].make(1, 1, grid, key)
-
-
-def _given(**options: int | None) -> dict[str, int]:
-    return {name: value for name, value in options.items() if value is not None}
 
 
 def normalisers(config: Config, known: data.Pairs) -> tuple[Normaliser, Normaliser]:

@@ -3,7 +3,7 @@
     sciml train experiments/helmholtz.py --preset demo --model mgno --out runs/helmholtz/mgno
     sciml evaluate runs/helmholtz/mgno --resolution 48 96
 
-MgNO against FNO on data that the first run generates and keeps (`Helmholtz` of sciml.pdes). A change of the speed by
+MgNO against FNO and others on data that the first run generates and keeps (`Helmholtz` of sciml.pdes). A change of the speed by
 0.5 % changes a wave that is many wavelengths long by a part of its own size, near a resonance by more. The demo has
 2.5 wavelengths across the square, 33 x 33 points and narrow networks.
 
@@ -12,21 +12,22 @@ points, normalisation inside of the model, an absolute H1 loss with weight 10 fo
 decay in its gradient, and the load as their data have it. Published relative L2 error of MgNO: 0.71 % in their table 3
 (second-hand), 0.81 % in a rerun of their code. The networks are `published.mgno_helmholtz` and `fno_helmholtz` there.
 
-A stencil belongs to one spacing: at other resolutions (numbers of elements) MgNO is evaluated through `Resampled`, FNO
-as it is. The data there are solved on that mesh and differ by the error of both meshes.
+A stencil belongs to one spacing: at other resolutions (numbers of elements) operators with stencils are evaluated
+through `Resampled`, FNO as it is. The data there are solved on that mesh and differ by the error of both meshes.
 """
 
 import dataclasses
 import functools
+import math
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import jax
 
-from sciml import data, losses, metrics, train
-from sciml.experiment import Experiment, draw_predictions, relative_errors
+from sciml import baselines, data, losses, metrics, train
+from sciml.experiment import Experiment, draw_predictions, on_grid, relative_errors
 from sciml.grid import Grid
-from sciml.operators import FNO, HELMHOLTZ, AbstractOperator, MgNO, Normalised, Pointwise, Resampled, per_channel
+from sciml.operators import FNO, HELMHOLTZ, AbstractOperator, MgNO, Normalised, Pointwise, per_channel
 from sciml.pdes import Helmholtz
 
 _DEMO = Helmholtz(omega=320.0, elements=32)
@@ -84,32 +85,37 @@ PRESETS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Model:
-    """A network for a config on a grid, its usual width and learning rate."""
-
-    make: Callable[[Config, int, Grid, jax.Array], AbstractOperator]
-    width: int
-    rate: float
-
-
-def _mgno(config: Config, width: int, grid: Grid, key: jax.Array) -> MgNO:
+def _mgno(config: Config, grid: Grid, key: jax.Array) -> MgNO:
     cycle = dataclasses.replace(HELMHOLTZ.cycle, multiples=tuple(range(1, config.levels + 1)))
     form = dataclasses.replace(HELMHOLTZ, cycle=cycle)
+    width = config.width or 20
     return MgNO(1, 1, grid=grid, width=width, depth=config.depth, levels=config.levels, form=form, key=key)
 
 
-def _fno(config: Config, width: int, grid: Grid, key: jax.Array) -> FNO:
-    modes, pointwise = (config.modes, config.modes - 2), Pointwise(lifting=0, mixing=0, projection=128 / width)
+def _fno(config: Config, grid: Grid, key: jax.Array) -> FNO:
+    width, modes = config.width or 24, (config.modes, config.modes - 2)
+    pointwise = Pointwise(lifting=0, mixing=0, projection=128 / width)
     return FNO(1, 1, modes=modes, width=width, depth=config.depth, pointwise=pointwise, grid=grid, key=key)
 
 
-MODELS = {"mgno": Model(_mgno, width=20, rate=2e-3), "fno": Model(_fno, width=24, rate=2e-3)}
+_OWN = {"mgno": (_mgno, 1e-3), "fno": (_fno, 2e-3)}
+MODELS = baselines.SMALL
+
+
+def network(config: Config, grid: Grid, key: jax.Array) -> tuple[AbstractOperator, float]:
+    """The untrained operator of a config and its learning rate; mgno and fno have the published forms."""
+    if config.model not in MODELS:
+        raise ValueError(f"Expected a model of {', '.join(MODELS)}, got {config.model!r}.")
+    if config.model in _OWN:
+        make, rate = _OWN[config.model]
+        return make(config, grid, key), rate
+    return MODELS[config.model].make(1, 1, grid, key), MODELS[config.model].rate
 
 
 def build(config: Config) -> Experiment:
     """The experiment of a config; generates its data unless an earlier run has."""
-    total, grid, model = sum(config.samples), config.problem.grid, MODELS[config.model]
+    total, grid = sum(config.samples), config.problem.grid
+    model, rate = network(config, grid, jax.random.key(config.seed))
     known = data.cached(config.problem, config.data, n=total, seed=config.seed)
     training, validation, testing = data.split(known, config.samples, seed=None)
 
@@ -123,27 +129,24 @@ def build(config: Config) -> Experiment:
         return data.split(other, config.samples, seed=None)[2]
 
     def at_resolution(trained: AbstractOperator, resolution: int) -> tuple[AbstractOperator, str]:
-        if resolution == config.problem.elements or config.model == "fno":
-            return trained, "native: the trained model itself, applied at this resolution"
-        return Resampled(trained, grid, at(resolution).grid), f"resampled: cubic splines to {grid.shape} and back"
+        return on_grid(trained, grid, at(resolution).grid, native=MODELS[config.model].any_resolution)
 
     def figures(models: Mapping[str, AbstractOperator], where: pathlib.Path) -> None:
         draw_predictions(models, testing.take(slice(0, 3)), where / "predictions.png")
 
-    key, width = jax.random.key(config.seed), config.width or model.width
     x, y = per_channel(training.x, epsilon=1e-5), per_channel(training.y, epsilon=1e-5)
-    steps_per_epoch = -(-len(training) // config.batch)
+    steps_per_epoch, epochs = -(-len(training) // config.batch), math.ceil(config.epochs)
     optimiser = train.one_cycle_adam(
-        config.rate or model.rate, epochs=config.epochs, steps_per_epoch=steps_per_epoch, weight_decay=1e-5
+        config.rate or rate, epochs=epochs, steps_per_epoch=steps_per_epoch, weight_decay=1e-5
     )
     # the published spacing: 1 / points, not 1 / elements
     loss = functools.partial(metrics.absolute_h1, spacing=1 / grid.shape[0], weight=10.0)
     return Experiment(
-        model=Normalised(model.make(config, width, grid, key), x, y),
+        model=Normalised(model, x, y),
         loss=losses.supervised(loss),
         optimiser=optimiser,
         train=training,
-        steps=config.epochs * steps_per_epoch,
+        steps=math.ceil(config.epochs * steps_per_epoch),
         batch=config.batch,
         evaluate=relative_errors,
         test=test,

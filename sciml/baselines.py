@@ -1,4 +1,4 @@
-"""Operators of comparable size for comparisons on small grids, from a few channels and points to half a million weights.
+"""Operators at the sizes that the comparisons on small grids use.
 
 The experiment files offer these; the sizes that publications print are in `sciml.published`.
 """
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from jaxtyping import PRNGKeyArray
 
-from sciml.grid import Grid, Periodic
+from sciml.grid import Dirichlet, Grid, Periodic
 from sciml.nn import CycleForm
 from sciml.operators import (
     CNO,
@@ -49,7 +49,7 @@ class Baseline:
 
 def mgno(into: int, out: int, grid: Grid, key: PRNGKeyArray) -> MgNO:
     """As many levels as keep 4 points, at most 6; its prolongation is periodic where the grid is."""
-    ends = tuple(low if isinstance(low, Periodic) else MgNOForm().cycle.extension for low, _ in grid.sides)
+    ends = tuple(low if isinstance(low, Periodic) else Dirichlet() for low, _ in grid.sides)
     form = MgNOForm(cycle=CycleForm(extension=ends))
     levels = min(6, max(1, min(grid.shape).bit_length() - 2))
     return MgNO(into, out, grid=grid, width=24, depth=4, levels=levels, form=form, key=key)

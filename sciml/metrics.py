@@ -116,7 +116,7 @@ def absolute_h1(
     error = prediction - truth
     squares = weight * jnp.sum(error**2)
     for axis in range(1, error.ndim):
-        squares = squares + jnp.sum(jnp.gradient(error, spacing, axis=axis) ** 2)
+        squares = squares + jnp.sum(jnp.square(jnp.asarray(jnp.gradient(error, spacing, axis=axis))))
     return _norm(squares)
 
 

@@ -65,8 +65,8 @@ class Conv(eqx.Module):
         if inner and set(kernel) != {3}:
             raise ValueError(f"inner=True is for kernels of 3 points along each axis, got {tuple(kernel)}.")
         w_key, b_key = jax.random.split(key)
-        self.weight = _uniform(w_key, (*kernel, in_channels, out_channels), in_channels * math.prod(kernel))
-        self.bias = _uniform(b_key, (out_channels,), in_channels * math.prod(kernel)) if bias else None
+        self.weight = uniform_in_fan(w_key, (*kernel, in_channels, out_channels), in_channels * math.prod(kernel))
+        self.bias = uniform_in_fan(b_key, (out_channels,), in_channels * math.prod(kernel)) if bias else None
         self.stride = stride
         self.inner = inner
         self.sides = per_side(boundary, len(kernel))
@@ -81,7 +81,7 @@ class Conv(eqx.Module):
 
     def channels_last(self, x: Float[Array, "batch *space in"]) -> Float[Array, "batch *coarse out"]:
         """The same for fields with a leading batch axis and the channels last, the layout of the computation."""
-        _check(x, len(self.sides), self.weight.shape[-2])
+        check_channels(x, len(self.sides), self.weight.shape[-2])
         kernel = self.weight.shape[:-2]
         if math.prod(kernel) == self.stride == 1:
             y = x @ self.weight.reshape(self.weight.shape[-2:])
@@ -89,7 +89,7 @@ class Conv(eqx.Module):
             margin = (0,) * len(kernel) if self.inner else tuple((k - 1) // 2 for k in kernel)
             coarse = tuple(coarsened(n, self.stride, inner=self.inner) for n in x.shape[1:-1])
             beyond = margin if self.inner else tuple(k // 2 for k in kernel)
-            padded, low = _extend(x, self.sides, margin, beyond)
+            padded, low = extend(x, self.sides, margin, beyond)
             stencil = Stencil(kernel, (self.stride,) * len(kernel), low, padded.shape[1:-1], coarse)
             y = correlation.forward(padded, self.weight, stencil)
         return y if self.bias is None else y + jnp.broadcast_to(self.bias, y.shape)
@@ -136,7 +136,7 @@ class Prolongation(eqx.Module):
             key: Of the random initial values.
         """
         kernel = tuple(3 if n % 2 else 4 for n in fine)
-        self.weight = _uniform(key, (*kernel, out_channels, in_channels), out_channels * math.prod(kernel))
+        self.weight = uniform_in_fan(key, (*kernel, out_channels, in_channels), out_channels * math.prod(kernel))
         self.fine = tuple(fine)
         self.inner = inner
         self.sides = per_side(boundary, len(fine))
@@ -151,21 +151,21 @@ class Prolongation(eqx.Module):
 
     def channels_last(self, x: Float[Array, "batch *coarse in"]) -> Float[Array, "batch *fine out"]:
         """The same for fields with a leading batch axis and the channels last."""
-        _check(x, len(self.sides), self.weight.shape[-1])
+        check_channels(x, len(self.sides), self.weight.shape[-1])
         coarse = tuple(coarsened(n, 2, inner=self.inner) for n in self.fine)
         if x.shape[1:-1] != coarse:
             raise ValueError(
                 f"Prolongation to the grid {self.fine} expects the coarse shape {coarse}, got {x.shape[1:-1]}. "
                 "Build it for the grid of the data."
             )
-        padded, before = _extend(x, self.sides, (1,) * len(self.fine), (1,) * len(self.fine))
+        padded, before = extend(x, self.sides, (1,) * len(self.fine), (1,) * len(self.fine))
         kernel = self.weight.shape[:-2]
         low = tuple(1 - self.inner + 2 * (1 - missing) for missing in before)
         stencil = Stencil(kernel, (2,) * len(kernel), low, self.fine, padded.shape[1:-1])
         return correlation.input_gradient(padded, self.weight, stencil)
 
 
-def _uniform(key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Array:
+def uniform_in_fan(key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Array:
     return jax.random.uniform(key, shape, minval=-1, maxval=1) / math.sqrt(fan_in)
 
 
@@ -174,7 +174,7 @@ def coarsened(n: int, stride: int, *, inner: bool) -> int:
     return (n - 3) // stride + 1 if inner else -(-n // stride)
 
 
-def _check(x: Array, dimensions: int, channels: int) -> None:
+def check_channels(x: Array, dimensions: int, channels: int) -> None:
     if x.ndim != dimensions + 2 or x.shape[-1] != channels:
         raise ValueError(
             f"Expected {channels} channels on a grid of {dimensions} dimensions, got {x.shape[-1]} channels on a grid "
@@ -182,7 +182,7 @@ def _check(x: Array, dimensions: int, channels: int) -> None:
         )
 
 
-def _extend(
+def extend(
     x: Array, sides: Sequence[Sides], before: tuple[int, ...], after: tuple[int, ...]
 ) -> tuple[Array, tuple[int, ...]]:
     """Continues `x` beyond the walls that are not Dirichlet, and counts the zeros that are left to add before it."""

@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from sciml.grid import AbstractBoundary, Dirichlet, Periodic, Sides, per_side
-from sciml.nn._conv import _check, _extend, _uniform
+from sciml.nn._conv import check_channels, extend, uniform_in_fan
 
 
 @final
@@ -51,8 +51,8 @@ class DilatedConv(eqx.Module):
             key: Of the random initial values.
         """
         kernel, (w_key, b_key) = (3,) * dimensions, jax.random.split(key)
-        self.weight = _uniform(w_key, (*kernel, in_channels, out_channels), in_channels * math.prod(kernel))
-        self.bias = _uniform(b_key, (out_channels,), in_channels * math.prod(kernel))
+        self.weight = uniform_in_fan(w_key, (*kernel, in_channels, out_channels), in_channels * math.prod(kernel))
+        self.bias = uniform_in_fan(b_key, (out_channels,), in_channels * math.prod(kernel))
         self.dilation = dilation
         self.sides = per_side(boundary, dimensions)
 
@@ -68,14 +68,14 @@ class DilatedConv(eqx.Module):
     def channels_last(self, x: Float[Array, "batch *space in"]) -> Float[Array, "batch *space out"]:
         """The same for fields with a leading batch axis and the channels last."""
         dimensions, reach = len(self.sides), self.dilation
-        _check(x, dimensions, self.weight.shape[-2])
+        check_channels(x, dimensions, self.weight.shape[-2])
         for n, (low, _) in zip(x.shape[1:-1], self.sides, strict=True):
             if isinstance(low, Periodic) and n < reach:
                 raise ValueError(
                     f"A stencil of dilation {reach} needs a periodic axis of at least {reach} points, got {n}. "
                     "Use smaller dilations or a finer grid."
                 )
-        padded, _ = _extend(x, self.sides, (reach,) * dimensions, (reach,) * dimensions)
+        padded, _ = extend(x, self.sides, (reach,) * dimensions, (reach,) * dimensions)
         zeros = lambda side: reach if isinstance(side, Dirichlet) else 0
         padding = [(zeros(low), zeros(high)) for low, high in self.sides]
         axes = "DHW"[-dimensions:]

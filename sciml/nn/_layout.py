@@ -88,7 +88,7 @@ def _abstract(x: Any, *leaves: Any, static: tuple[Any, ...]) -> Any:
 
 
 _fold_vmap_p = Primitive("fold_vmap")
-_fold_vmap_p.def_impl(_call)
+_fold_vmap_p.def_impl(jax.jit(_call, static_argnames="static"))
 _fold_vmap_p.def_abstract_eval(_abstract)
 ad.primitive_jvps[_fold_vmap_p] = _jvp
 batching.primitive_batchers[_fold_vmap_p] = _fold

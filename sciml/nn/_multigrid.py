@@ -149,8 +149,8 @@ class VCycle(eqx.Module):
         keys = iter(jax.random.split(key, 2 * sum(pre + post for pre, post in steps) + 4 * len(steps)))
 
         def conv(into: int, out: int, *, stride: int = 1, inner: bool = False, bias: bool = False) -> Conv:
-            options = {"kernel": (3,) * len(grid.shape), "boundary": grid.sides, "key": next(keys)}
-            return Conv(into, out, stride=stride, inner=inner, bias=bias, **options)
+            make = functools.partial(Conv, kernel=(3,) * len(grid.shape), boundary=grid.sides)
+            return make(into, out, stride=stride, inner=inner, bias=bias, key=next(keys))
 
         def step(level: int, *, first: bool = False) -> SmoothingStep:
             smoother = conv(f[level], u[level], bias=form.bias)

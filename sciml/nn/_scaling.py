@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from sciml.grid import AbstractBoundary, Periodic, Sides, per_side
-from sciml.nn._conv import _check, _extend, _uniform
+from sciml.nn._conv import check_channels, extend, uniform_in_fan
 from sciml.nn._stencils import Stencil, correlation
 
 
@@ -78,8 +78,8 @@ class TransposedConv(eqx.Module):
         """Draws the weights; the coarse field continues beyond the walls as the boundary says."""
         w_key, b_key = jax.random.split(key)
         fan_in = out_channels * 4**dimensions
-        self.weight = _uniform(w_key, (*(4,) * dimensions, out_channels, in_channels), fan_in)
-        self.bias = _uniform(b_key, (out_channels,), fan_in)
+        self.weight = uniform_in_fan(w_key, (*(4,) * dimensions, out_channels, in_channels), fan_in)
+        self.bias = uniform_in_fan(b_key, (out_channels,), fan_in)
         self.sides = per_side(boundary, dimensions)
 
     def channels_last(
@@ -90,14 +90,14 @@ class TransposedConv(eqx.Module):
         Raises:
             ValueError: If the sizes or channels do not fit.
         """
-        _check(x, len(self.sides), self.weight.shape[-1])
+        check_channels(x, len(self.sides), self.weight.shape[-1])
         if x.shape[1:-1] != tuple((n + 1) // 2 for n in fine):
             raise ValueError(
                 f"The fine grid {fine} has {tuple((n + 1) // 2 for n in fine)} coarse points, got a field on "
                 f"{x.shape[1:-1]}. Ask for twice the coarse size, or one point less."
             )
         one = (1,) * len(fine)
-        padded, missing = _extend(x, self.sides, one, one)
+        padded, missing = extend(x, self.sides, one, one)
         low = tuple(1 + 2 * (1 - zeros) for zeros in missing)
         stencil = Stencil((4,) * len(fine), (2,) * len(fine), low, fine, padded.shape[1:-1])
         y = correlation.input_gradient(padded, self.weight, stencil)

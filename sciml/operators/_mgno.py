@@ -122,12 +122,12 @@ class MgNO(AbstractOperator):
         if isinstance(levels, int) and levels < 1:
             raise ValueError(f"Expected at least one level, got levels={levels}. Use 6, the published number.")
         iterations = ((1, 0),) * (levels - 1) + ((2, 0),) if isinstance(levels, int) else levels
-        matrix = {"kernel": (1,) * len(grid.shape)}
+        matrix = functools.partial(Conv, kernel=(1,) * len(grid.shape))
         cycle = functools.partial(VCycle, grid=grid, iterations=iterations, form=form.cycle)
 
         def layer(into: int, key: PRNGKeyArray) -> MultigridLayer:
             cycle_key, local_key = jax.random.split(key)
-            local = Conv(into, width, **matrix, key=local_key) if form.local else None
+            local = matrix(into, width, key=local_key) if form.local else None
             norm = None if form.norm is None else form.norm(width, grid.shape)
             return MultigridLayer(cycle(into, width, key=cycle_key), local, norm)
 
@@ -136,7 +136,7 @@ class MgNO(AbstractOperator):
         if form.cycle_head:
             self.head = cycle(width, out_channels, key=head_key)
         else:
-            self.head = Conv(width, out_channels, **matrix, bias=False, key=head_key)
+            self.head = matrix(width, out_channels, bias=False, key=head_key)
         self.grid = grid
         self.activation = form.activation
 

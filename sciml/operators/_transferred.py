@@ -52,7 +52,7 @@ class Transferred(AbstractOperator):
         return jnp.moveaxis(u[0], -1, 0)
 
     def _layer(self, layer: MultigridLayer, u: Array) -> Array:
-        norm = layer.norm if layer.norm is None else self._moved(layer.norm)
+        norm = layer.norm if layer.norm is None else self._moved_norm(layer.norm)
         return MultigridLayer(layer.cycle, layer.local, norm).complete(u, self._cycle(layer.cycle, u))
 
     def _cycle(self, cycle: VCycle, data: Array) -> Array:
@@ -63,18 +63,21 @@ class Transferred(AbstractOperator):
         return moved.finest(data, lambda state, data: coarse)
 
     def _moved(self, part: Conv | FieldNorm) -> Conv | FieldNorm:
-        """A stencil or a normalisation of the grid of training, for the new grid."""
-        own = self.operator.grid
-        if isinstance(part, Conv):
-            kernel = part.weight
-            for axis, (old, new) in enumerate(zip(own.spacing, self.grid.spacing, strict=True)):
-                matrix = jnp.asarray(_stretch(old / new), kernel.dtype)
-                kernel = jnp.moveaxis(jnp.tensordot(matrix, kernel, axes=(1, axis)), 0, axis)
-            return eqx.tree_at(lambda conv: conv.weight, part, kernel)
-        if part.gain.ndim == 1:
-            return part
-        fields = (_between(field[None], own, self.grid)[0] for field in (part.gain, part.shift))
-        return eqx.tree_at(lambda norm: (norm.gain, norm.shift), part, tuple(fields))
+        """What acts on the grid of training, for the new grid."""
+        return self._moved_norm(part) if isinstance(part, FieldNorm) else self._moved_stencil(part)
+
+    def _moved_stencil(self, conv: Conv) -> Conv:
+        kernel = conv.weight
+        for axis, (old, new) in enumerate(zip(self.operator.grid.spacing, self.grid.spacing, strict=True)):
+            matrix = jnp.asarray(_stretch(old / new), kernel.dtype)
+            kernel = jnp.moveaxis(jnp.tensordot(matrix, kernel, axes=(1, axis)), 0, axis)
+        return eqx.tree_at(lambda conv: conv.weight, conv, kernel)
+
+    def _moved_norm(self, norm: FieldNorm) -> FieldNorm:
+        if norm.gain.ndim == 1:
+            return norm
+        fields = (_between(field[None], self.operator.grid, self.grid)[0] for field in (norm.gain, norm.shift))
+        return eqx.tree_at(lambda norm: (norm.gain, norm.shift), norm, tuple(fields))
 
 
 def _finest(cycle: VCycle) -> list[Conv | FieldNorm]:

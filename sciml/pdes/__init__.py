@@ -1,6 +1,7 @@
 """Reference solvers of partial differential equations: the data generators."""
 
 from sciml.pdes._elliptic import Darcy as Darcy
+from sciml.pdes._elliptic import diffusion_residual as diffusion_residual
 from sciml.pdes._elliptic import solve_diffusion as solve_diffusion
 from sciml.pdes._etd import alias_free as alias_free
 from sciml.pdes._etd import crank_nicolson_euler as crank_nicolson_euler

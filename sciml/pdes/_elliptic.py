@@ -97,6 +97,22 @@ def solve_diffusion(
     return jnp.pad(jnp.where(residual <= 2 * tolerance, u, jnp.nan), 1)  # 2: rounding of the recursive residual
 
 
+def diffusion_residual(
+    a: Float[Array, "1 *space"], u: Float[Array, "1 *space"], forcing: float, grid: Grid
+) -> Float[Array, "1 *inner"]:
+    """`-div(a grad u) - forcing` at the points of `grid` that have neighbours along every axis.
+
+    Second-order fluxes with the arithmetic mean of neighbouring coefficients, in the precision of the fields. The
+    values at the outer points enter, the walls do not.
+
+    Raises:
+        ValueError: If a field does not live on the grid.
+    """
+    grid.check(a)
+    grid.check(u)
+    return (_negative_divergence(_faces(a[0], grid.spacing), u[0]) - forcing)[None]
+
+
 def conjugate_gradients(
     apply: Callable[[Array], Array],
     b: Array,
@@ -237,16 +253,13 @@ class Darcy:
         return along(1, _nodes_to_centres(n), along(0, _nodes_to_centres(n), u))
 
     def residual(self, a: Float[Array, "1 x y"], u: Float[Array, "1 x y"]) -> Float[Array, "1 x-2 y-2"]:
-        """`-div(a grad u) - forcing` at the points of `grid` that have four neighbours, in the precision of the fields.
+        """`diffusion_residual` of fields on `grid`, for losses without data.
 
-        Second-order fluxes with the arithmetic mean of neighbouring permeabilities, for losses without data. The values
-        at the outer points enter, the walls do not. Where the permeability jumps, the residual of a stored pair
-        does not vanish but grows with the resolution, to a root mean square of 4 `forcing` there at 128 points: the
-        stored values do not say where between two points the jump is, and the flux is off by a fixed part of it.
+        Where the permeability jumps, the residual of a stored pair does not vanish but grows with the resolution, to a
+        root mean square of 4 `forcing` there at 128 points: the stored values do not say where between two points the
+        jump is, and the flux is off by a fixed part of it.
 
         Raises:
             ValueError: If a field does not live on the grid.
         """
-        self.grid.check(a)
-        self.grid.check(u)
-        return (_negative_divergence(_faces(a[0], self.grid.spacing), u[0]) - self.forcing)[None]
+        return diffusion_residual(a, u, self.forcing, self.grid)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from sciml.grid import Dirichlet, Grid
-from sciml.pdes._elliptic import conjugate_gradients
+from sciml.pdes._elliptic import conjugate_gradients, diffusion_residual
 from sciml.pdes._nine_point import apply, cycle, hierarchy
 
 _TOLERANCE, _LIMIT = 1e-11, 200
@@ -56,7 +56,6 @@ class MultiscaleDarcy:
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("permeability",)
-    outputs: ClassVar[tuple[str, ...]] = ("pressure",)
 
     resolution: int = 1023
     every: int = 4
@@ -71,6 +70,11 @@ class MultiscaleDarcy:
             )
         if self.factors < 1:
             raise ValueError(f"Expected at least one factor of the permeability, got factors {self.factors}. Use 6.")
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The name of the solution."""
+        return ("pressure",)
 
     @property
     def grid(self) -> Grid:
@@ -134,3 +138,11 @@ class MultiscaleDarcy:
             functools.partial(apply, matrix), b, _TOLERANCE, _LIMIT, precondition=precondition
         )
         return jnp.where(residual <= 2 * _TOLERANCE, u, jnp.nan)
+
+    def residual(self, a: Float[Array, "1 x y"], u: Float[Array, "1 x y"]) -> Float[Array, "1 x-2 y-2"]:
+        """`diffusion_residual` of fields on `grid`, for losses without data; second order in the stored spacing.
+
+        Raises:
+            ValueError: If a field does not live on the grid.
+        """
+        return diffusion_residual(a, u, self.forcing, self.grid)

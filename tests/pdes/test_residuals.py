@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sciml.pdes import Burgers, Darcy
+from sciml.pdes import Burgers, Darcy, MultiscaleDarcy
 
 
 @pytest.fixture(autouse=True)
@@ -77,3 +77,14 @@ def test_bad_fields():
     with pytest.raises(ValueError, match=r"Expected a field \(channels, 8, 8\), got \(1, 8, 9\)"):
         Darcy(resolution=8).residual(jnp.ones((1, 8, 9)), jnp.ones((1, 8, 9)))
     assert residual(jnp.ones((1, 8, 8), jnp.float32)).shape == (1, 6, 6)
+
+
+def test_the_residual_of_multiscale_solutions_is_of_second_order():
+    errors = []
+    for n in (31, 63):
+        problem = MultiscaleDarcy(resolution=n, every=1, factors=1, forcing=1.3)
+        frequencies = jnp.array([1.2])
+        a = problem.permeability(frequencies, *problem.grid.points())
+        found = jax.jit(problem.residual)(a[None], jax.jit(problem.pressure)(frequencies)[None])
+        errors.append(np.abs(found).max())
+    assert order(errors) == pytest.approx(2, abs=0.15)  # the maximum moves by less than a spacing
