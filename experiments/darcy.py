@@ -12,8 +12,8 @@ the truncated H1 errors as the loss, Adam with coupled decay on one cycle per ru
 (second-hand): smooth 0.176 %, rough 0.339 %, multiscale 0.715 %. Differs from the source in: data of our generators.
 The two published names of the rough set disagree about tau, hence paper-rough (5) and paper-rough20 (20).
 
-A stencil belongs to one spacing: at other resolutions MgNO is evaluated through `Transferred`, other operators with
-stencils through `Resampled`, those without as they are.
+A stencil belongs to one spacing: at other resolutions operators with stencils are evaluated through `Resampled`, those
+without as they are.
 """
 
 import dataclasses
@@ -49,7 +49,7 @@ class Config:
     depth: int | None = None
     """Number of layers (mgno, fno); by default 4."""
     levels: int | None = None
-    """Levels of the multigrid cycles (mgno); by default as many as keep 4 points, and 6 beside another width or depth."""
+    """Levels of the multigrid cycles (mgno); by default as many as keep 4 points, but 6 with another width or depth."""
     modes: int | None = None
     """Kept frequencies along each axis (fno); by default 24, or all of a small grid."""
     recipe: str = "ours"
@@ -79,7 +79,7 @@ PRESETS = {
     "smoke": Config(
         problem=Darcy(resolution=16), samples=(24, 8, 8), width=6, depth=2, levels=3, modes=6, epochs=1, batch=8
     ),
-    "rough": Config(problem=Darcy(resolution=128, every=2, tau=5.0, low=2.0), samples=(1000, 100, 200), epochs=6),
+    "rough": Config(problem=Darcy(resolution=128, every=2, tau=5.0, low=2.0), epochs=6, batch=8),
     "physics": Config(problem=Darcy(resolution=64), factors=1, samples=(200, 50, 100), epochs=20, physics=1e-2),
     "paper-smooth": dataclasses.replace(
         _PAPER,

@@ -3,9 +3,9 @@
     sciml train experiments/helmholtz.py --preset demo --model mgno --out runs/helmholtz/mgno
     sciml evaluate runs/helmholtz/mgno --resolution 48 96
 
-MgNO against FNO and others on data that the first run generates and keeps (`Helmholtz` of sciml.pdes). A change of the speed by
-0.5 % changes a wave that is many wavelengths long by a part of its own size, near a resonance by more. The demo has
-2.5 wavelengths across the square, 33 x 33 points and narrow networks.
+MgNO against FNO and others on data that the first run generates and keeps (`Helmholtz` of sciml.pdes). A change of the
+speed by 0.5 % changes a wave that is many wavelengths long by its own size, near a resonance by more. The demo has 4
+wavelengths across the square and 49 x 49 points.
 
 The paper preset has the settings of He, Liu, Xu, "MgNO", ICLR 2024, on regenerated data: 8 wavelengths on 101 x 101
 points, normalisation inside of the model, an absolute H1 loss with weight 10 for the values, Adam in one cycle with the

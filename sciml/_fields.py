@@ -5,7 +5,6 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +12,7 @@ import numpy as np
 from sciml import metrics, plot, train
 from sciml.data import Pairs, Windows
 from sciml.grid import Grid
-from sciml.operators import AbstractOperator, MgNO, Normalised, Resampled, Residual, Transferred
+from sciml.operators import AbstractOperator, Resampled
 
 
 def relative_errors(model: Any, pairs: Pairs) -> dict[str, float]:
@@ -78,24 +77,11 @@ def on_grid(trained: AbstractOperator, source: Grid, target: Grid, *, native: bo
     """A trained operator on another grid of the same box, and a sentence that says how: `Experiment.at_resolution`.
 
     Args:
-        trained: Perhaps in `Normalised` with statistics per channel, `Residual` or both.
+        trained: The operator.
         source: Grid of its training.
         target: Grid of the fields that it is to act on.
         native: Whether it takes fields on every grid as it is.
     """
     if source == target or native:
         return trained, "native: the trained model itself, applied at this resolution"
-    moved = _transferred(trained, target)
-    if moved is not None:
-        return moved, f"transferred: the finest level there, the coarser ones from the grid {source.shape}"
     return Resampled(trained, source, target), f"resampled: cubic splines to {source.shape} and back"
-
-
-def _transferred(trained: AbstractOperator, target: Grid) -> AbstractOperator | None:
-    """An MgNO on another grid, in its wrappers; None for other operators."""
-    if isinstance(trained, MgNO):
-        return Transferred(trained, target)
-    if isinstance(trained, Residual) or (isinstance(trained, Normalised) and trained.any_resolution):
-        inner = _transferred(trained.operator, target)
-        return None if inner is None else eqx.tree_at(lambda outer: outer.operator, trained, inner)
-    return None

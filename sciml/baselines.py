@@ -48,11 +48,15 @@ class Baseline:
 
 
 def mgno(into: int, out: int, grid: Grid, key: PRNGKeyArray) -> MgNO:
-    """As many levels as keep 4 points, at most 6; its prolongation is periodic where the grid is."""
+    """Three layers with constants in the stencils, on as many levels as keep 4 points, at most 6.
+
+    Its prolongation is periodic where the grid is. Of widths 16 to 32, 2 to 4 layers and 4 to 6 levels, with and
+    without normalisations and constants, this form had the lowest validation errors after 30 s on rough Darcy flow.
+    """
     ends = tuple(low if isinstance(low, Periodic) else Dirichlet() for low, _ in grid.sides)
-    form = MgNOForm(cycle=CycleForm(extension=ends))
+    form = MgNOForm(cycle=CycleForm(bias=True, extension=ends))
     levels = min(6, max(1, min(grid.shape).bit_length() - 2))
-    return MgNO(into, out, grid=grid, width=24, depth=4, levels=levels, form=form, key=key)
+    return MgNO(into, out, grid=grid, width=20, depth=3, levels=levels, form=form, key=key)
 
 
 def fno(into: int, out: int, grid: Grid, key: PRNGKeyArray) -> FNO:
@@ -114,7 +118,7 @@ def _modes(grid: Grid, most: int) -> tuple[int, ...]:
 
 
 SMALL: dict[str, Baseline] = {
-    "mgno": Baseline(mgno, 3e-3),
+    "mgno": Baseline(mgno, 4e-3),
     "fno": Baseline(fno, 5e-3, any_resolution=True),
     "tfno": Baseline(tfno, 5e-3, any_resolution=True),
     "ffno": Baseline(ffno, 3e-3, any_resolution=True),

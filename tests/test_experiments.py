@@ -26,13 +26,13 @@ def finished(file, folder, **changes):
 @pytest.fixture(scope="module")
 def darcy_runs(tmp_path_factory):
     where = tmp_path_factory.mktemp("darcy")
-    for model in ("mgno", "fno"):
+    for model in ("mgno", "fno", "unet"):
         finished("darcy.py", where / model, model=model, data=str(where / "data"))
         experiment.evaluate(where / model, (16, 8))
     return where
 
 
-@pytest.mark.parametrize(("model", "note"), [("mgno", "resampled"), ("fno", "native")])
+@pytest.mark.parametrize(("model", "note"), [("mgno", "resampled"), ("fno", "native"), ("unet", "resampled")])
 def test_darcy_trains_and_says_how_it_was_evaluated(darcy_runs, model, note):
     metrics = json.loads((darcy_runs / model / "metrics.json").read_text())
     assert metrics["model"] == model
@@ -85,3 +85,76 @@ def test_the_small_darcy_set_at_both_resolutions(published_data, tmp_path):
     assert isinstance(model, Resampled)
     assert note.startswith("resampled")
     assert np.isfinite(model(jax.numpy.asarray(built.test(32).x[0]))).all()
+
+
+@pytest.mark.parametrize(
+    ("file", "model", "metrics"),
+    [
+        ("navier_stokes.py", "mgno", {"relative_l2", "each_frame", "first_frame"}),
+        ("burgers.py", "fno", {"relative_l2", "relative_h1"}),
+        ("helmholtz.py", "mgno", {"relative_l2", "relative_h1"}),
+    ],
+)
+def test_the_smoke_preset_trains_and_draws(file, model, metrics, tmp_path):
+    finished(file, tmp_path / "run", model=model, data=str(tmp_path / "data"))
+    found = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert set(found["test"]) == metrics
+    assert np.isfinite(list(found["test"].values())).all()
+    assert (tmp_path / "run" / "figures" / "predictions.png").stat().st_size > 10_000
+
+
+def test_the_map_of_burgers_to_the_last_time_is_drawn_as_lines(tmp_path):
+    module = experiment.load_file(EXPERIMENTS / "burgers.py")
+    problem = dataclasses.replace(module.PRESETS["smoke"].problem, frames=1)
+    finished("burgers.py", tmp_path / "run", model="fno", problem=problem, physics=0.0, data=str(tmp_path / "data"))
+    assert (tmp_path / "run" / "figures" / "predictions.png").stat().st_size > 10_000
+
+
+def test_the_published_burgers_pairs(published_data, tmp_path):
+    module = experiment.load_file(EXPERIMENTS / "burgers.py")
+    config = dataclasses.replace(
+        module.PRESETS["published"], model="fno", samples=(64, 16, 32), epochs=2, data=str(published_data)
+    )
+    built = module.build(config)
+    assert built.train.x.shape == (64, 1, 17, 16)
+    np.testing.assert_array_equal(built.train.x[:, :, 3], built.train.y[:, :, 0])
+    experiment.run(lambda config: built, config, tmp_path / "run", console=Console(file=io.StringIO()))
+    found = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert found["test"]["relative_l2"] < 0.8  # below 1, the error of the prediction zero, after 7 steps
+
+
+@pytest.mark.parametrize("preset", ["paper-smooth", "paper-rough", "paper-rough20", "paper-multiscale"])
+def test_the_paper_presets_of_darcy_have_the_published_sizes(preset, monkeypatch):
+    module = experiment.load_file(EXPERIMENTS / "darcy.py")
+    config = module.PRESETS[preset]
+    problem = module._problem(config, config.problem.every)
+    assert problem.grid.shape == ((211,) * 2 if preset == "paper-smooth" else (256,) * 2)
+    model = jax.eval_shape(lambda key: module.network(config, problem.grid, key), jax.random.key(0))
+    assert sum(leaf.size for leaf in jax.tree.leaves(model)) == (678_093 if preset == "paper-smooth" else 572_661)
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "message"),
+    [
+        ("darcy.py", {"recipe": "other"}, "Expected the recipe ours or published, got 'other'"),
+        ("darcy.py", {"normalise": "none"}, "normalise to be channel, point or output, got 'none'"),
+        ("darcy.py", {"model": "resnet"}, "Expected a model of mgno, .*, got 'resnet'"),
+        ("navier_stokes.py", {"predicted": 9}, "1 frames seen and 9 predicted need 10, the problem has 4"),
+        ("navier_stokes.py", {"recipe": "other"}, "Expected the recipe ours or published, got 'other'"),
+        ("navier_stokes.py", {"model": "resnet"}, "Expected a model of mgno, .*, got 'resnet'"),
+        ("burgers.py", {"model": "resnet"}, "Expected a model of mgno, .*, got 'resnet'"),
+        ("helmholtz.py", {"model": "resnet"}, "Expected a model of mgno, .*, got 'resnet'"),
+    ],
+)
+def test_wrong_settings_are_refused(file, changes, message, tmp_path):
+    module = experiment.load_file(EXPERIMENTS / file)
+    config = dataclasses.replace(module.PRESETS["smoke"], data=str(tmp_path), **changes)
+    with pytest.raises(ValueError, match=message):
+        module.build(config)
+
+
+def test_published_pairs_that_do_not_fit_the_problem_are_refused(published_data):
+    module = experiment.load_file(EXPERIMENTS / "burgers.py")
+    config = dataclasses.replace(module.PRESETS["smoke"], published=True, data=str(published_data))
+    with pytest.raises(ValueError, match=r"hold \(frames, points\) \(16, 16\), the problem \(4, 16\)"):
+        module.build(config)

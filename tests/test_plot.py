@@ -35,3 +35,16 @@ def test_saving_leaves_the_figure_alone_in_its_folder(tmp_path):
 def test_a_prediction_of_another_shape_is_refused():
     with pytest.raises(ValueError, match=r"prediction of a has shape \(1, 4, 4\), the truth has \(1, 5, 4\)"):
         plot.predictions(np.ones((1, 5, 4)), np.ones((1, 5, 4)), {"a": np.ones((1, 4, 4))})
+
+
+def test_profiles_show_truth_and_errors_of_each_model():
+    x = np.random.default_rng(0).random((2, 7))
+    figure = plot.profiles(x, x + 1, {"one": x + 1.1, "two": x + 1})
+    assert len(figure.axes) == 2 * 2
+    fields, errors = figure.axes[:2]
+    assert [text.get_text() for text in fields.get_legend().get_texts()] == ["input", "truth", "one", "two"]
+    relative = 0.1 * np.sqrt(7) / np.linalg.norm(x[0] + 1)
+    assert errors.get_legend().get_texts()[0].get_text() == f"one ({relative:.2%})"
+    np.testing.assert_allclose(errors.get_lines()[0].get_ydata(), 0.1, rtol=1e-12)
+    with pytest.raises(ValueError, match="prediction of a has shape"):
+        plot.profiles(x, x, {"a": x[:1]})

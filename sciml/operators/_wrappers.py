@@ -79,11 +79,6 @@ class Normalised(AbstractOperator):
     x: Normaliser
     y: Normaliser
 
-    @property
-    def any_resolution(self) -> bool:
-        """Whether the statistics are per channel, and belong to no grid."""
-        return all(set(one.mean.value.shape[1:]) == {1} for one in (self.x, self.y))
-
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The decoded output for the raw input `x`."""
         if x.shape[0] != self.x.mean.value.shape[0]:

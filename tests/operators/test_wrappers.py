@@ -13,10 +13,13 @@ from sciml.nn import partition, resample
 from sciml.operators import (
     AbstractOperator,
     FlaxOperator,
+    InPrecision,
+    MgNO,
     Normalised,
     Normaliser,
     Resampled,
     Residual,
+    WithFields,
     per_channel,
     per_point,
 )
@@ -165,3 +168,36 @@ class WithBatchStatistics(linen.Module):
 def test_errors_say_what_was_expected(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_the_increment_of_a_window_is_added_to_its_last_channels():
+    x = jnp.arange(24.0).reshape(3, 2, 4)
+    step = Residual(Linear(jnp.array([[1.0, 0.0, 2.0]])))
+    np.testing.assert_array_equal(step(x), x[2:] + x[:1] + 2 * x[2:])
+
+
+def test_fixed_fields_are_seen_saved_and_not_trained():
+    fields = np.arange(8.0, dtype=np.float32).reshape(1, 2, 4)
+    operator = WithFields(Linear(jnp.array([[2.0, 10.0]])), fields)
+    x = jnp.ones((1, 2, 4))
+    np.testing.assert_array_equal(operator(x), 2 * x + 10 * fields)
+    assert [leaf.shape for leaf in jax.tree.leaves(partition(operator)[0])] == [(1, 2)]
+    with pytest.raises(
+        ValueError, match=r"Expected a field \(channels, 2, 4\) as the fixed fields have, got \(1, 4, 2\)"
+    ):
+        operator(jnp.ones((1, 4, 2)))
+
+
+def test_lower_precision_is_inside_alone(getkey):
+    mgno = MgNO(2, 1, grid=Grid((8, 12), boundary=Dirichlet()), width=6, depth=2, levels=2, key=getkey())
+    x = jax.random.normal(getkey(), (3, 2, 8, 12))
+    low = InPrecision(mgno, jnp.bfloat16)
+    value = lambda operator: (lambda y: (jnp.sum(y**2), y))(jax.vmap(operator)(x))
+    (gradient, y), (expected, exact) = (eqx.filter_jit(eqx.filter_grad(value, has_aux=True))(o) for o in (low, mgno))
+    seen = jax.make_jaxpr(low)(x[0]).jaxpr.eqns
+    assert any(eqn.primitive.name == "correlation" and eqn.invars[0].aval.dtype == jnp.bfloat16 for eqn in seen)
+    assert y.dtype == x.dtype
+    error = float(jnp.linalg.norm(y - exact) / jnp.linalg.norm(exact))
+    assert 1e-4 < error < 0.03  # bfloat16 rounds by up to 2^-9 = 0.002, and there are some ten operations in a row
+    leaves = zip(jax.tree.leaves(gradient.operator), jax.tree.leaves(expected), strict=True)
+    assert all(a.dtype == b.dtype and jnp.linalg.norm(a - b) < 0.1 * jnp.linalg.norm(b) for a, b in leaves)

@@ -35,3 +35,18 @@ def test_the_last_value_stays():
 def test_a_cycle_without_room_for_its_peak_is_refused(warmup):
     with pytest.raises(ValueError, match=r"must be after the first epoch, 0, and before the last, 9"):
         train.one_cycle(1.0, 2.0, 0.5, epochs=10, warmup=warmup)
+
+
+def test_clipped_adamw_follows_its_cycle_and_bounds_the_first_step():
+    optimiser = train.clipped_adamw(1e-2, steps=100, weight_decay=0.0)
+    parameters = {"w": jax.numpy.ones(4)}
+    state = optimiser.init(parameters)
+    rates = []
+    for _ in range(100):
+        _, state = optimiser.update({"w": jax.numpy.full(4, 1e6)}, state, parameters)
+        rates.append(float(state[1].hyperparams["learning_rate"]))
+    assert np.argmax(rates) == 20  # the peak, after a fifth of the steps
+    np.testing.assert_allclose([rates[0], rates[20], rates[99]], [1e-3, 1e-2, 1e-5], rtol=0.05)
+    _, first = optimiser.update({"w": jax.numpy.full(4, 1e6)}, optimiser.init(parameters), parameters)
+    moment = first[1].inner_state[0].mu["w"]  # (1 - beta1) times a gradient of norm 0.1
+    assert float(jax.numpy.linalg.norm(moment)) == pytest.approx(0.1 * 0.1, rel=1e-5)
