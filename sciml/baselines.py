@@ -119,12 +119,12 @@ def _modes(grid: Grid, most: int) -> tuple[int, ...]:
 
 SMALL: dict[str, Baseline] = {
     "mgno": Baseline(mgno, 4e-3),
-    "fno": Baseline(fno, 5e-3, any_resolution=True),
-    "tfno": Baseline(tfno, 5e-3, any_resolution=True),
-    "ffno": Baseline(ffno, 3e-3, any_resolution=True),
-    "uno": Baseline(uno, 3e-3, any_resolution=True),
+    "fno": Baseline(fno, 1e-2, any_resolution=True),
+    "tfno": Baseline(tfno, 1e-2, any_resolution=True),
+    "ffno": Baseline(ffno, 6e-3, any_resolution=True),
+    "uno": Baseline(uno, 6e-3, any_resolution=True),
     "unet": Baseline(unet, 2e-3),
-    "dilresnet": Baseline(dilated_resnet, 2e-3),
+    "dilresnet": Baseline(dilated_resnet, 5e-3),
     "cno": Baseline(cno, 2e-3),
     "deeponet": Baseline(deeponet, 1e-3),
     "galerkin": Baseline(galerkin, 1e-3, any_resolution=True),
