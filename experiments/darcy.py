@@ -19,7 +19,7 @@ without as they are.
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
@@ -72,7 +72,7 @@ class Config:
     """Folder for the generated files."""
 
 
-_PAPER = Config(recipe="published", epochs=500, batch=8, rate=5e-4)
+_PAPER = Config(model="mgno-published", recipe="published", epochs=500, batch=8)
 _ROUGH = Darcy(resolution=512, every=2, tau=5.0, low=2.0, overshoot=None)
 PRESETS = {
     "demo": Config(),
@@ -84,8 +84,8 @@ PRESETS = {
     "paper-smooth": dataclasses.replace(
         _PAPER,
         problem=Darcy(resolution=421, every=2, overshoot=None),
+        model="mgno-published-smooth",
         samples=(1000, 100, 100),
-        depth=5,
         normalise="point",
     ),
     "paper-rough": dataclasses.replace(_PAPER, problem=_ROUGH, samples=(1280, 112, 112), normalise="output"),
@@ -96,11 +96,17 @@ PRESETS = {
         _PAPER, problem=Darcy(resolution=1023, every=4), factors=6, samples=(1000, 100, 100)
     ),
 }
+
+
+def _published(make: Callable[..., AbstractOperator], rate: float, *, any_resolution: bool = False) -> Baseline:
+    return Baseline(lambda into, out, grid, key: make(into, out, grid=grid, key=key), rate, any_resolution)
+
+
 MODELS: dict[str, Baseline] = {
     **baselines.SMALL,
-    "fno-published": Baseline(
-        lambda into, out, grid, key: published.fno_darcy(into, out, grid=grid, key=key), 1e-3, any_resolution=True
-    ),
+    "mgno-published": _published(published.mgno_darcy, 5e-4),
+    "mgno-published-smooth": _published(published.mgno_darcy_smooth, 5e-4),
+    "fno-published": _published(published.fno_darcy, 1e-3, any_resolution=True),
 }
 
 

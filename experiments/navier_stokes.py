@@ -137,7 +137,7 @@ def build(config: Config) -> Experiment:
 
     def figures(models: Mapping[str, AbstractOperator], where: pathlib.Path) -> None:
         assert test is not None
-        x, y = test[np.arange(3)]
+        x, y = test[np.arange(min(3, len(test)))]
         found = {name: np.asarray(rollout(model, x, config.predicted))[:, -1] for name, model in models.items()}
         plot.save(plot.predictions(x[:, -1], y[:, -1], found), where / "predictions.png")
 

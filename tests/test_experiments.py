@@ -124,7 +124,7 @@ def test_the_published_burgers_pairs(published_data, tmp_path):
 
 
 @pytest.mark.parametrize("preset", ["paper-smooth", "paper-rough", "paper-rough20", "paper-multiscale"])
-def test_the_paper_presets_of_darcy_have_the_published_sizes(preset, monkeypatch):
+def test_the_paper_presets_of_darcy_have_the_published_sizes(preset):
     module = experiment.load_file(EXPERIMENTS / "darcy.py")
     config = module.PRESETS[preset]
     problem = module._problem(config, config.problem.every)
