@@ -19,12 +19,11 @@ from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
-import optax
 
-from sciml import data, losses, metrics
-from sciml.experiment import Experiment, draw_predictions, relative_errors
+from sciml import data, losses, metrics, train
+from sciml.experiment import Experiment, draw_predictions, on_grid, relative_errors
 from sciml.grid import Grid
-from sciml.operators import FNO, AbstractOperator, MgNO, Normalised, Resampled, per_channel
+from sciml.operators import FNO, AbstractOperator, MgNO, Normalised, per_channel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,23 +80,17 @@ def build(config: Config) -> Experiment:
         return data.read_npz(folder / f"darcy_test_{resolution or 16}.npz")
 
     def at_resolution(trained: AbstractOperator, resolution: int) -> tuple[AbstractOperator, str]:
-        if resolution == grid.shape[0] or (config.model == "fno" and not config.resampled):
-            return trained, "native: the trained model itself, applied at this resolution"
-        return Resampled(trained, grid), f"resampled: cubic splines to {grid.shape} and back"
+        native = config.model == "fno" and not config.resampled
+        return on_grid(trained, grid, grid.with_shape((resolution,) * 2), native=native)
 
     def figures(models: Mapping[str, AbstractOperator], where: pathlib.Path) -> None:
         draw_predictions(models, test(None).take(slice(0, 3)), where / "predictions.png")
 
     steps = round(np.ceil(config.epochs * len(kept) / config.batch))
-    rate = optax.cosine_onecycle_schedule(
-        steps, config.rate or model.rate, pct_start=0.2, div_factor=10.0, final_div_factor=100.0
-    )
     return Experiment(
         model=Normalised(model.make(grid, jax.random.key(config.seed)), per_channel(kept.x), per_channel(kept.y)),
         loss=losses.supervised(lambda p, t: 0.5 * (metrics.relative_l2(p, t) + metrics.relative_h1(p, t, grid=grid))),
-        optimiser=optax.chain(
-            optax.clip_by_global_norm(0.1), optax.inject_hyperparams(optax.adamw)(rate, b2=0.98, weight_decay=1e-4)
-        ),
+        optimiser=train.clipped_adamw(config.rate or model.rate, steps=steps),
         train=kept,
         steps=steps,
         batch=config.batch,
