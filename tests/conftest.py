@@ -35,6 +35,13 @@ def published_data() -> pathlib.Path:
     return _shared("SCIML_DATA", "data")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _forget_what_was_compiled():
+    """Each compiled program holds memory maps, of which a process has 65,530: the whole suite would need more."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def getkey():
     """A function that returns a fresh key at each call, the same sequence in every run."""
