@@ -166,6 +166,7 @@ class Prolongation(eqx.Module):
 
 
 def uniform_in_fan(key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Array:
+    """Initial weights, uniform in +-1 / sqrt(fan_in)."""
     return jax.random.uniform(key, shape, minval=-1, maxval=1) / math.sqrt(fan_in)
 
 
@@ -175,6 +176,7 @@ def coarsened(n: int, stride: int, *, inner: bool) -> int:
 
 
 def check_channels(x: Array, dimensions: int, channels: int) -> None:
+    """Raises ValueError unless `x` is `(batch, *space, channels)` with that number of axes of space and channels."""
     if x.ndim != dimensions + 2 or x.shape[-1] != channels:
         raise ValueError(
             f"Expected {channels} channels on a grid of {dimensions} dimensions, got {x.shape[-1]} channels on a grid "
