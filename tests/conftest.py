@@ -37,7 +37,7 @@ def published_data() -> pathlib.Path:
 
 @pytest.fixture(autouse=True, scope="module")
 def _forget_what_was_compiled():
-    """Each compiled program holds memory maps, of which a process has 65,530: the whole suite would need more."""
+    """A process that keeps every program of the suite ends with a segmentation fault inside of JAX's compilation."""
     yield
     jax.clear_caches()
 
