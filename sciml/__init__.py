@@ -19,12 +19,15 @@ _AREAS = (
     "interop",
     "losses",
     "metrics",
+    "nde",
     "nn",
     "operators",
     "pdes",
     "plot",
+    "prose",
     "published",
     "rollout",
+    "symbolic",
     "train",
 )
 

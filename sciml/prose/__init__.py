@@ -1,0 +1,1 @@
+"""PROSE: transformers that predict a solution and its equation from a trajectory and a guess."""

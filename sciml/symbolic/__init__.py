@@ -1,0 +1,1 @@
+"""Expressions: trees, prefix tokens, numbers as tokens, SymPy and LaTeX, evaluation in JAX."""
