@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from sciml.train import Every, Loss, Optimiser
+from sciml.train import Every, Loss, Optimiser, Scheduled
 
 
 def unchanged(model: Any, resolution: int) -> tuple[Any, str]:
@@ -22,7 +22,7 @@ class Experiment:
 
     Attributes:
         model: The untrained model, any pytree.
-        loss: `(model, batch, key) -> (scalar, logs)`, means over the samples of the batch.
+        loss: `(model, batch, key) -> (scalar, logs)`, means over the samples of the batch; or one for each step.
         optimiser: From optax, with its schedule, clipping, accumulation and average (`train.averaged`).
         train: Training data: `len(data)`, `data[rows]`.
         steps: Number of optimiser steps.
@@ -42,7 +42,7 @@ class Experiment:
     """
 
     model: Any
-    loss: Loss
+    loss: Loss | Scheduled
     optimiser: Optimiser
     train: Any
     steps: int

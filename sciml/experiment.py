@@ -83,7 +83,8 @@ def run(
         progress: `name of the run -> context of a hook`, shows the training; by default `train.Progress`.
 
     Returns:
-        The content of `metrics.json`: `model`, `parameters`, `seconds`, `steps`, `checkpoint`, `test`.
+        The content of `metrics.json`: `model`, `parameters`, `seconds` of the whole run, `train_seconds` of its steps
+        alone, `steps`, `checkpoint`, `test`.
 
     Raises:
         ValueError: If the folder holds anything else, or if a part of the model cannot be described.
@@ -117,6 +118,7 @@ def run(
         "model": getattr(config, "model", type(experiment.model).__name__),
         "parameters": train.parameters(model),
         "seconds": round(log.seconds, 1),
+        "train_seconds": log.records[-1].get("training_seconds"),
         "steps": log.records[-1]["step"],
         "checkpoint": best,
         "test": _numbers(experiment.evaluate(model, experiment.test(None))),

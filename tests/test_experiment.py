@@ -134,7 +134,7 @@ def test_a_run_leaves_everything_in_its_folder(module, tmp_path):
     names = {"config.json", "run.json", "model.json", "log.jsonl", "metrics.json", "checkpoints", "figures"}
     assert {path.name for path in folder.iterdir()} == names
     assert json.loads((folder / "metrics.json").read_text()) == metrics
-    assert set(metrics) == {"model", "parameters", "seconds", "steps", "checkpoint", "test"}
+    assert set(metrics) == {"model", "parameters", "seconds", "train_seconds", "steps", "checkpoint", "test"}
     assert (metrics["model"], metrics["steps"]) == ("mlp", 8)
     assert metrics["parameters"] == 2 * 8 + 8 + 8 * 8 + 8 + 8 + 1
     assert set(metrics["test"]) == {"error", "largest"}

@@ -29,6 +29,7 @@ from sciml.train._sharding import predict as predict
 from sciml.train._sharding import replicate as replicate
 from sciml.train._state import Loss as Loss
 from sciml.train._state import Optimiser as Optimiser
+from sciml.train._state import Scheduled as Scheduled
 from sciml.train._state import TrainState as TrainState
 from sciml.train._state import init as init
 from sciml.train._state import make_step as make_step

@@ -1,5 +1,6 @@
 """The state of a training run and the compiled step that advances it."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,18 @@ from sciml.nn import partition
 Logs = dict[str, Float[Array, "..."]]
 Optimiser = optax.GradientTransformation | optax.MultiSteps
 Loss = Callable[[Any, Any, PRNGKeyArray], tuple[Float[Array, ""], Logs]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Scheduled:
+    """A loss that changes during the run, for example by the coefficient of a penalty.
+
+    Attributes:
+        at: `step -> loss`, with the number of optimiser steps done, traced. A coefficient is an optax schedule of it:
+            `Scheduled(lambda step: losses.informed(loss, residual, weight=schedule(step)))`.
+    """
+
+    at: Callable[[Int[Array, ""]], Loss]
 
 
 class TrainState(eqx.Module):
@@ -65,7 +78,7 @@ def parameters(model: PyTree) -> int:
 
 
 def make_step(
-    loss: Loss,
+    loss: Loss | Scheduled,
     optimiser: Optimiser,
     *,
     seed: int = 0,
@@ -84,7 +97,7 @@ def make_step(
     (`optax.lbfgs`) on one device.
 
     Args:
-        loss: `(model, batch, key) -> (scalar, logs)`.
+        loss: `(model, batch, key) -> (scalar, logs)`, or such a loss for each step.
         optimiser: Any optax optimiser; its learning rate is logged if it is wrapped in `optax.inject_hyperparams`.
         seed: Seed of the keys.
         fetch: `(source, item) -> batch`, traced.
@@ -124,7 +137,7 @@ def make_step(
 
 
 def _one_step(
-    loss: Loss, optimiser: Optimiser, seed: int, axes: tuple[str, ...]
+    loss: Loss | Scheduled, optimiser: Optimiser, seed: int, axes: tuple[str, ...]
 ) -> Callable[[TrainState, PyTree], tuple[TrainState, Logs]]:
     """One optimiser step on one batch; loss, logs and gradient are averaged over the mesh axes."""
     if isinstance(optimiser, optax.MultiSteps):
@@ -134,9 +147,10 @@ def _one_step(
     def one(state: TrainState, batch: PyTree) -> tuple[TrainState, Logs]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         trainable, rest = partition(state.model)
+        now = loss.at(state.step) if isinstance(loss, Scheduled) else loss
 
         def objective(trainable: PyTree) -> tuple[Float[Array, ""], Logs]:
-            return loss(eqx.combine(trainable, rest), batch, key)
+            return now(eqx.combine(trainable, rest), batch, key)
 
         (value, logs), gradient = jax.value_and_grad(objective, has_aux=True)(trainable)
         if axes:

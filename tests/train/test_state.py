@@ -113,6 +113,17 @@ def test_keys_depend_on_seed_and_step_only():
     np.testing.assert_allclose(logs["noise"], expected, rtol=1e-6)
 
 
+def test_a_scheduled_loss_sees_the_number_of_steps_done():
+    coefficient = optax.exponential_decay(1.0, 1, 0.5)  # 1, 1/2, 1/4
+
+    def at(step):
+        return lambda model, batch, key: (coefficient(step) * jnp.sum(model.bias), {"coefficient": coefficient(step)})
+
+    state, logs = steps(optax.sgd(1.0), [batch(0), batch(1), batch(2)], loss=train.Scheduled(at))
+    np.testing.assert_allclose(logs["coefficient"], [1, 0.5, 0.25], rtol=1e-6)
+    np.testing.assert_allclose(state.model.bias, affine().bias - 1.75, rtol=1e-6)
+
+
 def test_accumulating_four_batches_is_one_step_with_their_union():
     parts = [batch(k, 3) for k in range(4)]
     optimiser = optax.MultiSteps(optax.chain(optax.sgd(0.3), train.averaged(0.5)), 4)
