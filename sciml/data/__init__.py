@@ -10,6 +10,7 @@ from sciml.data._generated import Problem as Problem
 from sciml.data._generated import cached as cached
 from sciml.data._generated import draw as draw
 from sciml.data._generated import generate as generate
+from sciml.data._hdf5 import creating as creating
 from sciml.data._hdf5 import read as read
 from sciml.data._parts import split as split
 from sciml.data._parts import subsample as subsample

@@ -8,7 +8,7 @@ from typing import Any, final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from sciml.nn._activations import gelu
 from sciml.nn._dense import MLP, Dense
@@ -17,7 +17,12 @@ from sciml.nn._matmul import matmul
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _standardise(x: Array, epsilon: float) -> Array:
-    return _deviations(x, epsilon)[0]
+    return _deviations(widened(x), epsilon)[0].astype(x.dtype)
+
+
+def widened(x: Array) -> Array:
+    """In float32 if that is wider: means over a row and sums of exponentials lose too much in 16 bits."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _deviations(x: Array, epsilon: float) -> tuple[Array, Array]:
@@ -29,10 +34,10 @@ def _deviations(x: Array, epsilon: float) -> tuple[Array, Array]:
 @_standardise.defjvp
 def _standardise_jvp(epsilon: float, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     # Two means per direction instead of the chain through mean, variance and root; its transpose has the same form.
-    (x,), (tangent,) = primals, tangents
-    y, inverse = _deviations(x, epsilon)
+    (x,), (tangent,) = primals, map(widened, tangents)
+    y, inverse = _deviations(widened(x), epsilon)
     change = tangent - tangent.mean(-1, keepdims=True) - y * (y * tangent).mean(-1, keepdims=True)
-    return y, inverse * change
+    return y.astype(x.dtype), (inverse * change).astype(x.dtype)
 
 
 @final
@@ -63,11 +68,35 @@ class LayerNorm(eqx.Module):
         return y * jnp.broadcast_to(self.scale, y.shape) + jnp.broadcast_to(self.shift, y.shape)
 
 
+@final
+class RMSNorm(eqx.Module):
+    """scale * x / sqrt(mean(x^2) + epsilon) along the last axis (Zhang, Sennrich 2019, arXiv:1910.07467, equation 4).
+
+    Attributes:
+        scale: Starts as 1.
+        epsilon: Added to the mean square, which the source does not.
+    """
+
+    scale: Float[Array, " size"]
+    epsilon: float = eqx.field(static=True)
+
+    def __init__(self, size: int, *, epsilon: float = 1e-5) -> None:
+        """For rows of the given length."""
+        self.scale = jnp.ones(size)
+        self.epsilon = epsilon
+
+    def __call__(self, x: Float[Array, "*rows"]) -> Float[Array, "*rows"]:
+        """The normalised rows."""
+        wide = widened(x)
+        y = (wide * jax.lax.rsqrt((wide * wide).mean(-1, keepdims=True) + self.epsilon)).astype(x.dtype)
+        return y * jnp.broadcast_to(self.scale, y.shape)
+
+
 def attention(
     query: Float[Array, "*batch n size"],
     key: Float[Array, "*batch m size"],
     value: Float[Array, "*batch m out"],
-    mask: Bool[Array, "*#batch n m"] | None = None,
+    mask: Bool[Array, "*#batch #n m"] | None = None,
 ) -> Float[Array, "*batch n out"]:
     """softmax(Q K' / sqrt(size)) V over the last two axes.
 
@@ -78,10 +107,10 @@ def attention(
         mask: Where it is false, a row of the query does not see a row of the value. A row of the query that sees
             nothing gets the mean of all values.
     """
-    scores = matmul(query, jnp.swapaxes(key, -1, -2)) / math.sqrt(query.shape[-1])
+    scores = widened(matmul(query, jnp.swapaxes(key, -1, -2)) / math.sqrt(query.shape[-1]))
     if mask is not None:
         scores = jnp.where(jnp.broadcast_to(mask, scores.shape), scores, jnp.finfo(scores.dtype).min)
-    return matmul(jax.nn.softmax(scores, axis=-1), value)
+    return matmul(jax.nn.softmax(scores, axis=-1).astype(value.dtype), value)
 
 
 def head_size(width: int, heads: int) -> int:
@@ -110,14 +139,14 @@ def merge_heads(x: Float[Array, "*batch heads n size"]) -> Float[Array, "*batch 
 class MultiHeadAttention(eqx.Module):
     """Multi-head attention with linear maps in front and behind (Vaswani et al. 2017, arXiv:1706.03762, section 3.2).
 
-    The key has no bias: it would add the same number to all scores of a row, which the softmax cancels.
-
     Attributes:
         query: Map of the rows that ask.
         key: Map of the rows that are compared.
         value: Map of the rows that are averaged.
         out: Map of the joined heads.
         heads: Number of heads.
+        norms: Normalisations of query and key inside of each head, or None (Henry et al. 2020, arXiv:2010.04245).
+        rotation: `(heads, positions) -> heads` applied to query and key behind them, such as `Rotary`, or None.
     """
 
     query: Dense
@@ -125,37 +154,75 @@ class MultiHeadAttention(eqx.Module):
     value: Dense
     out: Dense
     heads: int = eqx.field(static=True)
+    norms: tuple[Callable[..., Array], Callable[..., Array]] | None = None
+    rotation: Callable[..., Array] | None = None
 
-    def __init__(self, width: int, *, heads: int, init: Callable[..., Array] | None = None, key: PRNGKeyArray) -> None:
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int,
+        key_bias: bool = False,
+        norm: Callable[[int], Callable[..., Array]] | None = None,
+        rotation: Callable[..., Array] | None = None,
+        init: Callable[..., Array] | None = None,
+        key: PRNGKeyArray,
+    ) -> None:
         """Draws the weights.
 
         Args:
             width: Length of the rows.
             heads: Number of heads.
+            key_bias: Whether the key has a bias. It adds the same number to all scores of a row, which the softmax
+                cancels unless there is a norm or a rotation; published weights have one.
+            norm: Makes the normalisation of rows of the given length.
+            rotation: As the attribute.
             init: As in `Dense`.
             key: Of the random initial values.
 
         Raises:
             ValueError: If `heads` does not divide `width`.
         """
-        head_size(width, heads)
+        size = head_size(width, heads)
         keys = jax.random.split(key, 4)
         self.query, self.value, self.out = (Dense(width, width, init=init, key=key) for key in keys[:3])
-        self.key = Dense(width, width, bias=False, init=init, key=keys[3])
+        self.key = Dense(width, width, bias=key_bias, init=init, key=keys[3])
         self.heads = heads
+        self.norms = None if norm is None else (norm(size), norm(size))
+        self.rotation = rotation
 
     def __call__(
         self,
         x: Float[Array, "*batch n width"],
         context: Float[Array, "*batch m width"] | None = None,
-        mask: Bool[Array, "*#batch n m"] | None = None,
+        mask: Bool[Array, "*#batch #n m"] | None = None,
     ) -> Float[Array, "*batch n width"]:
         """Attention of `x` to itself, or to `context`; `mask` as in `attention`, the same for all heads."""
-        context = x if context is None else context
-        rows = self.query(x), self.key(context), self.value(context)
-        query, key, value = (split_heads(one, self.heads) for one in rows)
+        return self.attend(x, self.project(x if context is None else context), mask)
+
+    def project(
+        self, context: Float[Array, "*batch m width"], start: int | Int[Array, ""] = 0
+    ) -> tuple[Float[Array, "*batch heads m size"], Float[Array, "*batch heads m size"]]:
+        """Keys and values of rows at the positions `start`, `start + 1`, ...: they do not depend on who asks."""
+        key, value = (split_heads(layer(context), self.heads) for layer in (self.key, self.value))
+        return self._placed(key, 1, start), value
+
+    def attend(
+        self,
+        x: Float[Array, "*batch n width"],
+        projected: tuple[Float[Array, "*batch heads m size"], Float[Array, "*batch heads m size"]],
+        mask: Bool[Array, "*#batch #n m"] | None = None,
+        start: int | Int[Array, ""] = 0,
+    ) -> Float[Array, "*batch n width"]:
+        """Attention of `x`, from the position `start` on, to rows known by what `project` returned for them."""
+        query = self._placed(split_heads(self.query(x), self.heads), 0, start)
         mask = None if mask is None else jnp.expand_dims(mask, -3)
-        return self.out(merge_heads(attention(query, key, value, mask)))
+        return self.out(merge_heads(attention(query, *projected, mask)))
+
+    def _placed(self, x: Array, which: int, start: int | Array) -> Array:
+        if self.norms is not None:
+            x = self.norms[which](x)
+        return x if self.rotation is None else self.rotation(x, start + jnp.arange(x.shape[-2]))
 
 
 @final

@@ -1,0 +1,73 @@
+"""What PROSE is trained on: squared errors of states, cross entropy of tokens."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+
+from sciml.losses import Loss
+from sciml.prose._dataset import Sample
+from sciml.prose._states import in_precision
+
+EPSILON = 1e-5
+
+
+def relative_squares(
+    prediction: Float[Array, "time components"],
+    truth: Float[Array, "time components"],
+    components: Bool[Array, " components"],
+) -> Float[Array, ""]:
+    """||prediction - truth||^2 / (||truth||^2 + 1e-5) over the times and the components that exist."""
+    squares = jnp.sum(jnp.where(components[None], prediction - truth, 0) ** 2)
+    return squares / (jnp.sum(jnp.where(components[None], truth, 0) ** 2) + EPSILON)
+
+
+def cross_entropy(
+    logits: Float[Array, "*batch k vocabulary"], tokens: Int[Array, "*batch k"], mask: Bool[Array, "*batch k"]
+) -> Float[Array, ""]:
+    """Mean of -log p(token) over all tokens that exist, long equations counting more than short ones."""
+    chosen = jnp.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0]
+    entropy = jax.nn.logsumexp(logits, axis=-1) - chosen
+    return jnp.sum(jnp.where(mask, entropy, 0)) / jnp.maximum(mask.sum(), 1)
+
+
+def prose_loss(*, inputs: int, data: float = 6.0, symbols: float = 1.0, dtype: Any = None) -> Loss:
+    """The mean over samples of `relative_squares` and `cross_entropy`, weighted and added, for batches of `Sample`s.
+
+    For a model that writes no equation the first mean alone. The mean of the entropy is over the tokens of a batch; on
+    several devices it is the mean of the means of their parts.
+
+    Args:
+        inputs: Number of times that the model is given; it predicts the others.
+        data: Weight of the states.
+        symbols: Weight of the tokens.
+        dtype: Data type of the activations, see `in_precision`; by default that of the parameters.
+
+    Returns:
+        A loss that also logs `data` and `symbols`.
+    """
+
+    def loss(model: PyTree, batch: Sample, key: Key[Array, ""]) -> tuple[Float[Array, ""], dict[str, Array]]:
+        model = model if dtype is None else in_precision(model, dtype)
+        predictions, logits = jax.vmap(lambda sample: _applied(model, sample, inputs))(batch)
+        squares = jax.vmap(relative_squares)(predictions, batch.states[:, inputs:], batch.components).mean()
+        if logits is None:
+            return squares, {"data": squares}
+        entropy = cross_entropy(logits, batch.equation[:, 1:], batch.equation_mask[:, 1:])
+        return data * squares + symbols * entropy, {"data": squares, "symbols": entropy}
+
+    return loss
+
+
+def _applied(model: PyTree, sample: Sample, inputs: int) -> tuple[Array, Array | None]:
+    times, rest = sample.times[:inputs], sample.times[inputs:]
+    reads, writes = model.symbol_encoder is not None, model.symbol_decoder is not None
+    return model(
+        times,
+        sample.states[:inputs],
+        rest,
+        sample.tokens if reads else None,
+        sample.equation[:-1] if writes else None,
+        tokens_mask=sample.tokens_mask if reads else None,
+    )
