@@ -50,7 +50,10 @@ def choose(file, module, metric, arguments) -> dict[str, dict]:
         for value in module.CANDIDATES.get(name, (module.PENALTIES[name][1],)):
             options = {**common, "penalty": name, "coefficient": value}
             tried[value] = run(file, where / f"{name}-{value}", options)["test"]
-            print(f"validation {name} {value}: {metric} {tried[value][metric]:.4f}, nfe {tried[value]['nfe']:.0f}", flush=True)
+            print(
+                f"validation {name} {value}: {metric} {tried[value][metric]:.4f}, nfe {tried[value]['nfe']:.0f}",
+                flush=True,
+            )
         limit = found["vanilla"]["limit"] if found else next(iter(tried.values()))[metric] + arguments.slack
         good = [value for value, one in tried.items() if one[metric] <= limit]
         best = min(good, key=lambda v: tried[v]["nfe"]) if good else min(tried, key=lambda v: tried[v][metric])
@@ -63,7 +66,9 @@ def summary(runs: list[dict]) -> dict:
     columns = {name: [one["test"][name] for one in runs] for name in runs[0]["test"]}
     columns["train_seconds"] = [one["train_seconds"] for one in runs]
     error = lambda values: statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
-    return {name: {"mean": statistics.mean(values), "standard_error": error(values)} for name, values in columns.items()}
+    return {
+        name: {"mean": statistics.mean(values), "standard_error": error(values)} for name, values in columns.items()
+    }
 
 
 def draw(found: dict, quality: str, path: pathlib.Path) -> None:

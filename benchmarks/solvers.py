@@ -86,7 +86,7 @@ def joint(settings: dict) -> dict:
     from sciml import nde
 
     ts, field = _times(settings), _field(settings)
-    norm = {"norm": nde.per_sample_max()} if settings.get("largest") else {}
+    norm = {"norm": nde.PerSampleMax()} if settings.get("largest") else {}
     controller = diffrax.PIDController(rtol=settings["tolerance"], atol=settings["tolerance"], **norm)
 
     def solve(weights, y, key):

@@ -38,6 +38,9 @@ class Experiment:
             in `operators.Resampled`, and a sentence that says what was done.
         figures: `(models by name, folder)`, draws what is to be seen of one or several trained models into the folder.
         hooks: Further hooks for the folder of the run, such as `[train.every(100, train.tensorboard(folder))]`.
+        split_batches: Whether all devices share each batch. False for losses that are no mean over independent samples,
+            such as a batch solved as one equation, and for gradients through diffrax's checkpointed adjoint, which
+            `jax.shard_map` does not differentiate (diffrax 0.7.2).
         seed: Seed of the batches and of the loss.
     """
 
@@ -58,6 +61,7 @@ class Experiment:
     at_resolution: Callable[[Any, int], tuple[Any, str]] = unchanged
     figures: Callable[[Mapping[str, Any], pathlib.Path], None] | None = None
     hooks: Callable[[pathlib.Path], Sequence[Every]] = lambda folder: ()
+    split_batches: bool = True
     seed: int = 0
 
 

@@ -25,7 +25,7 @@ def device() -> dict[str, Any]:
 
 def prepare(experiment: Experiment) -> tuple[train.TrainState, Step, train.Batches]:
     """The state before the first step, the step, and the batches, on all devices that share a batch."""
-    mesh = train.mesh_for(experiment.batch)
+    mesh = train.mesh_for(experiment.batch) if experiment.split_batches else None
     state = train.replicate(train.init(experiment.model, experiment.optimiser), mesh)
     which = functools.partial(rows, len(experiment.train), experiment.batch, experiment.seed)
     batches = train.batches(experiment.train, which, mesh=mesh)

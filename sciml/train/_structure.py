@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-_TRUSTED = ("sciml", "jax", "equinox", "flax", "optax", "numpy")
+_TRUSTED = ("sciml", "jax", "equinox", "diffrax", "lineax", "optimistix", "flax", "optax", "numpy")
 # Public homes of objects whose own module is private and may move between versions.
 _HOMES = ("jax.nn", "jax.nn.initializers", "jax.numpy", "jax.lax", "jax.tree_util", "jax", "equinox.nn", "flax.linen")
 

@@ -1,0 +1,65 @@
+"""Multiple shooting: a long trajectory is fitted in short pieces that must join."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+Solution = Callable[..., Array]
+"""`(y0, ts, *, key) -> states at ts`, such as a `NeuralODE`."""
+
+
+def multiple_shooting(
+    model: Solution,
+    ts: Float[Array, " times"],
+    ys: Float[Array, "times size"],
+    *,
+    segments: int,
+    continuity: float | Float[Array, ""] = 1.0,
+    starts: Float[Array, "segments size"] | None = None,
+    key: PRNGKeyArray | None = None,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    r"""The loss of a trajectory cut into segments: mean squared error plus `continuity` times the mean squared gap.
+
+    Segment k starts at :math:`s_k` and ends where the next one starts, with the gap :math:`y(t_{k+1}; s_k) - s_{k+1}`.
+    Short segments keep the loss smooth in the parameters where a single solve over chaotic or oscillating data would
+    not be. All segments are solved at once.
+
+    Sources: Bock, Plitt, "A multiple shooting algorithm for direct solution of optimal control problems", IFAC 1984;
+    with neural ODEs: Turan, Jäschke, IEEE Control Systems Letters 6 (2021), arXiv:2109.06786.
+
+    Args:
+        model: Solves from an initial state.
+        ts: Times, increasing.
+        ys: The data at these times.
+        segments: Their number, a divisor of the number of intervals.
+        continuity: Weight of the gaps; increase it in training, by an `optax` schedule.
+        starts: The states s_k, to be trained beside the model; the data at the ends of the segments if not given, which
+            is right for data without noise.
+        key: Passed to the model, another for each segment.
+
+    Returns:
+        The loss, and its parts `error` and `gap`.
+
+    Raises:
+        ValueError: If the intervals cannot be divided so.
+    """
+    intervals = ts.shape[0] - 1
+    if segments < 1 or intervals < 1 or intervals % segments:
+        raise ValueError(
+            f"{intervals} intervals between {ts.shape[0]} times cannot be cut into {segments} equal segments. "
+            "Choose a divisor, or leave out times at the end."
+        )
+    length = intervals // segments
+    rows = jnp.arange(segments)[:, None] * length + jnp.arange(length + 1)[None]
+    states = ys[:-1:length] if starts is None else starts
+    if key is None:
+        predicted = jax.vmap(model)(states, ts[rows])
+    else:
+        solve = lambda state, ts, key: model(state, ts, key=key)
+        predicted = jax.vmap(solve)(states, ts[rows], jax.random.split(key, segments))
+    error = jnp.mean((predicted - ys[rows]) ** 2)
+    gaps = predicted[:-1, -1] - states[1:]
+    gap = jnp.mean(gaps**2) if segments > 1 else jnp.zeros_like(error)
+    return error + continuity * gap, {"error": error, "gap": gap}
