@@ -49,7 +49,7 @@ class Config:
     """Number of layers."""
     levels: int = 4
     """Levels of the multigrid cycles (mgno)."""
-    modes: int = 24
+    kept: int = 24
     """Kept frequencies along each axis (fno)."""
     epochs: int = 20
     """Passes through the training samples; more than 5."""
@@ -71,7 +71,7 @@ PRESETS = {
         width=4,
         depth=2,
         levels=3,
-        modes=6,
+        kept=6,
         epochs=6,
         batch=8,
     ),
@@ -93,7 +93,7 @@ def _mgno(config: Config, grid: Grid, key: jax.Array) -> MgNO:
 
 
 def _fno(config: Config, grid: Grid, key: jax.Array) -> FNO:
-    width, modes = config.width or 24, (config.modes, config.modes - 2)
+    width, modes = config.width or 24, (config.kept, config.kept - 2)
     pointwise = Pointwise(lifting=0, mixing=0, projection=128 / width)
     return FNO(1, 1, modes=modes, width=width, depth=config.depth, pointwise=pointwise, grid=grid, key=key)
 

@@ -86,4 +86,20 @@ def load_file(path: str | pathlib.Path) -> ModuleType:
         raise ValueError(f"{path} has no {', '.join(missing)}. See the docstring of sciml.experiment for an example.")
     if not module.PRESETS or not all(isinstance(preset, module.Config) for preset in module.PRESETS.values()):
         raise ValueError(f"PRESETS of {path} must map at least one name to a Config.")
+    for preset in module.PRESETS.values():
+        _check_names(preset, path)
     return module
+
+
+def _check_names(config: Any, path: pathlib.Path) -> None:
+    """Every field, also of dataclasses in fields, is an option of the command line under its own name alone."""
+    names = [field.name for field in dataclasses.fields(config)]
+    for value in (getattr(config, name) for name in list(names)):
+        if dataclasses.is_dataclass(value):
+            names += [field.name for field in dataclasses.fields(value)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(
+            f"The Config of {path} has more than one field {', '.join(twice)}, counting those of the dataclasses in it; "
+            "on the command line they would be one option. Rename the Config's own."
+        )

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from sciml import comparison, experiment
+from sciml.__main__ import main
 from sciml.operators import Resampled
 
 EXPERIMENTS = pathlib.Path(__file__).resolve().parent.parent / "experiments"
@@ -158,3 +159,31 @@ def test_published_pairs_that_do_not_fit_the_problem_are_refused(published_data)
     config = dataclasses.replace(module.PRESETS["smoke"], published=True, data=str(published_data))
     with pytest.raises(ValueError, match=r"hold \(frames, points\) \(16, 16\), the problem \(4, 16\)"):
         module.build(config)
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.py")), ids=lambda path: path.stem)
+def test_every_setting_is_an_option_of_its_own(path, capsys):
+    """The command line prints the help of each file, which needs names that are unique over nested settings."""
+    with pytest.raises(SystemExit) as end:
+        main(["train", str(path), "--help"])
+    assert end.value.code == 0
+    assert "--seed" in capsys.readouterr().out
+
+
+def test_a_setting_that_is_named_twice_is_refused(tmp_path):
+    text = """
+import dataclasses
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    size: int = 1
+@dataclasses.dataclass(frozen=True)
+class Config:
+    problem: Inner = Inner()
+    size: int = 2
+PRESETS = {"full": Config()}
+MODELS = {}
+def build(config): ...
+"""
+    (tmp_path / "twice.py").write_text(text)
+    with pytest.raises(ValueError, match=r"more than one field size, .*Rename the Config's own"):
+        experiment.load_file(tmp_path / "twice.py")

@@ -13,8 +13,8 @@ from sciml.nde._solve import AbstractSolve, Aux
 class Integrating(AbstractSolve):
     """A solve whose states are the pair of the states and the running integrals of its own `integrands`.
 
-    What takes a solve and returns states, such as an `AbstractRegulariser`, then serves losses of integrals as well. The
-    log density of a `CNF` with any of them, of samples x `(batch, size)` and with `solve = Jointly(Solve())`::
+    What takes a solve and returns states, such as an `AbstractRegulariser`, then serves losses of integrals as well.
+    The log density of a `CNF` with any of them, of samples x `(batch, size)` and with `solve = Jointly(Solve())`::
 
         along = Integrating(solve, {"divergence": divergence})
         (ys, integrals), value = regulariser(along, field, x, ts, key=key)
@@ -49,7 +49,8 @@ class Integrating(AbstractSolve):
         both = sorted(self.integrands.keys() & more.keys())
         if both:
             raise ValueError(
-                f"Expected integrals of other names than those of Integrating, got {', '.join(both)} again."
+                f"Expected integrals of other names than those of Integrating, got {', '.join(both)} again. "
+                "Rename one of them."
             )
         ys, aux = self.solve(field, y0, ts, args, integrands=self.integrands | more, key=key)
         own = {name: aux.integrals[name] for name in self.integrands}

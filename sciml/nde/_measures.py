@@ -79,8 +79,9 @@ class Stiffness(AbstractMeasure):
     g_i is the state at which stage i evaluates the vector field and k_i the value there, so that S is a finite
     difference of the field: at most the norm of its Jacobian, and near the dominant |eigenvalue| where the difference
     of the states points along its eigenvector (Shampine, "Stiffness and nonstiff differential equation solvers II",
-    1977; Hairer and Wanner, "Solving Ordinary Differential Equations II", section IV.2). The sum of S |h| over the steps is R_S of Pal et al., 2021, arXiv:2105.03918, whose code takes
-    the largest S of a solve instead, and divides it by the stability bound.
+    1977; Hairer and Wanner, "Solving Ordinary Differential Equations II", section IV.2). The sum of S |h| over the
+    steps is R_S of Pal et al., 2021, arXiv:2105.03918, whose code takes the largest S of a solve instead, and divides
+    it by the stability bound.
 
     Attributes:
         divisor: What S is divided by. None is the solver's `stability_bound`: then |h| S near 1 means that steps are

@@ -45,6 +45,6 @@ def test_a_regulariser_gives_the_log_density_of_the_flow_and_its_own_value(flow)
 
 def test_integrals_of_the_same_name_are_refused(flow):
     model, x = flow
+    along = nde.Integrating(model.solve, {"value": nde.divergence})
     with pytest.raises(ValueError, match=r"other names than those of Integrating, got value again"):
-        along = nde.Integrating(model.solve, {"value": nde.divergence})
         nde.Integrated(nde.kinetic_energy)(along, model.field, x, jnp.array([0.0, 1.0]), key=jax.random.key(0))
