@@ -58,7 +58,7 @@ def build(own: Grid, grids: tuple[Grid, ...], levels: int, config) -> experiment
 
     network = MgNO(1, 1, grid=own, width=WIDTH, depth=DEPTH, levels=levels, key=jax.random.key(config.seed))
     model = Normalised(network, per_channel(plain.train.x), per_channel(plain.train.y))
-    return dataclasses.replace(plain, model=model, loss=loss, evaluate=evaluate)
+    return dataclasses.replace(plain, model=model, loss=loss, evaluate=evaluate, figures=None)
 
 
 def judged(model: Normalised, own: Grid, tests) -> dict[str, dict[str, dict[str, float]]]:

@@ -100,6 +100,6 @@ def _check_names(config: Any, path: pathlib.Path) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(
-            f"The Config of {path} has more than one field {', '.join(twice)}, counting those of the dataclasses in it; "
-            "on the command line they would be one option. Rename the Config's own."
+            f"The Config of {path} has more than one field {', '.join(twice)}, counting those of the dataclasses in "
+            "it; on the command line they would be one option. Rename the Config's own."
         )

@@ -31,3 +31,10 @@ def test_your_own_data(shape, tmp_path, monkeypatch):
     assert train.predict(model, x).shape == (30, 1, *shape[1:])
     error = experiment.read_json(pathlib.Path("runs/mine/metrics.json"))["test"]["relative_l2"]
     assert error < 0.3  # a multiple of the input is learned in 100 steps; the prediction zero has 1
+
+
+def test_cheap_neural_odes(capsys):
+    found: dict = {}
+    exec(compile(code_of("cheap_neural_odes.md"), "cheap_neural_odes.md", "exec"), found)
+    assert found["evaluations"]["penalised"] < found["evaluations"]["plain"] / 2
+    assert "the gradient of a penalty over all steps would silently be zero" in capsys.readouterr().out

@@ -48,3 +48,14 @@ def test_profiles_show_truth_and_errors_of_each_model():
     np.testing.assert_allclose(errors.get_lines()[0].get_ydata(), 0.1, rtol=1e-12)
     with pytest.raises(ValueError, match="prediction of a has shape"):
         plot.profiles(x, x, {"a": x[:1]})
+
+
+def test_densities_stand_beside_the_samples_of_each_model():
+    rng = np.random.default_rng(0)
+    found = {name: (rng.random((4, 3)), rng.normal(size=(5, 2))) for name in ("one", "two")}
+    figure = plot.densities(rng.normal(size=(7, 2)), found, extent=(-4.0, 4.0, -3.0, 3.0))
+    titles = ["data", "one density", "one samples", "two density", "two samples"]
+    assert [axes.get_title() for axes in figure.axes] == titles
+    np.testing.assert_array_equal(figure.axes[3].get_images()[0].get_array(), found["two"][0].T)
+    np.testing.assert_array_equal(figure.axes[4].collections[0].get_offsets(), found["two"][1])
+    assert figure.axes[0].get_xlim() == (-4, 4)

@@ -16,6 +16,9 @@ from sciml.nde._control import natural_cubic_control as natural_cubic_control
 from sciml.nde._control import rectilinear_control as rectilinear_control
 from sciml.nde._deq import DEQ as DEQ
 from sciml.nde._diffeqsolve import diffeqsolve as diffeqsolve
+from sciml.nde._discover import Discovered as Discovered
+from sciml.nde._discover import discover as discover
+from sciml.nde._discover import read_out as read_out
 from sciml.nde._encoder import GRUEncoder as GRUEncoder
 from sciml.nde._fields import Autonomous as Autonomous
 from sciml.nde._fields import MLPField as MLPField
@@ -46,6 +49,8 @@ from sciml.nde._latent_ode import ELBO as ELBO
 from sciml.nde._latent_ode import LatentODE as LatentODE
 from sciml.nde._latent_sde import ContextEncoder as ContextEncoder
 from sciml.nde._latent_sde import LatentSDE as LatentSDE
+from sciml.nde._library import polynomials as polynomials
+from sciml.nde._library import sines as sines
 from sciml.nde._logsignature import logsignature as logsignature
 from sciml.nde._logsignature import logsignature_size as logsignature_size
 from sciml.nde._logsignature import lyndon_words as lyndon_words
@@ -75,6 +80,11 @@ from sciml.nde._penalties import StiffnessPenalty as StiffnessPenalty
 from sciml.nde._penalties import SumPenalty as SumPenalty
 from sciml.nde._rde import LieBracketField as LieBracketField
 from sciml.nde._rde import LogSignatureControl as LogSignatureControl
+from sciml.nde._regression import AbstractEquations as AbstractEquations
+from sciml.nde._regression import Derivatives as Derivatives
+from sciml.nde._regression import WeakForm as WeakForm
+from sciml.nde._regression import sparse_regression as sparse_regression
+from sciml.nde._regression import thresholded_least_squares as thresholded_least_squares
 from sciml.nde._regularise import AbstractRegulariser as AbstractRegulariser
 from sciml.nde._regularise import Integrated as Integrated
 from sciml.nde._regularise import KineticJacobian as KineticJacobian

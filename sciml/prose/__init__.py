@@ -1,10 +1,26 @@
 """PROSE: transformers that predict a solution and its equation from a trajectory and a guess."""
 
+from sciml.prose._beam import Hypotheses as Hypotheses
+from sciml.prose._beam import beam as beam
 from sciml.prose._dataset import OdeData as OdeData
 from sciml.prose._dataset import Sample as Sample
 from sciml.prose._dataset import known_equations as known_equations
 from sciml.prose._dataset import skeleton_equations as skeleton_equations
 from sciml.prose._decode import greedy as greedy
+from sciml.prose._equations import EquationErrors as EquationErrors
+from sciml.prose._equations import Ranked as Ranked
+from sciml.prose._equations import Reading as Reading
+from sciml.prose._equations import Residual as Residual
+from sciml.prose._equations import equation_errors as equation_errors
+from sciml.prose._equations import equations as equations
+from sciml.prose._equations import integral_residual as integral_residual
+from sciml.prose._equations import read_strictly as read_strictly
+from sciml.prose._equations import refined as refined
+from sciml.prose._equations import reranked as reranked
+from sciml.prose._evaluation import SampleEquations as SampleEquations
+from sciml.prose._evaluation import SampleErrors as SampleErrors
+from sciml.prose._evaluation import any_tokens as any_tokens
+from sciml.prose._evaluation import systems_alone as systems_alone
 from sciml.prose._families import FAMILIES as FAMILIES
 from sciml.prose._families import Family as Family
 from sciml.prose._families import families as families
@@ -22,8 +38,13 @@ from sciml.prose._forms import pre_norm_rms as pre_norm_rms
 from sciml.prose._frames import FrameEmbedding as FrameEmbedding
 from sciml.prose._frames import FrameHead as FrameHead
 from sciml.prose._frames import FrameQuery as FrameQuery
+from sciml.prose._grammar import AbstractConstraint as AbstractConstraint
+from sciml.prose._grammar import Grammar as Grammar
+from sciml.prose._grammar import Progress as Progress
+from sciml.prose._grammar import Unconstrained as Unconstrained
 from sciml.prose._integrate import Accuracy as Accuracy
 from sciml.prose._integrate import integrate as integrate
+from sciml.prose._losses import applied as applied
 from sciml.prose._losses import cross_entropy as cross_entropy
 from sciml.prose._losses import prose_loss as prose_loss
 from sciml.prose._losses import relative_squares as relative_squares

@@ -50,7 +50,7 @@ def prose_loss(*, inputs: int, data: float = 6.0, symbols: float = 1.0, dtype: A
 
     def loss(model: PyTree, batch: Sample, key: Key[Array, ""]) -> tuple[Float[Array, ""], dict[str, Array]]:
         model = model if dtype is None else in_precision(model, dtype)
-        predictions, logits = jax.vmap(lambda sample: _applied(model, sample, inputs))(batch)
+        predictions, logits = jax.vmap(lambda sample: applied(model, sample, inputs))(batch)
         squares = jax.vmap(relative_squares)(predictions, batch.states[:, inputs:], batch.components).mean()
         if logits is None:
             return squares, {"data": squares}
@@ -60,7 +60,8 @@ def prose_loss(*, inputs: int, data: float = 6.0, symbols: float = 1.0, dtype: A
     return loss
 
 
-def _applied(model: PyTree, sample: Sample, inputs: int) -> tuple[Array, Array | None]:
+def applied(model: PyTree, sample: Sample, inputs: int) -> tuple[Array, Array | None]:
+    """States at the times behind the first `inputs` ones, and logits of the equation if the model writes one."""
     times, rest = sample.times[:inputs], sample.times[inputs:]
     reads, writes = model.symbol_encoder is not None, model.symbol_decoder is not None
     return model(

@@ -53,6 +53,13 @@ from sciml.symbolic._prefix import system_to_tokens as system_to_tokens
 from sciml.symbolic._prefix import to_tokens as to_tokens
 from sciml.symbolic._program import Program as Program
 from sciml.symbolic._program import programs as programs
+from sciml.symbolic._refine import Refined as Refined
+from sciml.symbolic._refine import refine as refine
+from sciml.symbolic._shooting import FittedConstants as FittedConstants
+from sciml.symbolic._shooting import Pieces as Pieces
+from sciml.symbolic._shooting import check_trajectories as check_trajectories
+from sciml.symbolic._shooting import cut as cut
+from sciml.symbolic._shooting import fit_constants as fit_constants
 from sciml.symbolic._skeleton import canonical as canonical
 from sciml.symbolic._skeleton import equivalent as equivalent
 from sciml.symbolic._skeleton import simplified as simplified

@@ -1,0 +1,251 @@
+"""Equations read from trajectories, or from a network that was trained on them."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from sciml import symbolic
+from sciml.nde._regression import THRESHOLDS, AbstractEquations, WeakForm, information, sparse_regression
+
+_ROUNDS = 10  # of the selection of terms; three or four were needed
+_COARSE = (0.1, 0.3)  # further thresholds of the regression whose terms the selection starts from
+_LEAST_NOISE = 1e-6  # in standard deviations: what the solver's tolerance of 1e-8 leaves far below
+
+
+class Discovered(NamedTuple):
+    """An equation found in data.
+
+    Attributes:
+        system: One expression per component.
+        residual: Root mean square error of its solutions in standard deviations of each component.
+        noise: Root mean square error of each component in its own unit.
+        errors: Standard errors of the constants of `system`, see `symbolic.Refined`.
+        regression: The equation before its terms and constants were judged by its solutions.
+    """
+
+    system: symbolic.System
+    residual: float
+    noise: Float[np.ndarray, " size"]
+    errors: Float[np.ndarray, " constants"]
+    regression: symbolic.System
+
+
+def discover(
+    ts: Float[Array | np.ndarray, " times"],
+    ys: Float[Array | np.ndarray, "*trajectories times size"],
+    library: Sequence[symbolic.AbstractExpression],
+    *,
+    segments: int,
+    equations: AbstractEquations = WeakForm(),
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> Discovered:
+    """A sparse equation du/dt = sum of terms of the library whose solutions are the data up to noise.
+
+    1. `sparse_regression` on the equations of each component, by default the weak form.
+    2. Solutions by multiple shooting with these terms are fitted to the data (`symbolic.fit_constants`). The problem
+       linearised there tells for every set of terms of the library, in the present equation or not, how well it would
+       do; terms are added and dropped one by one while that lowers the information criterion, and the solutions are
+       fitted again. This is repeated until nothing changes.
+    3. All constants, those inside of terms too, are refined (`symbolic.refine`).
+
+    Solutions see the noise as it is, on the states; the regression sees it on its matrix and is biased by it.
+
+    Args:
+        ts: Increasing times.
+        ys: One trajectory or several, with noise of about one size relative to each component.
+        library: Terms in the variables `u_0`, `u_1`, ... and the time `t`, such as `polynomials(symbolic.states(2), 3)`.
+        segments: Number of pieces of each trajectory, see `symbolic.refine`: about one for a third of the period of an
+            oscillation, or for half of the time in which errors grow tenfold.
+        equations: From states to linear equations.
+        thresholds: Of the regression; the best is chosen.
+
+    Raises:
+        ValueError: If the data are not finite or not increasing in time, if they are fewer than the terms, or if a term
+            is not finite at a state.
+    """
+    times, states = symbolic.check_trajectories(ts, ys)
+    size = states.shape[-1]
+    columns = _columns(library, np.broadcast_to(times, states.shape[:2]), states)
+    matrix, targets = equations(times, states, columns)
+    choices = (thresholds, *((threshold,) for threshold in _COARSE))
+    starts = [np.stack([sparse_regression(matrix, y, choice) for y in targets.T], axis=1) for choice in choices]
+    regression = _system(library, starts[0])
+    pieces = symbolic.cut(times, states, segments)
+    full, places = _with_every_term(library, size)
+    coefficients = _selected(full, places, starts, pieces)
+    refined = symbolic.refine(_system(library, coefficients), times, states, segments=segments)
+    return Discovered(refined.system, refined.after, refined.noise, refined.errors, regression)
+
+
+def read_out(
+    field: Callable[[Any, Any, Any], Array],
+    states: Float[Array | np.ndarray, "samples size"],
+    library: Sequence[symbolic.AbstractExpression],
+    *,
+    ts: Float[Array | np.ndarray, " samples"] | None = None,
+    args: Any = None,
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> symbolic.System:
+    """A sparse equation with the values of a field, such as a trained network, at given states.
+
+    Each component of the field becomes a sum of terms of the library by `sparse_regression`. The errors of a
+    network are not noise, and the information criterion takes what is systematic in them for terms:
+    `thresholds=(0.05,)` leaves out all terms that contribute less than 5 %.
+
+    The unknown part of an equation is read out in the same way. With `mechanistic` known and `net` trained in
+
+    >>> def hybrid(t, y, args):
+    ...     return mechanistic(t, y, args) + net(t, y, args)
+
+    as `diffrax.ODETerm(hybrid)` or `NeuralODE(hybrid)`, `read_out(net, states, library)` are the terms that
+    `mechanistic` lacks; `experiments/lotka_volterra.py` is an example.
+
+    Args:
+        field: `(t, y, args) -> values`, as many as it likes.
+        states: Where it is evaluated: states that it was trained on, such as its own solutions.
+        library: Terms in `u_0`, `u_1`, ... and `t`.
+        ts: Times of the states, 0 unless given.
+        args: Passed to the field.
+        thresholds: The best is chosen.
+
+    Raises:
+        ValueError: If states or values are not finite, or there are fewer states than terms.
+    """
+    points = jnp.asarray(states, float)
+    times = jnp.zeros(points.shape[0], points.dtype) if ts is None else jnp.asarray(ts, points.dtype)
+    values = np.asarray(eqx.filter_jit(jax.vmap(lambda t, y: field(t, y, args)))(times, points), np.float64)
+    if not (np.all(np.isfinite(values)) and np.all(np.isfinite(points))):
+        raise ValueError("Expected finite states and finite values of the field there. Leave the others out.")
+    columns = _columns(library, np.asarray(times, np.float64), np.asarray(points, np.float64))
+    coefficients = [sparse_regression(columns, target, thresholds) for target in values.T]
+    return _system(library, np.stack(coefficients, axis=1))
+
+
+def _columns(library: Sequence[symbolic.AbstractExpression], times: np.ndarray, states: np.ndarray) -> np.ndarray:
+    """Values of the terms on a new last axis."""
+    if states[..., 0].size < len(library):
+        raise ValueError(
+            f"{len(library)} terms cannot be told apart by {states[..., 0].size} states. Use more data or fewer terms."
+        )
+    names = [variable.name for variable in symbolic.states(states.shape[-1])]
+    values = {"t": times} | {name: states[..., i] for i, name in enumerate(names)}
+    columns = np.moveaxis(symbolic.evaluate_system(library, values, np), 0, -1)
+    for term, column in zip(library, np.moveaxis(columns, -1, 0), strict=True):
+        if not np.all(np.isfinite(column)):
+            raise ValueError(f"The term {symbolic.to_text(term)} is not finite at all states. Leave it out.")
+    return columns
+
+
+def _term(coefficient: float, term: symbolic.AbstractExpression) -> symbolic.AbstractExpression:
+    number = symbolic.Real(float(coefficient))
+    return number if term == symbolic.Integer(1) else number * term
+
+
+def _sum(coefficients: np.ndarray, library: Sequence[symbolic.AbstractExpression]) -> symbolic.AbstractExpression:
+    parts = [_term(c, term) for c, term in zip(coefficients, library, strict=True)]
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
+def _system(library: Sequence[symbolic.AbstractExpression], coefficients: np.ndarray) -> symbolic.System:
+    """The terms whose coefficients are not zero; 0 if there are none."""
+    rows = []
+    for column in coefficients.T:
+        kept = np.flatnonzero(column)
+        rows.append(_sum(column[kept], [library[j] for j in kept]) if kept.size else symbolic.Integer(0))
+    return tuple(rows)
+
+
+def _with_every_term(
+    library: Sequence[symbolic.AbstractExpression], size: int
+) -> tuple[symbolic.VectorField, np.ndarray]:
+    """The field with all terms in all components, and where its coefficients (terms, size) are in its constants."""
+    each = np.array([1 + len(symbolic.parameters((term,))) for term in library])
+    first = np.cumsum(each) - each
+    places = first[:, None] + each.sum() * np.arange(size)
+    return symbolic.VectorField([_sum(np.zeros(len(library)), library)] * size), places
+
+
+def _selected(
+    full: symbolic.VectorField, places: np.ndarray, starts: Sequence[np.ndarray], pieces: symbolic.Pieces
+) -> np.ndarray:
+    """Coefficients with the terms whose solutions have the lowest information criterion."""
+
+    def fitted(coefficients: np.ndarray, pieces: symbolic.Pieces) -> symbolic.FittedConstants:
+        constants = np.array(full.constants, np.float64)
+        constants[places] = coefficients
+        free = np.zeros(len(constants), bool)
+        free[places] = coefficients != 0
+        field = eqx.tree_at(lambda one: one.constants, full, jnp.asarray(constants, float))
+        return symbolic.fit_constants(field, pieces, free=free)
+
+    def criterion(one: symbolic.FittedConstants) -> float:
+        return information(one.squares, one.count, np.count_nonzero(one.constants[places]), _LEAST_NOISE)
+
+    def descended(now: symbolic.FittedConstants, pieces: symbolic.Pieces) -> symbolic.FittedConstants:
+        for _ in range(_ROUNDS):
+            present = now.constants[places]
+            proposal = _stepwise(now.jacobian[:, places.reshape(-1)], now.residual, present.reshape(-1), now.count)
+            if np.array_equal(proposal.reshape(places.shape) != 0, present != 0):
+                break
+            new = fitted(proposal.reshape(places.shape), pieces)
+            if not criterion(new) < criterion(now):
+                break
+            now = new
+        return now
+
+    different = {(start != 0).tobytes(): start for start in (*starts, np.zeros(places.shape))}
+    found = [one for one in (fitted(start, pieces) for start in different.values()) if np.isfinite(one.squares)]
+    best = min(found, key=criterion)
+    deviation = np.asarray(pieces.scale, np.float64)
+    relative = np.maximum(best.noise / deviation, _LEAST_NOISE)
+    scale = deviation * relative / np.sqrt(np.mean(relative**2))
+    pieces = dataclasses.replace(pieces, scale=jnp.asarray(scale, float))
+    ends = [descended(fitted(one.constants[places], pieces), pieces) for one in found]
+    return min(ends, key=criterion).constants[places]
+
+
+def _stepwise(jacobian: np.ndarray, residual: np.ndarray, coefficients: np.ndarray, count: int) -> np.ndarray:
+    """Coefficients of the linearised problem with the lowest criterion that single moves lead to from three sets.
+
+    A move adds a term, drops one, or replaces one by another; the sets are the present terms, none and all. On one
+    closed orbit the cubic terms are nearly dependent, and adding and dropping alone stops early from each of them.
+    """
+    target = jacobian @ coefficients - residual
+    triangle = np.linalg.qr(np.concatenate((jacobian, target[:, None]), axis=1), mode="r")
+
+    def criterion(kept: np.ndarray) -> float:
+        index = np.append(np.flatnonzero(kept), len(kept))
+        squares = np.linalg.qr(triangle[:, index], mode="r")[-1, -1] ** 2
+        return information(float(squares), count, int(kept.sum()), _LEAST_NOISE)
+
+    def descended(kept: np.ndarray) -> tuple[float, np.ndarray]:
+        best = criterion(kept)
+        while True:
+            moves = [kept ^ change for change in _moves(kept)]
+            tried = [criterion(move) for move in moves]
+            if not min(tried) < best:
+                return best, kept
+            best, kept = min(tried), moves[int(np.argmin(tried))]
+
+    size = len(coefficients)
+    starts = (coefficients != 0, np.zeros(size, bool), np.ones(size, bool))
+    _, kept = min((descended(start) for start in starts), key=lambda pair: pair[0])
+    found = np.zeros(size)
+    found[kept] = np.linalg.lstsq(triangle[:, :-1][:, kept], triangle[:, -1], rcond=None)[0]
+    return found
+
+
+def _moves(kept: np.ndarray) -> list[np.ndarray]:
+    """The terms that change in each move from a set."""
+    unit = np.eye(len(kept), dtype=bool)
+    swaps = [unit[i] | unit[j] for i in np.flatnonzero(kept) for j in np.flatnonzero(~kept)]
+    return [*unit, *swaps]

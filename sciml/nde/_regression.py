@@ -1,0 +1,158 @@
+"""Sparse linear regression for the right-hand side of a differential equation."""
+
+import abc
+import dataclasses
+from collections.abc import Sequence
+from typing import final
+
+import numpy as np
+from jaxtyping import Float
+from scipy.interpolate import CubicSpline
+
+THRESHOLDS = tuple(float(value) for value in np.geomspace(1e-3, 1.0, 31))
+
+
+def thresholded_least_squares(
+    matrix: Float[np.ndarray, "rows terms"], target: Float[np.ndarray, " rows"], threshold: float
+) -> Float[np.ndarray, " terms"]:
+    """Coefficients of the terms that contribute: least squares, small ones removed, and again until none is left to go.
+
+    Small means that the norm of the term's column times its coefficient is below `threshold` times the norm of the
+    target, so that the unit of a term does not matter.
+
+    Source: Brunton, Proctor, Kutz, "Discovering governing equations from data by sparse identification of nonlinear
+    dynamical systems", PNAS 113 (2016), supporting information 2; there the coefficients themselves are compared.
+
+    Raises:
+        ValueError: If there are fewer rows than terms.
+    """
+    rows, terms = matrix.shape
+    if rows < terms:
+        raise ValueError(f"{terms} terms cannot be told apart by {rows} equations. Use more data or fewer terms.")
+    lengths = np.linalg.norm(matrix, axis=0)
+    scaled = matrix / np.where(lengths > 0, lengths, 1.0)
+    kept, found = lengths > 0, np.zeros(terms)
+    for _ in range(terms + 1):
+        found = np.zeros(terms)
+        found[kept] = np.linalg.lstsq(scaled[:, kept], target, rcond=None)[0]
+        large = kept & (np.abs(found) >= threshold * np.linalg.norm(target)) & (found != 0)
+        if np.array_equal(large, kept):
+            break
+        kept = large
+    return found / np.where(lengths > 0, lengths, 1.0)
+
+
+def information(squares: float, count: int, terms: int, floor: float = 0.0) -> float:
+    """Bayesian information criterion of a fit with independent normal errors (Schwarz, 1978), lower is better.
+
+    Args:
+        squares: Sum of squares.
+        count: Number of data.
+        terms: Number of fitted constants.
+        floor: Root mean square below which errors do not count, such as those of rounding.
+    """
+    return count * float(np.log(squares / count + floor**2)) + terms * float(np.log(count))
+
+
+def sparse_regression(
+    matrix: Float[np.ndarray, "rows terms"], target: Float[np.ndarray, " rows"], thresholds: Sequence[float]
+) -> Float[np.ndarray, " terms"]:
+    """The coefficients of the threshold with the lowest information criterion.
+
+    Raises:
+        ValueError: If there are fewer rows than terms, or no threshold.
+    """
+    if not thresholds:
+        raise ValueError("Expected at least one threshold, got none.")
+    unit = np.sqrt(np.mean(target**2)) or 1.0
+    found = [thresholded_least_squares(matrix, target, threshold) for threshold in thresholds]
+    criterion = lambda x: information(
+        float(np.sum(((target - matrix @ x) / unit) ** 2)), len(target), np.count_nonzero(x), 1e-8
+    )
+    return min(found, key=criterion)
+
+
+class AbstractEquations(abc.ABC):
+    """How states become linear equations in the coefficients of the terms. Subclasses are frozen dataclasses."""
+
+    @abc.abstractmethod
+    def __call__(
+        self,
+        ts: Float[np.ndarray, " times"],
+        ys: Float[np.ndarray, "trajectories times size"],
+        terms: Float[np.ndarray, "trajectories times terms"],
+    ) -> tuple[Float[np.ndarray, "rows terms"], Float[np.ndarray, "rows size"]]:
+        """Matrix and right-hand sides; one column of coefficients for each component solves them."""
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class WeakForm(AbstractEquations):
+    r"""Equations tested with bumps: :math:`-\int \varphi' u\,dt = \sum_j \xi_j \int \varphi\,\theta_j(u)\,dt`.
+
+    No derivative of the data is taken. :math:`\varphi = (1 - s^2)^p` on windows of 2 `half_width` + 1 times, half of
+    which the next one shares; the integrals are those of cubic splines, so that times need not be equally spaced.
+
+    Source: Messenger, Bortz, "Weak SINDy: Galerkin-based data-driven model selection", Multiscale Modeling & Simulation 19
+    (2021), arXiv:2005.04339, section 3.
+
+    Attributes:
+        half_width: In sampling intervals; reduced to what a shorter trajectory has.
+        power: p.
+    """
+
+    half_width: int = 10
+    power: int = 4
+
+    def __call__(
+        self,
+        ts: Float[np.ndarray, " times"],
+        ys: Float[np.ndarray, "trajectories times size"],
+        terms: Float[np.ndarray, "trajectories times terms"],
+    ) -> tuple[Float[np.ndarray, "rows terms"], Float[np.ndarray, "rows size"]]:
+        """As in `AbstractEquations`."""
+        half = max(2, min(self.half_width, (len(ts) - 1) // 4))
+        rows, targets = [], []
+        for centre in range(half, len(ts) - half, max(1, half // 4)):
+            window = slice(centre - half, centre + half + 1)
+            times = ts[window]
+            first, last = times[0], times[-1]
+            s = (2 * times - first - last) / (last - first)
+            bump = (1 - s**2) ** self.power
+            slope = -2 * self.power * s * (1 - s**2) ** (self.power - 1) * 2 / (last - first)
+            integral = lambda values, times=times: np.asarray(CubicSpline(times, values).integrate(times[0], times[-1]))
+            for states, columns in zip(ys, terms, strict=True):
+                rows.append(integral(bump[:, None] * columns[window]))
+                targets.append(integral(-slope[:, None] * states[window]))
+        return np.array(rows).reshape(-1, terms.shape[-1]), np.array(targets).reshape(-1, ys.shape[-1])
+
+
+@final
+@dataclasses.dataclass(frozen=True, eq=False)
+class Derivatives(AbstractEquations):
+    """The terms equal given derivatives at the times of the data.
+
+    Attributes:
+        values: dy/dt, of the shape of the states.
+    """
+
+    values: Float[np.ndarray, "*trajectories times size"]
+
+    def __call__(
+        self,
+        ts: Float[np.ndarray, " times"],
+        ys: Float[np.ndarray, "trajectories times size"],
+        terms: Float[np.ndarray, "trajectories times terms"],
+    ) -> tuple[Float[np.ndarray, "rows terms"], Float[np.ndarray, "rows size"]]:
+        """As in `AbstractEquations`.
+
+        Raises:
+            ValueError: If the derivatives are of another size than the states, or not finite.
+        """
+        values = np.asarray(self.values, np.float64)
+        if values.size != ys.size or values.shape[-1] != ys.shape[-1] or not np.all(np.isfinite(values)):
+            raise ValueError(
+                f"Expected finite derivatives at all states, that is of shape {ys.shape}, got {values.shape}. "
+                "Leave out the times where they are not known."
+            )
+        return terms.reshape(-1, terms.shape[-1]), values.reshape(-1, ys.shape[-1])
