@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("file", type=pathlib.Path, help="experiment file with PENALTIES and CANDIDATES")
     parser.add_argument("--preset", default="full")
     parser.add_argument("--penalties", nargs="+", help="default: all of the file")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=5, help="0 for the first part alone (default %(default)s)")
     parser.add_argument("--slack", type=float, default=0.005, help="how much worse the error may be on validation data")
     parser.add_argument("--quality", default="accuracy", help="metric of the figure")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the runs")
@@ -103,6 +103,8 @@ def main() -> None:
     arguments.penalties = arguments.penalties or list(module.PENALTIES)
     metric = module.build(module.PRESETS[arguments.preset]).metric
     chosen = choose(arguments.file, module, metric, arguments)
+    if not arguments.seeds:
+        return
     runs: dict[str, list[dict]] = {name: [] for name in arguments.penalties}
     for seed in range(arguments.seeds):
         for name in arguments.penalties:

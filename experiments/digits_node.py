@@ -35,19 +35,19 @@ PENALTIES: dict[str, tuple[nde.AbstractRegulariser, float]] = {
     "error2": (nde.Penalised(nde.ErrorPenalty(nde.LocalError(power=2, dt_power=0))), 0.01),
     "stiffness": (nde.Penalised(nde.StiffnessPenalty()), 0.1),
     "local": (nde.Penalised(nde.LocalErrorPenalty()), 0.1),
-    "fresh": (nde.Penalised(nde.FreshErrorPenalty()), 100.0),
+    "fresh": (nde.Penalised(nde.FreshErrorPenalty()), 1e4),
     "steer": (nde.Steered(0.5), 0.0),
     "taynode": (nde.Integrated(nde.per_dimension(nde.taylor(2))), 0.1),
     "rnode": (nde.KineticJacobian(), 0.1),
 }
 CANDIDATES: dict[str, tuple[float, ...]] = {
-    "error": (0.03, 0.1, 0.3),
-    "error2": (0.003, 0.01, 0.03),
-    "stiffness": (0.01, 0.1, 1.0),
-    "local": (0.03, 0.1, 0.3),
-    "fresh": (1e2, 1e4, 1e6),
-    "taynode": (0.01, 0.1, 1.0),
-    "rnode": (0.01, 0.1, 1.0),
+    "error": (0.1, 0.3),
+    "error2": (0.01, 0.03),
+    "stiffness": (0.01, 0.1),
+    "local": (0.1, 0.3),
+    "fresh": (1e4,),
+    "taynode": (0.1, 1.0),
+    "rnode": (0.1, 1.0),
 }
 
 
@@ -65,7 +65,7 @@ class Config:
     """Relative and absolute tolerance of the solver."""
     hidden: int = 100
     """Hidden units of the vector field."""
-    steps: int = 800
+    steps: int = 500
     """Optimiser steps."""
     batch: int = 128
     """Images in a batch."""

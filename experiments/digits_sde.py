@@ -8,7 +8,7 @@ A linear map takes the image to 32 numbers, which move on [0, 1] by an SDE with 
 draws one path for each image, the test averages the probabilities of several. A batch is solved as one equation with
 one step size.
 
-Setting: Pal, Ma, Shah, Rackauckas, "Opening the blackbox", ICML 2021, arXiv:2105.03918, section 4.4, on smaller images.
+Setting: Pal, Ma, Shah, Rackauckas, "Opening the blackbox", ICML 2021, arXiv:2105.03918, on smaller images.
 Differs from it in: scikit-learn's 1797 images instead of MNIST, SPaRK instead of SOSRI, which diffrax does not have, so
 that the equation is one in the sense of Stratonovich; the stiffness along the step (`nde.DirectionalStiffness`), since
 no two stages of SPaRK share a time; coefficients, which fall to a tenth. The test images are a fixed part, the same as
@@ -57,7 +57,7 @@ class Config:
     """One of PENALTIES."""
     coefficient: float | None = None
     """First coefficient of the penalty; by default the one of PENALTIES."""
-    tolerance: float = 1e-2
+    tolerance: float = 3e-3
     """Relative and absolute tolerance of the solver."""
     size: int = 32
     """Entries of the state."""
@@ -67,7 +67,7 @@ class Config:
     """Paths for each image whose probabilities are averaged in the test."""
     steps: int = 400
     """Optimiser steps."""
-    batch: int = 128
+    batch: int = 64
     """Images in a batch."""
     rate: float = 1e-2
     """Learning rate of Adam at the beginning; it falls to zero as a cosine."""
@@ -78,7 +78,7 @@ class Config:
 
 
 PRESETS = {"full": Config(), "smoke": Config(tolerance=0.1, size=6, hidden=8, paths=2, steps=4, batch=16)}
-SMALLEST = 2.0**-9  # step
+SMALLEST = 2.0**-8  # step
 
 
 class Together(eqx.Module):
@@ -103,9 +103,7 @@ class DigitsSDE(eqx.Module):
         """Draws the weights."""
         encode_key, drift_key, diffusion_key, readout_key = jax.random.split(key, 4)
         size, identity = config.size, eqx.nn.Identity()
-        drift = eqx.nn.MLP(
-            size, size, config.hidden, 1, activation=jnp.tanh, final_activation=jnp.tanh, key=drift_key
-        )
+        drift = eqx.nn.MLP(size, size, config.hidden, 1, activation=jnp.tanh, final_activation=jnp.tanh, key=drift_key)
         controller = diffrax.PIDController(
             rtol=config.tolerance, atol=config.tolerance, pcoeff=0.1, icoeff=0.3, dtmin=SMALLEST, force_dtmin=True
         )

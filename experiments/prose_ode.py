@@ -3,7 +3,7 @@
     sciml train experiments/prose_ode.py --preset demo --out runs/prose/demo
     sciml evaluate runs/prose/demo --resolution 64 32 16 8               (with fewer given times)
     sciml predict runs/prose/demo trajectory.csv --out runs/prose/forecast
-    sciml benchmark experiments/prose_ode.py --preset small --models prose 2to1 data-only --budget 60m --out runs/prose/small
+    sciml benchmark experiments/prose_ode.py --preset small --models prose 2to1 data-only --budget 60m --out runs/small
 
 One model for all families (Liu, Zhang, Schaeffer, "PROSE", Neural Networks 180, 2024, arXiv:2309.16816): 64 times in
 [0, 2] are given, 128 in [2, 6] are predicted. Guesses: `known` (structure and numbers are right), `skeleton`
@@ -43,6 +43,7 @@ from sciml.experiment import Experiment
 
 # Those with short equations, of up to 38 tokens.
 _EIGHT = ("thomas", "lorenz_3d", "chen_lee", "rossler", "sprott_B", "sprott_linz_F", "four_wing", "duffing")
+_SIZES = prose.ProseSizes(128, 4, 512, 2, 2, 3, 3, 3)
 _TWELVE = tuple(name for name, family in prose.FAMILIES.items() if family.dimension == 3)
 
 
@@ -74,7 +75,7 @@ class Config:
     """Norm of the noise relative to that of the trajectory."""
     blank: float = 0.1
     """Part of the guesses that in training say nothing but the number of components."""
-    sizes: prose.ProseSizes = prose.ProseSizes(128, 4, 512, 2, 2, 3, 3, 3)
+    sizes: prose.ProseSizes = _SIZES
     """Widths and depths."""
     recipe: str = "ours"
     """The optimiser: ours (AdamW, clipped, one cycle), or published (Adam, warm-up, inverse square root)."""
@@ -131,7 +132,7 @@ PRESETS = {
         targets=6,
         sizes=_TINY,
         longest=40,
-        decoded=6,
+        decoded=2,
         epochs=1,
         batch=8,
     ),
@@ -387,7 +388,10 @@ def figures(config: Config, part: Part, models: Mapping[str, prose.Prose], where
             for lines, one in zip(texts, prose.equations(train.predict(writer, seen), part.vocabulary), strict=True):
                 lines.append(f"{name}: {_text(one)}")
     titles = ["\n".join(lines) for lines in texts]
-    plot.save(plot.trajectories(curves(thinned(sample, given)), curves(clean), by_model, titles=titles), where / "predictions.png")
+    plot.save(
+        plot.trajectories(curves(thinned(sample, given)), curves(clean), by_model, titles=titles),
+        where / "predictions.png",
+    )
 
 
 class Forecast(eqx.Module):

@@ -13,7 +13,7 @@ compares the moments of its paths with the known ones (`nde.moment_matching`). A
 equation with one step size. `mse` in the metrics is the mean over times and entries of both squared differences, for
 4000 paths of the model and moments that it has not seen.
 
-Setting: Pal, Ma, Shah, Rackauckas, "Opening the blackbox", ICML 2021, arXiv:2105.03918, section 4.3. Differs from it
+Setting: Pal, Ma, Shah, Rackauckas, "Opening the blackbox", ICML 2021, arXiv:2105.03918. Differs from it
 in: SPaRK instead of SOSRI, which diffrax does not have, so that the model is an equation in the sense of Stratonovich,
 whose drift is another one; the stiffness along the step (`nde.DirectionalStiffness`), since no two stages of SPaRK
 share a time; more optimiser steps, with a rate that falls to zero; coefficients, which fall to a tenth.

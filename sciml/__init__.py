@@ -24,6 +24,7 @@ _AREAS = (
     "operators",
     "pdes",
     "plot",
+    "predict",
     "prose",
     "published",
     "rollout",

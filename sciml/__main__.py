@@ -1,4 +1,4 @@
-"""The command line: `sciml train | evaluate | compare | benchmark | generate | info`."""
+"""The command line: `sciml train | evaluate | compare | predict | benchmark | generate | info`."""
 
 import argparse
 import dataclasses
@@ -10,16 +10,16 @@ from types import ModuleType
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
-from rich.table import Table
 
 from sciml import _process
+from sciml._commands import Usage, compare, evaluate, info, parse, predict
 
 _USAGE = """usage: sciml COMMAND ...
 
   train FILE [--preset NAME] [--FIELD VALUE ...] --out DIR   train, or go on with an interrupted run
   evaluate DIR [--resolution N ...]                          test a finished run, also at other resolutions
   compare DIR ... --out FOLDER                               finished runs beside each other, table and figures
+  predict DIR TRAJECTORY [--equation TEXT] --out FOLDER      forecast and equations of a trajectory, by a PROSE run
   benchmark FILE --models NAME ... (--budget TIME | --epochs N) [--seeds N] --out FOLDER
                                                              models of an experiment under equal conditions
   generate PROBLEM [--n N] [--FIELD VALUE ...] --out FILE    make a data set
@@ -31,8 +31,8 @@ sciml COMMAND --help lists all options; sciml train FILE --help lists the fields
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code: 0, 1 after an error, 2 for wrong usage, 130 if interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    commands = {"train": _train, "evaluate": _evaluate, "compare": _compare, "benchmark": _benchmark}
-    commands |= {"generate": _generate, "info": _info}
+    commands = {"train": _train, "evaluate": evaluate, "compare": compare, "predict": predict}
+    commands |= {"benchmark": _benchmark, "generate": _generate, "info": info}
     if not given or given[0] in ("-h", "--help"):
         print(_USAGE)
         return 0 if given else 2
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "jax" not in sys.modules:
             _process.prepare(restart=arguments is None)
         return commands[given[0]](given[1:])
-    except _Usage as error:
+    except Usage as error:
         return _fail(str(error), 2)
     except KeyboardInterrupt as error:
         return _fail(f"Interrupted. {error}".strip(), 130)
@@ -53,20 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{text or error}\n(SCIML_TRACEBACK=1 shows where it came from)", 1)
 
 
-class _Usage(Exception):
-    """A wrong command line."""
-
-
 def _fail(message: str, code: int) -> int:
     print(f"sciml: {message}", file=sys.stderr)
     return code
-
-
-def _parse(kind: Any, arguments: Sequence[str], prog: str, description: str = "", default: Any = None) -> Any:
-    options = {} if default is None else {"default": default}
-    return tyro.cli(
-        kind, args=list(arguments), prog=prog, description=description, config=(tyro.conf.OmitArgPrefixes,), **options
-    )
 
 
 def _train(arguments: Sequence[str]) -> int:
@@ -79,7 +68,7 @@ def _train(arguments: Sequence[str]) -> int:
     options = _experiment_options(module, arguments, "train", {"out": _OUT})
     config = options.config
     if getattr(config, "model", None) is not None and config.model not in module.MODELS:
-        raise _Usage(f"There is no model {config.model!r} in {arguments[0]}, only {', '.join(module.MODELS)}.")
+        raise Usage(f"There is no model {config.model!r} in {arguments[0]}, only {', '.join(module.MODELS)}.")
     experiment.run(module.build, config, options.out, file=arguments[0])
     return 0
 
@@ -90,7 +79,7 @@ def _load(file: str) -> ModuleType:
     try:
         return experiment.load_file(file)
     except (FileNotFoundError, ValueError) as error:
-        raise _Usage(str(error)) from None
+        raise Usage(str(error)) from None
 
 
 _OUT = Annotated[pathlib.Path, tyro.conf.arg(help="Folder of the run; an interrupted run in it goes on.")]
@@ -104,10 +93,10 @@ def _experiment_options(
     first.add_argument("--preset", nargs="?", default=next(iter(module.PRESETS)))
     preset = first.parse_known_args(arguments[1:])[0].preset
     if preset not in module.PRESETS:
-        raise _Usage(f"There is no preset {preset!r} in {arguments[0]}, only {', '.join(module.PRESETS)}.")
+        raise Usage(f"There is no preset {preset!r} in {arguments[0]}, only {', '.join(module.PRESETS)}.")
     hidden = {*kinds, "preset"} & {field.name for field in dataclasses.fields(module.Config)}
     if hidden:
-        raise _Usage(
+        raise Usage(
             f"The Config must not have the field {', '.join(hidden)}, an option of every experiment. Rename it."
         )
     presets = ", ".join(module.PRESETS)
@@ -120,7 +109,7 @@ def _experiment_options(
     given = dict.fromkeys(kinds, tyro.MISSING) | (defaults or {})
     default = options(config=module.PRESETS[preset], preset=preset, **given)
     description = (module.__doc__ or "").strip()
-    return _parse(options, arguments[1:], f"sciml {command} {arguments[0]}", description, default)
+    return parse(options, arguments[1:], f"sciml {command} {arguments[0]}", description, default)
 
 
 _BENCHMARK = {
@@ -146,9 +135,9 @@ def _benchmark(arguments: Sequence[str]) -> int:
         benchmark.check_fields(module)
         if not given & {"-h", "--help"}:
             if "--model" in given:
-                raise _Usage("A benchmark has several models. Give --models NAME ... instead of --model.")
+                raise Usage("A benchmark has several models. Give --models NAME ... instead of --model.")
             if len(given & {"--budget", "--epochs"}) != 1:
-                raise _Usage("Expected either --budget TIME, equal training time, or --epochs N, equal epochs.")
+                raise Usage("Expected either --budget TIME, equal training time, or --epochs N, equal epochs.")
         defaults = {"budget": None, "seeds": 3, "target": None}
         options = _experiment_options(module, arguments, "benchmark", _BENCHMARK, defaults)
         budget = None if options.budget is None else benchmark.duration(options.budget)
@@ -156,57 +145,12 @@ def _benchmark(arguments: Sequence[str]) -> int:
         models = tuple(dict.fromkeys(options.models))
         plan = benchmark.Plan(module, options.config, models, options.seeds, budget, target)
     except ValueError as error:
-        raise _Usage(str(error)) from None
+        raise Usage(str(error)) from None
     failed = {one["run"]: one["failure"] for one in benchmark.benchmark(plan, options.out)["runs"] if one["failure"]}
     if failed:
         reasons = "\n".join(f"  {name}: {reason}" for name, reason in failed.items())
         count = f"{len(failed)} of {len(plan.runs)} runs failed"
         return _fail(f"{count}, the same command tries them again:\n{reasons}", 1)
-    return 0
-
-
-@dataclasses.dataclass(frozen=True)
-class _Evaluation:
-    """Test a finished run, at its own and at other resolutions; metrics.json and the figures are brought up to date."""
-
-    folder: tyro.conf.Positional[pathlib.Path]
-    """Folder of the run."""
-
-    resolution: tuple[int, ...] = ()
-    """Number of points along each axis; several are possible."""
-
-
-def _evaluate(arguments: Sequence[str]) -> int:
-    options = _parse(_Evaluation, arguments, "sciml evaluate")
-    from sciml import experiment
-
-    metrics = experiment.evaluate(options.folder, options.resolution)
-    names = list(metrics["test"])
-    table = Table("resolution", *names, "evaluated", title=f"{metrics['model']}, {metrics['parameters']} parameters")
-    results = {"as trained": metrics["test"], **metrics.get("resolutions", {})}
-    for resolution, found in results.items():
-        numbers = [f"{found[name]:.4g}" for name in names]
-        table.add_row(resolution, *numbers, found.get("note", "native: the test data as they are"))
-    Console().print(table)
-    return 0
-
-
-@dataclasses.dataclass(frozen=True)
-class _Comparison:
-    """Print a table of finished runs of one experiment and draw their losses, predictions and errors by resolution."""
-
-    folders: tyro.conf.Positional[tuple[pathlib.Path, ...]]
-    """Folders of the runs."""
-
-    out: pathlib.Path
-    """Folder for the table (JSON) and the figures."""
-
-
-def _compare(arguments: Sequence[str]) -> int:
-    options = _parse(_Comparison, arguments, "sciml compare")
-    from sciml import comparison
-
-    comparison.compare(options.folders, options.out)
     return 0
 
 
@@ -220,10 +164,10 @@ def _generate(arguments: Sequence[str]) -> int:
         if arguments and arguments[0] in ("-h", "--help"):
             print(f"usage: sciml generate PROBLEM ...\n\nPROBLEM is one of: {known}.")
             return 0
-        raise _Usage(f"Expected one of the problems {known}, got {arguments[0] if arguments else 'nothing'}.")
+        raise Usage(f"Expected one of the problems {known}, got {arguments[0] if arguments else 'nothing'}.")
     problem = GENERATORS[arguments[0]]
     text = "Write samples of a problem to a file."
-    options = _parse(_generation_options(problem), arguments[1:], f"sciml generate {arguments[0]}", text)
+    options = parse(_generation_options(problem), arguments[1:], f"sciml generate {arguments[0]}", text)
     with Progress() as bar:
         task = bar.add_task(options.out.name)
         generate(
@@ -251,28 +195,6 @@ def _generation_options(problem: type) -> type:
             ("overwrite", help_of(bool, "Replace an existing file."), False),
         ],
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Information:
-    """Versions and devices."""
-
-
-def _info(arguments: Sequence[str]) -> int:
-    _parse(_Information, arguments, "sciml info")
-    import jax
-
-    from sciml._run_folder import versions
-
-    table = Table("", "", show_header=False)
-    for name, version in versions().items():
-        table.add_row(name, version)
-    for name in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES", "JAX_COMPILATION_CACHE_DIR"):
-        table.add_row(name, os.environ.get(name, "not set"))
-    for device in jax.local_devices():
-        table.add_row(f"device {device.id}", f"{device.platform} {device.device_kind}")
-    Console().print(table)
-    return 0
 
 
 if __name__ == "__main__":

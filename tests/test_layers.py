@@ -33,7 +33,9 @@ LAYER = {
     "experiment": 7,
     "benchmark": 8,
     "comparison": 8,
-    "__main__": 9,
+    "predict": 8,
+    "_commands": 9,
+    "__main__": 10,
 }
 # Within one layer an area may import these; every other pair of one layer is independent.
 SAME_LAYER = {("metrics", "grid"), ("prose", "losses"), ("interop", "prose")}

@@ -84,6 +84,7 @@ from sciml.nde._regression import AbstractEquations as AbstractEquations
 from sciml.nde._regression import Derivatives as Derivatives
 from sciml.nde._regression import WeakForm as WeakForm
 from sciml.nde._regression import sparse_regression as sparse_regression
+from sciml.nde._regression import stepwise_regression as stepwise_regression
 from sciml.nde._regression import thresholded_least_squares as thresholded_least_squares
 from sciml.nde._regularise import AbstractRegulariser as AbstractRegulariser
 from sciml.nde._regularise import Integrated as Integrated

@@ -11,10 +11,16 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from sciml import symbolic
-from sciml.nde._regression import THRESHOLDS, AbstractEquations, WeakForm, information, sparse_regression
+from sciml.nde._regression import (
+    THRESHOLDS,
+    WEAK_FORM,
+    AbstractEquations,
+    information,
+    sparse_regression,
+    stepwise_regression,
+)
 
 _ROUNDS = 10  # of the selection of terms; three or four were needed
-_COARSE = (0.1, 0.3)  # further thresholds of the regression whose terms the selection starts from
 _LEAST_NOISE = 1e-6  # in standard deviations: what the solver's tolerance of 1e-8 leaves far below
 
 
@@ -42,16 +48,16 @@ def discover(
     library: Sequence[symbolic.AbstractExpression],
     *,
     segments: int,
-    equations: AbstractEquations = WeakForm(),
+    equations: AbstractEquations = WEAK_FORM,
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> Discovered:
     """A sparse equation du/dt = sum of terms of the library whose solutions are the data up to noise.
 
-    1. `sparse_regression` on the equations of each component, by default the weak form.
-    2. Solutions by multiple shooting with these terms are fitted to the data (`symbolic.fit_constants`). The problem
-       linearised there tells for every set of terms of the library, in the present equation or not, how well it would
-       do; terms are added and dropped one by one while that lowers the information criterion, and the solutions are
-       fitted again. This is repeated until nothing changes.
+    1. `sparse_regression` and `stepwise_regression` on the equations of each component, by default the weak form.
+    2. With the terms of either, solutions by multiple shooting are fitted to the data
+       (`symbolic.fit_constants`). The problem linearised there tells for every set of terms of the library, in the
+       present equation or not, how well it would do; `stepwise_regression` chooses one, and the solutions are fitted
+       again, until the information criterion does not fall any more. The better end of the two is taken.
     3. All constants, those inside of terms too, are refined (`symbolic.refine`).
 
     Solutions see the noise as it is, on the states; the regression sees it on its matrix and is biased by it.
@@ -59,28 +65,27 @@ def discover(
     Args:
         ts: Increasing times.
         ys: One trajectory or several, with noise of about one size relative to each component.
-        library: Terms in the variables `u_0`, `u_1`, ... and the time `t`, such as `polynomials(symbolic.states(2), 3)`.
+        library: Terms in the variables `u_0`, `u_1`, ... and the time `t`, such as `polynomials(states(2), 3)`.
         segments: Number of pieces of each trajectory, see `symbolic.refine`: about one for a third of the period of an
             oscillation, or for half of the time in which errors grow tenfold.
         equations: From states to linear equations.
         thresholds: Of the regression; the best is chosen.
 
     Raises:
-        ValueError: If the data are not finite or not increasing in time, if they are fewer than the terms, or if a term
-            is not finite at a state.
+        ValueError: If the data are not finite or not increasing in time, if they are fewer than the terms, if a term is
+            not finite at a state, or if no equation of the regression can be solved over the pieces.
     """
     times, states = symbolic.check_trajectories(ts, ys)
     size = states.shape[-1]
     columns = _columns(library, np.broadcast_to(times, states.shape[:2]), states)
     matrix, targets = equations(times, states, columns)
-    choices = (thresholds, *((threshold,) for threshold in _COARSE))
-    starts = [np.stack([sparse_regression(matrix, y, choice) for y in targets.T], axis=1) for choice in choices]
-    regression = _system(library, starts[0])
+    regression = np.stack([sparse_regression(matrix, target, thresholds) for target in targets.T], axis=1)
+    chosen = np.stack([stepwise_regression(matrix, target) for target in targets.T], axis=1)
     pieces = symbolic.cut(times, states, segments)
     full, places = _with_every_term(library, size)
-    coefficients = _selected(full, places, starts, pieces)
+    coefficients = _selected(full, places, (regression, chosen), pieces)
     refined = symbolic.refine(_system(library, coefficients), times, states, segments=segments)
-    return Discovered(refined.system, refined.after, refined.noise, refined.errors, regression)
+    return Discovered(refined.system, refined.after, refined.noise, refined.errors, _system(library, regression))
 
 
 def read_out(
@@ -193,7 +198,11 @@ def _selected(
     def descended(now: symbolic.FittedConstants, pieces: symbolic.Pieces) -> symbolic.FittedConstants:
         for _ in range(_ROUNDS):
             present = now.constants[places]
-            proposal = _stepwise(now.jacobian[:, places.reshape(-1)], now.residual, present.reshape(-1), now.count)
+            jacobian = now.jacobian[:, places.reshape(-1)]
+            target = jacobian @ present.reshape(-1) - now.residual
+            proposal = stepwise_regression(
+                jacobian, target, present.reshape(-1) != 0, count=now.count, floor=_LEAST_NOISE
+            )
             if np.array_equal(proposal.reshape(places.shape) != 0, present != 0):
                 break
             new = fitted(proposal.reshape(places.shape), pieces)
@@ -202,8 +211,12 @@ def _selected(
             now = new
         return now
 
-    different = {(start != 0).tobytes(): start for start in (*starts, np.zeros(places.shape))}
+    different = {(start != 0).tobytes(): start for start in starts}
     found = [one for one in (fitted(start, pieces) for start in different.values()) if np.isfinite(one.squares)]
+    if not found:
+        raise ValueError(
+            "No equation of the regression could be solved over the pieces. Use more segments, or fewer terms."
+        )
     best = min(found, key=criterion)
     deviation = np.asarray(pieces.scale, np.float64)
     relative = np.maximum(best.noise / deviation, _LEAST_NOISE)
@@ -211,41 +224,3 @@ def _selected(
     pieces = dataclasses.replace(pieces, scale=jnp.asarray(scale, float))
     ends = [descended(fitted(one.constants[places], pieces), pieces) for one in found]
     return min(ends, key=criterion).constants[places]
-
-
-def _stepwise(jacobian: np.ndarray, residual: np.ndarray, coefficients: np.ndarray, count: int) -> np.ndarray:
-    """Coefficients of the linearised problem with the lowest criterion that single moves lead to from three sets.
-
-    A move adds a term, drops one, or replaces one by another; the sets are the present terms, none and all. On one
-    closed orbit the cubic terms are nearly dependent, and adding and dropping alone stops early from each of them.
-    """
-    target = jacobian @ coefficients - residual
-    triangle = np.linalg.qr(np.concatenate((jacobian, target[:, None]), axis=1), mode="r")
-
-    def criterion(kept: np.ndarray) -> float:
-        index = np.append(np.flatnonzero(kept), len(kept))
-        squares = np.linalg.qr(triangle[:, index], mode="r")[-1, -1] ** 2
-        return information(float(squares), count, int(kept.sum()), _LEAST_NOISE)
-
-    def descended(kept: np.ndarray) -> tuple[float, np.ndarray]:
-        best = criterion(kept)
-        while True:
-            moves = [kept ^ change for change in _moves(kept)]
-            tried = [criterion(move) for move in moves]
-            if not min(tried) < best:
-                return best, kept
-            best, kept = min(tried), moves[int(np.argmin(tried))]
-
-    size = len(coefficients)
-    starts = (coefficients != 0, np.zeros(size, bool), np.ones(size, bool))
-    _, kept = min((descended(start) for start in starts), key=lambda pair: pair[0])
-    found = np.zeros(size)
-    found[kept] = np.linalg.lstsq(triangle[:, :-1][:, kept], triangle[:, -1], rcond=None)[0]
-    return found
-
-
-def _moves(kept: np.ndarray) -> list[np.ndarray]:
-    """The terms that change in each move from a set."""
-    unit = np.eye(len(kept), dtype=bool)
-    swaps = [unit[i] | unit[j] for i in np.flatnonzero(kept) for j in np.flatnonzero(~kept)]
-    return [*unit, *swaps]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import final
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.interpolate import CubicSpline
 
 THRESHOLDS = tuple(float(value) for value in np.geomspace(1e-3, 1.0, 31))
@@ -72,6 +72,60 @@ def sparse_regression(
     return min(found, key=criterion)
 
 
+def stepwise_regression(
+    matrix: Float[np.ndarray, "rows terms"],
+    target: Float[np.ndarray, " rows"],
+    present: Bool[np.ndarray, " terms"] | None = None,
+    *,
+    count: int | None = None,
+    floor: float = 1e-8,
+) -> Float[np.ndarray, " terms"]:
+    """The coefficients of lowest information criterion that single moves lead to, from a set of terms and from none.
+
+    A move adds a term, drops one, or replaces one by another: on one closed orbit cubic terms are nearly dependent, and
+    adding and dropping alone ended in other sets from either side.
+
+    Args:
+        matrix: Columns of the terms.
+        target: Right-hand side.
+        present: Where the moves start from, besides the empty set; all terms unless given.
+        count: Number of independent data, the rows unless given.
+        floor: Root mean square error below which errors do not count, relative to that of the target.
+    """
+    rows, terms = matrix.shape
+    count = rows if count is None else count
+    triangle = np.linalg.qr(np.concatenate((matrix, target[:, None]), axis=1), mode="r")
+    unit = np.linalg.norm(triangle[:, -1]) / np.sqrt(count) or 1.0
+
+    def criterion(kept: np.ndarray) -> float:
+        index = np.append(np.flatnonzero(kept), terms)
+        last = np.linalg.qr(triangle[:, index], mode="r")
+        left = last[-1, -1] / unit if len(last) == len(index) else 0.0
+        return information(float(left**2), count, int(kept.sum()), floor)
+
+    def descended(kept: np.ndarray) -> tuple[float, np.ndarray]:
+        best = criterion(kept)
+        while True:
+            moves = [kept ^ change for change in _moves(kept)]
+            tried = [criterion(move) for move in moves]
+            if not min(tried) < best:
+                return best, kept
+            best, kept = min(tried), moves[int(np.argmin(tried))]
+
+    starts = (np.zeros(terms, bool), np.ones(terms, bool) if present is None else present)
+    _, kept = min((descended(start) for start in starts), key=lambda pair: pair[0])
+    found = np.zeros(terms)
+    found[kept] = np.linalg.lstsq(triangle[:, :-1][:, kept], triangle[:, -1], rcond=None)[0]
+    return found
+
+
+def _moves(kept: np.ndarray) -> list[np.ndarray]:
+    """The terms that change in each move from a set."""
+    unit = np.eye(len(kept), dtype=bool)
+    swaps = [unit[i] | unit[j] for i in np.flatnonzero(kept) for j in np.flatnonzero(~kept)]
+    return [*unit, *swaps]
+
+
 class AbstractEquations(abc.ABC):
     """How states become linear equations in the coefficients of the terms. Subclasses are frozen dataclasses."""
 
@@ -93,8 +147,8 @@ class WeakForm(AbstractEquations):
     No derivative of the data is taken. :math:`\varphi = (1 - s^2)^p` on windows of 2 `half_width` + 1 times, half of
     which the next one shares; the integrals are those of cubic splines, so that times need not be equally spaced.
 
-    Source: Messenger, Bortz, "Weak SINDy: Galerkin-based data-driven model selection", Multiscale Modeling & Simulation 19
-    (2021), arXiv:2005.04339, section 3.
+    Source: Messenger, Bortz, "Weak SINDy: Galerkin-based data-driven model selection", Multiscale Modeling &
+    Simulation 19 (2021), arXiv:2005.04339, section 3.
 
     Attributes:
         half_width: In sampling intervals; reduced to what a shorter trajectory has.
@@ -125,6 +179,9 @@ class WeakForm(AbstractEquations):
                 rows.append(integral(bump[:, None] * columns[window]))
                 targets.append(integral(-slope[:, None] * states[window]))
         return np.array(rows).reshape(-1, terms.shape[-1]), np.array(targets).reshape(-1, ys.shape[-1])
+
+
+WEAK_FORM = WeakForm()
 
 
 @final

@@ -16,6 +16,8 @@ from sciml.prose._symbols import Cache
 class Hypotheses(NamedTuple):
     """Equations that a model may have meant, the best one first.
 
+    One that did not end within the length is among them as it is; under a `Grammar` all end.
+
     Attributes:
         tokens: The tokens behind the one that begins; the one that ends fills up the rest.
         scores: log p / length^exponent; minus infinity where there are fewer equations than asked for.
@@ -93,7 +95,7 @@ def beam(
         return logits, eqx.filter(cache, own)
 
     def running(search: _Search) -> Array:
-        # Not batched under vmap, so that neither is the position, and rows of the cache are written in place.
+        # Not batched under vmap, so that neither is the position: the rows of all samples are written as one slice.
         alive = eqxi.unvmap_any(~search.ended & (search.sums > -jnp.inf))
         return alive & (search.position < length)
 

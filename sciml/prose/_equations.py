@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from scipy.integrate import cumulative_simpson
 
+from sciml.prose._integrate import increasing
 from sciml.prose._metrics import expression_error
-from sciml.symbolic import System, Vocabulary, evaluate_system, system_from_tokens
+from sciml.symbolic import System, Vocabulary, evaluate_system, refine, system_from_tokens
 
 Reading = Callable[[Sequence[str], Vocabulary], System | None]
 """Tokens and their vocabulary to the system that they stand for, or None."""
@@ -132,18 +133,17 @@ def integral_residual(
     the equations (Schaeffer, McCalla, "Sparse model selection via integral terms", Phys. Rev. E 96, 2017).
 
     Args:
-        ts: Increasing times, at least 3.
+        ts: Increasing times.
         ys: States, noisy or not, in as many components as systems have.
 
     Returns:
         `system -> residual`, infinite for a system that is not finite there or has other components.
 
     Raises:
-        ValueError: If there are fewer than 3 times, or if they do not increase.
+        ValueError: If the times do not increase.
     """
     times, states = np.asarray(ts, np.float64), np.asarray(ys, np.float64)
-    if len(times) < 3 or not np.all(np.diff(times) > 0):
-        raise ValueError(f"Expected at least 3 times that increase, got {times}. Sort them, or give more.")
+    increasing(times)
     values = {"t": times} | {f"u_{i}": column for i, column in enumerate(states.T)}
     deviation = states.std(axis=0)
     scale = np.where(deviation > 0, deviation, 1.0)
@@ -158,12 +158,6 @@ def integral_residual(
         return found if math.isfinite(found) else math.inf
 
     return residual
-
-
-def refined(system: System, refine: Callable[[System], System], residual: Residual) -> System:
-    """The system with better constants, or itself where `refine` does not lower the residual."""
-    better = refine(system)
-    return better if residual(better) < residual(system) else system
 
 
 class Ranked(NamedTuple):
@@ -186,4 +180,31 @@ def reranked(systems: Sequence[System | None], residual: Residual) -> list[Ranke
     Equal residuals keep their order, so that the likeliest of equivalent equations comes first.
     """
     rows = [Ranked(system, residual(system), i) for i, system in enumerate(systems) if system is not None]
+    return sorted(rows, key=lambda row: row.residual)
+
+
+def refined(
+    systems: Sequence[System],
+    ts: Float[np.ndarray | Array, " times"],
+    ys: Float[np.ndarray | Array, "times states"],
+    *,
+    segments: int = 1,
+) -> list[Ranked]:
+    """Some hypotheses with the constants that fit a trajectory best, the best one first.
+
+    Constants of tokens have three digits, and those that a model writes are guesses. The residual is that of the
+    solutions, never larger than with the given constants: `sciml.symbolic.refine`, which compiles a program for each
+    structure. `reranked` costs next to nothing and finds out which hypotheses are worth it.
+
+    Args:
+        systems: Such as the first ones of `reranked`.
+        ts: Increasing times.
+        ys: States, noisy or not.
+        segments: As in `sciml.symbolic.refine`.
+
+    Raises:
+        ValueError: As `sciml.symbolic.refine`.
+    """
+    fits = [refine(system, ts, ys, segments=segments) for system in systems]
+    rows = [Ranked(fit.system, fit.after, i) for i, fit in enumerate(fits)]
     return sorted(rows, key=lambda row: row.residual)

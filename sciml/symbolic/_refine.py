@@ -17,8 +17,8 @@ class Refined(NamedTuple):
 
     Attributes:
         system: The system.
-        before: Root mean square error of the given system's solutions in standard deviations of each component, with the
-            best initial states; infinite if it could not be solved.
+        before: Root mean square error of the given system's solutions in standard deviations of each component, with
+            the best initial states; infinite if it could not be solved.
         after: The same of the new system, never above `before`.
         noise: Root mean square error of each component in its own unit.
         errors: Standard errors of the constants if the errors are independent; not finite for a constant that the

@@ -217,18 +217,24 @@ def random_tokens(constraint, words, length, keys):
     return jax.vmap(one)(keys)
 
 
-def test_all_tokens_of_random_logits_are_systems():
+@pytest.mark.parametrize(
+    ("words", "dimension", "others"),
+    [(ODE, 3, ()), (symbolic.pde_vocabulary(), None, ("t", "x", "ut_0", "uxx_0"))],
+    ids=["ode", "pde"],
+)
+def test_all_tokens_of_random_logits_are_systems(words, dimension, others):
     keys = jax.random.split(jax.random.key(0), 150)
-    rows = random_tokens(prose.Grammar(ODE, 3), len(ODE), 30, keys)
-    systems = prose.equations(rows, ODE)
-    assert all(system is not None and len(system) == 3 for system in systems)
-    errors = prose.equation_errors(systems, [symbolic.states(3)] * len(systems))
-    assert errors.valid_fraction > 0.9  # the rest divides by zero or overflows
-    assert len(set(systems)) > 140
-    kinds = {type(node) for system in systems for tree in system for node in symbolic.walk(tree)}
-    assert kinds == {symbolic.Apply, symbolic.Variable, symbolic.Integer, symbolic.Real}
-    free = random_tokens(prose.Unconstrained(ODE.bos, ODE.eos), len(ODE), 30, keys)
-    assert sum(system is not None for system in prose.equations(free, ODE)) < 15
+    rows = random_tokens(prose.Grammar(words, dimension, others=others), len(words), 30, keys)
+    systems = prose.equations(rows, words)
+    assert all(system is not None and len(system) == (dimension or 1) for system in systems)
+    assert len(set(systems)) > 70
+    nodes = [node for system in systems for tree in system for node in symbolic.walk(tree)]
+    assert {type(node) for node in nodes} == {symbolic.Apply, symbolic.Variable, symbolic.Integer, symbolic.Real}
+    names = {f"u_{i}" for i in range(dimension or 1)} | set(others)
+    assert {node.name for node in nodes if isinstance(node, symbolic.Variable)} == names
+    assert {node.head for node in nodes if isinstance(node, symbolic.Apply)} == set(words.operators)
+    free = random_tokens(prose.Unconstrained(words.bos, words.eos), len(words), 30, keys)
+    assert sum(system is not None for system in prose.equations(free, words)) < 15
 
 
 def test_a_constrained_beam_finds_all_systems_by_their_probability():

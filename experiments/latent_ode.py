@@ -1,0 +1,306 @@
+"""A real time series with gaps by a latent ODE that is cheap to solve: filled between observations and continued.
+
+    sciml train experiments/latent_ode.py --penalty error --out runs/latent/error
+    sciml train experiments/latent_ode.py --preset simulated --out runs/latent/simulated
+    python benchmarks/penalties.py experiments/latent_ode.py --quality mse --out runs/penalties-latent
+
+The series (`--series`) is `elnino`, the monthly temperature of the sea off Peru (NINO 1+2) from 1950 to 2010, or
+`sunspots`, their yearly number from 1700 to 2008, both from real_timeseries.npz in the folder of `--data`, or
+`simulated`, which needs no file: two harmonics of slowly changing phases and amplitudes and a drift. It is cut into all
+windows of `times` values; the last 20 % in time are for tests, the 15 % before them choose coefficients, and no window
+reaches over such a border. Values are in deviations of the training part from its mean.
+
+Of the first two thirds of a window a share of `seen` is observed, irregularly and new in each optimiser step; the rest
+is to be filled in (`mse_between`), and the last third to be foretold (`mse_after`). `mse` is over both, `nll` the
+negative log density of one such value in the mean of 16 draws from the posterior, in nats. The parts of the tests are
+fixed. Windows of a batch, at the same times, are solved as one equation with one step size.
+
+Model: Rubanova, Chen, Duvenaud, 2019, arXiv:1907.03907, with the recurrent encoder, and penalties of Pal, Ma, Shah,
+Rackauckas, "Opening the blackbox", ICML 2021, arXiv:2105.03918. Their data, PhysioNet 2012, are not used;
+the likelihood in training is that of all values of the window, also of those that the encoder did not see.
+"""
+
+import dataclasses
+import os
+import pathlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from sciml import nde, train
+from sciml.experiment import Experiment
+
+# Name -> the regulariser and the first of its coefficients, which fall to a tenth in the course of the training.
+PENALTIES: dict[str, tuple[nde.AbstractRegulariser, float]] = {
+    "vanilla": (nde.Unregularised(), 0.0),
+    "error": (nde.Penalised(nde.ErrorPenalty()), 0.1),
+    "error2": (nde.Penalised(nde.ErrorPenalty(nde.LocalError(power=2, dt_power=0))), 0.01),
+    "stiffness": (nde.Penalised(nde.StiffnessPenalty()), 0.1),
+    "local": (nde.Penalised(nde.LocalErrorPenalty()), 0.1),
+    "steer": (nde.Steered(), 0.0),
+    "taynode": (nde.Integrated(nde.per_dimension(nde.taylor(2))), 0.001),
+    "rnode": (nde.KineticJacobian(), 0.001),
+}
+# Of the first coefficient, for benchmarks/penalties.py.
+CANDIDATES: dict[str, tuple[float, ...]] = {
+    "error": (0.03, 0.1, 0.3),
+    "error2": (0.003, 0.01, 0.03),
+    "stiffness": (0.01, 0.1, 1.0),
+    "local": (0.03, 0.1, 0.3),
+    "taynode": (0.0001, 0.001, 0.01),
+    "rnode": (0.0001, 0.001, 0.01),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings of one run."""
+
+    model: str = "latent_ode"
+    """One of MODELS."""
+    penalty: str = "vanilla"
+    """One of PENALTIES."""
+    coefficient: float | None = None
+    """First coefficient of the penalty; by default the one of PENALTIES."""
+    series: str = "elnino"
+    """One of SERIES."""
+    times: int = 36
+    """Values in a window."""
+    seen: float = 0.5
+    """Share of the values in the first two thirds of a window that are observed."""
+    noise: float = 0.3
+    """Standard deviation of an observation, in deviations of the series."""
+    tolerance: float = 1e-5
+    """Relative and absolute tolerance of the solver."""
+    latent: int = 8
+    """Entries of the latent state."""
+    hidden: int = 40
+    """Units of the recurrent state and of the two hidden layers of the field."""
+    steps: int = 2000
+    """Optimiser steps."""
+    batch: int = 64
+    """Windows in a batch."""
+    rate: float = 1e-2
+    """Learning rate of Adam at the beginning; it falls to zero as a cosine."""
+    judge: str = "test"
+    """Windows that the finished run is judged on: test, or validation to choose a coefficient."""
+    seed: int = 0
+    """Seed of the initial weights, of the order of the windows, of their gaps in training and of what is drawn."""
+    data: str = dataclasses.field(default_factory=lambda: os.environ.get("SCIML_DATA", "../shared/data"))
+    """Folder of real_timeseries.npz; not read for the simulated series."""
+
+
+PRESETS = {
+    "full": Config(),
+    "sunspots": Config(series="sunspots"),
+    "simulated": Config(series="simulated", noise=0.1),
+    "smoke": Config(series="simulated", times=12, tolerance=1e-2, latent=3, hidden=6, steps=4, batch=16),
+}
+SPAN = 3.0  # of a window, in units of the field's time
+DRAWS = 16  # of the posterior, for its predictive density
+
+
+def simulated(count: int = 720) -> np.ndarray:
+    """Values (count,) with a period of 12, its first overtone and a slow drift, whose amplitudes change slowly."""
+    rng = np.random.default_rng(0)
+    t = np.arange(count) / 12
+
+    def slow(scale: float) -> np.ndarray:
+        at = np.linspace(0, t[-1], count // 24)
+        return np.interp(t, at, scale * rng.normal(size=len(at)))
+
+    waves = [np.sin(2 * np.pi * k * t + slow(0.3)) * (amplitude + slow(0.2)) for k, amplitude in ((1, 1.0), (2, 0.4))]
+    return waves[0] + waves[1] + slow(0.4)
+
+
+def series(config: Config) -> np.ndarray:
+    """All values of the series, equally spaced in time.
+
+    Raises:
+        FileNotFoundError: If the file of the real series is missing.
+    """
+    if config.series == "simulated":
+        return simulated()
+    path = pathlib.Path(config.data) / "real_timeseries.npz"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"The series {config.series} is in real_timeseries.npz, which is not in {config.data}. Give its folder by "
+            "--data or SCIML_DATA, or take --preset simulated, which needs no file."
+        )
+    with np.load(path, allow_pickle=False) as file:
+        return file[config.series][:, 1:].reshape(-1)  # after the year; of elnino twelve months a year
+
+
+SERIES = ("elnino", "sunspots", "simulated")
+
+
+def latent_ode(config: Config, key: jax.Array) -> nde.LatentODE:
+    """The model, of batches of windows."""
+    encoder_key, field_key, decoder_key = jax.random.split(key, 3)
+    controller = diffrax.PIDController(rtol=config.tolerance, atol=config.tolerance)
+    return nde.LatentODE(
+        nde.GRUEncoder(1, config.latent, hidden=config.hidden, key=encoder_key),
+        nde.MLPField(config.latent, widths=(config.hidden,) * 2, key=field_key),
+        eqx.nn.Linear(config.latent, 1, key=decoder_key),
+        nde.Jointly(nde.Solve(diffrax.Tsit5(), controller, max_steps=512)),
+        noise=config.noise,
+    )
+
+
+MODELS = {"latent_ode": latent_ode}
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """Windows (n, times, 1) and which of their values are observed."""
+
+    x: np.ndarray
+    observed: np.ndarray
+
+    def __len__(self) -> int:
+        """Number of windows."""
+        return len(self.x)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        """Windows at an index array or slice, complete."""
+        return self.x[rows]
+
+
+def windows(config: Config, dtype: Any) -> dict[str, Windows]:
+    """The parts train, validation and test.
+
+    Raises:
+        ValueError: If the windows are longer than a part.
+    """
+    values = series(config)
+    borders = [0, round(0.65 * len(values)), round(0.8 * len(values)), len(values)]
+    known = values[: borders[1]]
+    values = (values - known.mean()) / known.std()
+    shortest = min(np.diff(borders))
+    if not 3 <= config.times <= shortest:
+        raise ValueError(f"Expected windows of 3 to {shortest} values, the shortest part, got {config.times}.")
+    rng = np.random.default_rng(0)
+    found = {}
+    for name, start, stop in zip(("train", "validation", "test"), borders[:-1], borders[1:], strict=True):
+        cut = np.lib.stride_tricks.sliding_window_view(values[start:stop], config.times)[..., None]
+        draws = rng.random(cut.shape)
+        found[name] = Windows(cut.astype(dtype), np.asarray(observed(draws, config.seen)))
+    return found
+
+
+def observed(draws: Any, seen: float) -> Any:
+    """Which values are observed, of numbers (n, times, 1) between 0 and 1: the first always, none of the last third."""
+    index = np.arange(draws.shape[1])[None, :, None]
+    return ((draws < seen) | (index == 0)) & (index < draws.shape[1] * 2 // 3)
+
+
+def times(x: Any) -> jax.Array:
+    """The times of windows (n, times, 1)."""
+    return jnp.linspace(0, SPAN, x.shape[1], dtype=x.dtype)
+
+
+def posterior(model: nde.LatentODE, x: jax.Array, where: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and logarithm of deviation (n, latent) of the latent states from what is observed."""
+    ts = times(x)
+    return jax.vmap(lambda x: model.encoder(ts, x))(jnp.where(where, x, jnp.nan))
+
+
+def density(model: nde.LatentODE, x: jax.Array, predicted: jax.Array) -> jax.Array:
+    """Log density of each value."""
+    return jax.scipy.stats.norm.logpdf(x, predicted, model.noise)
+
+
+@eqx.filter_jit
+def predict(model: nde.LatentODE, x: jax.Array, where: jax.Array) -> tuple[jax.Array, nde.Aux]:
+    """The values (n, times, 1) for the posterior's mean, and what came with the one solve."""
+    return model.decode(posterior(model, x, where)[0], times(x))
+
+
+@eqx.filter_jit
+def predictive(model: nde.LatentODE, x: jax.Array, where: jax.Array) -> jax.Array:
+    """Log density (n, times, 1) of each value in the mean over draws from the posterior."""
+    mean, log_deviation = posterior(model, x, where)
+    noise = jax.random.normal(jax.random.key(0), (DRAWS, *mean.shape), mean.dtype)
+    z0 = mean[None] + jnp.exp(log_deviation)[None] * noise
+    predicted, _ = model.decode(z0.reshape(-1, mean.shape[1]), times(x))
+    each = density(model, x[None], predicted.reshape(DRAWS, *x.shape))
+    return jax.scipy.special.logsumexp(each, axis=0) - jnp.log(DRAWS)
+
+
+def evaluate(model: nde.LatentODE, data: Windows) -> Mapping[str, float]:
+    """Errors of values not observed, evaluations of the field and steps of the one solve, seconds of a prediction."""
+    x, where = jnp.asarray(data.x), jnp.asarray(data.observed)
+    values, aux = jax.block_until_ready(predict(model, x, where))
+    seconds = []
+    for _ in range(9):
+        start = time.perf_counter()
+        jax.block_until_ready(predict(model, x, where))
+        seconds.append(time.perf_counter() - start)
+    squares, hidden = (np.asarray(values) - data.x) ** 2, ~data.observed
+    after = np.broadcast_to(np.arange(x.shape[1])[None, :, None] >= x.shape[1] * 2 // 3, hidden.shape)
+    return {
+        "mse": float(squares[hidden].mean()),
+        "mse_between": float(squares[hidden & ~after].mean()),
+        "mse_after": float(squares[after].mean()),
+        "nll": -float(np.asarray(predictive(model, x, where))[hidden].mean()),
+        "nfe": int(nde.nfe(aux.stats, diffrax.Tsit5())),
+        "steps": int(aux.stats["num_steps"]),
+        "predict_seconds": float(np.median(seconds)),
+    }
+
+
+def build(config: Config) -> Experiment:
+    """The experiment of a config."""
+    if config.penalty not in PENALTIES:
+        raise ValueError(f"Expected a penalty of {', '.join(PENALTIES)}, got {config.penalty!r}.")
+    if config.model not in MODELS:
+        raise ValueError(f"Expected a model of {', '.join(MODELS)}, got {config.model!r}.")
+    if config.series not in SERIES:
+        raise ValueError(f"Expected a series of {', '.join(SERIES)}, got {config.series!r}.")
+    if config.judge not in ("test", "validation"):
+        raise ValueError(f"Expected to judge on test or validation, got {config.judge!r}.")
+    dtype = jnp.zeros(()).dtype
+    if config.tolerance < 10 * jnp.finfo(dtype).eps:
+        raise ValueError(
+            f"A tolerance of {config.tolerance} is below what {dtype} resolves. Set JAX_ENABLE_X64=1, or use "
+            "--tolerance 1e-5."
+        )
+    regulariser, coefficient = PENALTIES[config.penalty]
+    coefficient = coefficient if config.coefficient is None else config.coefficient
+    schedule = optax.exponential_decay(coefficient, config.steps, 0.1) if coefficient else lambda step: 0.0
+    parts = windows(config, dtype)
+
+    def at(step: jax.Array) -> train.Loss:
+        def loss(model: nde.LatentODE, x: jax.Array, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+            gap_key, draw_key, solve_key = jax.random.split(key, 3)
+            where = observed(jax.random.uniform(gap_key, x.shape), config.seen)
+            mean, log_deviation = posterior(model, x, where)
+            z0 = mean + jnp.exp(log_deviation) * jax.random.normal(draw_key, mean.shape, mean.dtype)
+            states, penalty = regulariser(model.solve, model.field, z0, times(x), key=solve_key)
+            nll = -density(model, x, jax.vmap(jax.vmap(model.decoder))(states).swapaxes(0, 1)).mean()
+            kl = 0.5 * jnp.sum(mean**2 + jnp.exp(2 * log_deviation) - 1 - 2 * log_deviation, axis=-1).mean()
+            bound = nll + kl / x[0].size
+            return bound + schedule(step) * penalty, {"bound": bound, "nll": nll, "penalty": penalty}
+
+        return loss
+
+    return Experiment(
+        model=MODELS[config.model](config, jax.random.key(config.seed)),
+        loss=train.Scheduled(at),
+        optimiser=optax.inject_hyperparams(optax.adam)(optax.cosine_decay_schedule(config.rate, config.steps)),
+        train=parts["train"],
+        steps=config.steps,
+        batch=config.batch,
+        evaluate=evaluate,
+        test=lambda resolution: parts[config.judge],
+        metric="mse",
+        split_batches=False,
+        seed=config.seed,
+    )

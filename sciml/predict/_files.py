@@ -1,0 +1,137 @@
+"""Trajectories from files, and forecasts into folders."""
+
+import pathlib
+import shutil
+import tempfile
+
+import numpy as np
+
+from sciml import plot, symbolic
+from sciml.predict._forecast import Forecast, forecast
+
+
+def predict(
+    run: str | pathlib.Path,
+    trajectory: str | pathlib.Path,
+    out: str | pathlib.Path,
+    *,
+    equation: str | None = None,
+    until: float | None = None,
+    points: int | None = None,
+    refine: bool = True,
+) -> Forecast:
+    """Reads a trajectory, applies `forecast` and writes a new folder, which appears complete or not at all.
+
+    The folder holds `forecast.csv` and `forecast.png` and, if the model writes equations, `equation.txt`, the
+    right-hand side of each variable in SymPy's notation, one per line, and `equation.tex`.
+
+    Args:
+        run: Folder of the run.
+        trajectory: For `read_trajectory`.
+        out: The folder to write.
+        equation: As in `forecast`.
+        until: As in `forecast`.
+        points: As in `forecast`.
+        refine: As in `forecast`.
+
+    Raises:
+        FileExistsError: If `out` exists.
+        FileNotFoundError: If the run or the trajectory does not exist.
+        ValueError: As `read_trajectory` and `forecast`.
+        ModuleNotFoundError: If there are equations to write, and SymPy is not installed.
+    """
+    out = pathlib.Path(out)
+    if out.exists():
+        raise FileExistsError(f"{out} exists and is kept. Choose another folder with --out, or remove it.")
+    times, states = read_trajectory(trajectory)
+    found = forecast(run, times, states, equation=equation, until=until, points=points, refine=refine)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        _write(part, times, states, found)
+        part.chmod(0o755)  # temporary folders are private
+        part.rename(out)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    return found
+
+
+def read_trajectory(path: str | pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+    """Times `(n,)` and states `(n, variables)` in double precision.
+
+    Args:
+        path: A .csv file with the columns t, u_0, u_1, ..., with or without a line of names, or a .npz file with the
+            arrays `t` and `u`.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is anything else; it names the line.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no trajectory file {path}.")
+    if path.suffix == ".npz":
+        return _read_npz(path)
+    if path.suffix != ".csv":
+        raise ValueError(f"Expected a trajectory in a .csv or .npz file, got {path}. Convert it.")
+    lines = [
+        (i, line.split(","))
+        for i, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1)
+        if line.strip()
+    ]
+    rows = [(i, [_number(cell) for cell in cells]) for i, cells in lines]
+    if rows and None in rows[0][1] and not any(isinstance(cell, float) for cell in rows[0][1]):
+        rows = rows[1:]  # the names
+    width = len(rows[0][1]) if rows else 0
+    for i, row in rows:
+        if len(row) != width or width < 2 or None in row:
+            raise ValueError(
+                f"{path}, line {i}: expected {max(width, 2)} numbers, a time and the states, separated by commas, got "
+                f"{','.join(dict(lines)[i])!r}. Remove or complete the line."
+            )
+    table = np.array([row for _, row in rows], np.float64).reshape(len(rows), width or 2)
+    return table[:, 0], table[:, 1:]
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def _read_npz(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+    with np.load(path) as file:
+        if not {"t", "u"} <= set(file.files):
+            raise ValueError(f"Expected the arrays t and u in {path}, got {', '.join(file.files)}. Rename them.")
+        times, states = np.asarray(file["t"], np.float64), np.asarray(file["u"], np.float64)
+    if times.ndim != 1 or states.ndim != 2 or len(times) != len(states):
+        raise ValueError(
+            f"Expected t of shape (n,) and u of shape (n, variables) in {path}, got {times.shape} and {states.shape}."
+        )
+    return times, states
+
+
+def _write(folder: pathlib.Path, times: np.ndarray, states: np.ndarray, found: Forecast) -> None:
+    variables = states.shape[1]
+    names = ",".join(("t", *(f"u_{i}" for i in range(variables))))
+    table = np.column_stack((found.times, found.states))
+    np.savetxt(folder / "forecast.csv", table, fmt="%.9g", delimiter=",", header=names, comments="")
+    title = ""
+    if found.system is not None:
+        lines = [_sympy_text(tree) for tree in found.system]
+        (folder / "equation.txt").write_text("\n".join(lines) + "\n")
+        rows = [rf"  \dot{{u}}_{{{i}}} &= {symbolic.to_latex(tree)}" for i, tree in enumerate(found.system)]
+        body = " \\\\\n".join(rows)
+        (folder / "equation.tex").write_text(f"\\begin{{align*}}\n{body}\n\\end{{align*}}\n")
+        title = "\n".join(f"du_{i}/dt = {line}" for i, line in enumerate(lines))
+    curves = {"forecast": [(found.times, found.states)]}
+    plot.save(plot.trajectories([(times, states)], [], curves, titles=[title]), folder / "forecast.png")
+
+
+def _sympy_text(tree: symbolic.AbstractExpression) -> str:
+    expression = symbolic.to_sympy(tree)
+    from sympy import sstr
+
+    return sstr(expression, full_prec=False)

@@ -1,0 +1,375 @@
+"""The experiment on PROSE-ODE: smoke preset, settings, and forecasts by a trained run from the command line."""
+
+import dataclasses
+import io
+import json
+import pathlib
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import sympy
+from rich.console import Console
+
+from sciml import experiment, predict, prose, symbolic, train
+from sciml.__main__ import main
+
+FILE = pathlib.Path(__file__).resolve().parent.parent / "experiments" / "prose_ode.py"
+GIVEN, POINTS, VARIABLES = 8, 24, 3  # of the smoke preset
+TIMES = np.linspace(0, 6, POINTS)
+WINDOWS = {
+    f"{kind}{part}" for kind in ("", "clean_", "floor_") for part in ("relative_l2", "first_half", "second_half")
+}
+EQUATIONS = {f"{kind}{part}" for kind in ("", "grammar_") for part in ("valid", "expression_error", "structure")}
+
+
+def smoke(**changes):
+    module = experiment.load_file(FILE)
+    return module, dataclasses.replace(module.PRESETS["smoke"], **changes)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A folder with the data, and the finished run of the smoke preset."""
+    where = tmp_path_factory.mktemp("prose")
+    module, config = smoke(data=str(where / "data"))
+    experiment.run(module.build, config, where / "run", file=FILE, console=Console(file=io.StringIO()))
+    return where
+
+
+def test_the_smoke_preset_trains_and_judges(runs):
+    found = json.loads((runs / "run" / "metrics.json").read_text())["test"]
+    assert set(found) == WINDOWS | EQUATIONS | {"token_error"}
+    assert np.isfinite([found[name] for name in WINDOWS]).all()
+    assert 0.01 < found["floor_relative_l2"] < 0.03  # the noise has 2 % of the norm of the whole trajectory
+    assert found["grammar_valid"] == 1
+    assert (runs / "run" / "figures" / "predictions.png").stat().st_size > 10_000
+    records = [json.loads(line) for line in (runs / "run" / "log.jsonl").read_text().splitlines()]
+    validation = [one["validation"] for one in records if "validation" in one]
+    assert set(validation[0]) == WINDOWS | {"token_error"}  # cheap: nothing is written in it
+
+
+def test_a_continued_run_ends_with_the_parameters_of_an_uninterrupted_one(runs, tmp_path):
+    module, config = smoke(data=str(runs / "data"))
+
+    def interrupted(event):
+        if event.step == 2:
+            raise KeyboardInterrupt
+
+    def build(config):
+        return dataclasses.replace(module.build(config), hooks=lambda folder: [train.every(1, interrupted)])
+
+    quiet = {"console": Console(file=io.StringIO())}
+    with pytest.raises(KeyboardInterrupt, match="Run the same command again"):
+        experiment.run(build, config, tmp_path / "run", **quiet)
+    experiment.run(module.build, config, tmp_path / "run", **quiet)
+    for one, other in zip(*(jax.tree.leaves(experiment.load(path / "run")) for path in (tmp_path, runs)), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_fewer_given_times_are_evaluated_with_the_same_noise(runs):
+    metrics = experiment.evaluate(runs / "run", (GIVEN, 3))
+    whole, few = (metrics["resolutions"][str(count)] for count in (GIVEN, 3))
+    assert whole["relative_l2"] == pytest.approx(metrics["test"]["relative_l2"], rel=1e-5)
+    assert few["floor_relative_l2"] == pytest.approx(whole["floor_relative_l2"], rel=1e-6)
+    assert few["relative_l2"] != pytest.approx(whole["relative_l2"], rel=1e-3)
+    assert few["note"].endswith("given 3 times where it was trained with 8")
+    with pytest.raises(ValueError, match="Expected from 2 to 8 given times, the inputs, got 9"):
+        experiment.evaluate(runs / "run", (9,))
+
+
+@pytest.fixture(scope="module")
+def built(runs):
+    module, config = smoke(data=str(runs / "data"), noise=0.0, guess="skeleton", blank=0.0, targets=None)
+    return module, config, module.build(config)
+
+
+def test_without_noise_the_loss_is_that_of_the_samples(built):
+    module, _, made = built
+    batch, key = jax.tree.map(jnp.asarray, made.train[:3]), jax.random.key(0)
+    model = module.MODELS["2to1"](VARIABLES, 1072, module.PRESETS["smoke"].sizes, key)
+    values = [jax.jit(loss)(model, batch, key)[0] for loss in (made.loss, prose.prose_loss(inputs=GIVEN))]
+    np.testing.assert_allclose(*values, rtol=1e-5)  # the noise of level 0 is added to the states
+
+
+def test_thinned_samples_keep_the_ends_of_the_given_part(built):
+    module, config, made = built
+    np.testing.assert_array_equal(module.given_rows(config, GIVEN), np.arange(GIVEN))
+    np.testing.assert_array_equal(module.given_rows(config, 3), [0, 4, 7])
+    batch = made.train[:2]
+    few = module.thinned(batch, module.given_rows(config, 3))
+    np.testing.assert_array_equal(few.times, np.tile(TIMES.astype(np.float32)[[0, 4, 7]], (2, 1)))
+    np.testing.assert_array_equal(few.states, batch.states[:, [0, 4, 7]])
+
+
+def test_some_guesses_say_nothing_but_the_number_of_components(built):
+    module, _, made = built
+    vocabulary = symbolic.ode_vocabulary(VARIABLES)
+    batch, size = made.train[np.zeros(400, int)], 400
+    batch = batch._replace(components=np.arange(3).reshape(1, 3) < np.where(np.arange(size) % 2, 2, 3).reshape(-1, 1))
+    key = jax.random.key(3)
+    assert module.blanked(batch, key, 0.0, vocabulary) is batch
+    found = module.blanked(batch, key, 0.25, vocabulary)
+    words = [
+        vocabulary.decode(row[mask]) for row, mask in zip(np.asarray(found.tokens), found.tokens_mask, strict=True)
+    ]
+    said = vocabulary.decode(batch.tokens[0][batch.tokens_mask[0]])
+    blank = {True: ["PLACEHOLDER", "|", "PLACEHOLDER"], False: ["PLACEHOLDER", "|"] * 2 + ["PLACEHOLDER"]}
+    chosen = [row == blank[bool(i % 2)] for i, row in enumerate(words)]
+    assert all(one or row == said for one, row in zip(chosen, words, strict=True))
+    assert 60 < sum(chosen) < 140  # 100 with a deviation of 8.7
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "fno"}, "Expected a model of prose, prose-parity, 2to1, data-only, got 'fno'"),
+        ({"guess": "wrong"}, "Expected a guess of known, skeleton, unknown, got 'wrong'"),
+        ({"precision": "float16"}, "Expected a precision of float32, bfloat16, got 'float16'"),
+        ({"sensors": 1}, "Expected from 2 to 8 given times, the inputs, got 1"),
+        ({"targets": 17}, "as many targets as points are left, got 8 inputs, 24 points and 17 targets"),
+        ({"inputs": 24}, "Expected fewer inputs than points, .* got 24 inputs"),
+        ({"recipe": "other"}, "Expected the recipe ours or published, got 'other'"),
+        ({"families": ("lorentz",)}, "There is no family lorentz. Choose from thomas"),
+    ],
+)
+def test_wrong_settings_are_refused(runs, changes, message):
+    module, config = smoke(data=str(runs / "data"), **changes)
+    with pytest.raises(ValueError, match=message):
+        module.build(config)
+
+
+@pytest.mark.parametrize(
+    ("preset", "parameters", "families"),
+    [("paper-known", 104_357_427, 12), ("paper-skeleton", 104_357_427, 12), ("paper-unknown-multi", 104_361_527, 15)],
+)
+def test_the_paper_presets_have_the_published_sizes(preset, parameters, families):
+    module = experiment.load_file(FILE)
+    config = module.PRESETS[preset]
+    dimension = max(family.dimension for family in prose.families(*config.families))
+    words = len(symbolic.ode_vocabulary(dimension))
+    made = lambda key: module.MODELS[config.model](dimension, words, config.sizes, key)
+    assert train.parameters(jax.eval_shape(made, jax.random.key(0))) == parameters
+    assert len(config.families) == families
+    assert [count * config.starts for count in config.systems] == [512_000, 25_600, 102_400]
+    assert config.epochs * 512_000 / config.batch == 160_000
+
+
+# Forecasts.
+
+
+def trajectory(count=GIVEN, variables=VARIABLES, start=0.0):
+    times = start + TIMES[:count]
+    return times, np.sin(times.reshape(-1, 1) + np.arange(variables))
+
+
+def as_csv(path, times, states, names=True):
+    header = ",".join(("t", *(f"u_{i}" for i in range(states.shape[1])))) if names else ""
+    np.savetxt(path, np.column_stack((times, states)), delimiter=",", header=header, comments="")
+    return path
+
+
+@pytest.fixture(scope="module")
+def forecast_folder(runs):
+    """What the command line writes for a trajectory that begins at t = 10."""
+    path = as_csv(runs / "given.csv", *trajectory(start=10.0))
+    assert main(["predict", str(runs / "run"), str(path), "--no-refine", "--out", str(runs / "out" / "csv")]) == 0
+    return runs / "out" / "csv"
+
+
+def test_a_forecast_is_written_as_the_model_makes_it(runs, forecast_folder):
+    assert {path.name for path in forecast_folder.iterdir()} == {
+        "forecast.csv",
+        "forecast.png",
+        "equation.txt",
+        "equation.tex",
+    }
+    assert [path.name for path in forecast_folder.parent.iterdir()] == ["csv"]  # no temporary folder is left
+    lines = (forecast_folder / "forecast.csv").read_text().splitlines()
+    assert lines[0] == "t,u_0,u_1,u_2"
+    table = np.loadtxt(lines[1:], delimiter=",")
+    np.testing.assert_allclose(table[:, 0], 10 + TIMES[GIVEN:], rtol=1e-8)  # nine digits are written
+    model = experiment.load(runs / "run")
+    vocabulary = symbolic.ode_vocabulary(VARIABLES)
+    tokens = jnp.asarray(vocabulary.encode(["PLACEHOLDER", "|", "PLACEHOLDER", "|", "PLACEHOLDER"]))
+    times, states = trajectory()
+    query = jnp.asarray(TIMES[GIVEN:], jnp.float32)
+    states = np.sin(times.reshape(-1, 1) + 10 + np.arange(VARIABLES))
+    arrays = (jnp.asarray(one, jnp.float32) for one in (times, states))
+    expected, _ = jax.jit(lambda *given: model(*given, query, tokens))(*arrays)
+    np.testing.assert_allclose(table[:, 1:], expected, atol=1e-5)  # float32, another order of sums
+
+
+def test_the_written_equations_are_read_by_sympy(forecast_folder):
+    lines = (forecast_folder / "equation.txt").read_text().splitlines()
+    assert len(lines) == VARIABLES
+    for line in lines:
+        assert {str(symbol) for symbol in sympy.sympify(line).free_symbols} <= {"u_0", "u_1", "u_2"}
+    tex = (forecast_folder / "equation.tex").read_text()
+    assert [f"\\dot{{u}}_{{{i}}} &=" in tex for i in range(VARIABLES)] == [True] * VARIABLES
+    assert tex.count("\\\\\n") == VARIABLES - 1
+    assert (forecast_folder / "forecast.png").stat().st_size > 10_000
+
+
+def test_arrays_and_a_file_without_names_give_the_same_forecast(runs, forecast_folder):
+    times, states = trajectory(start=10.0)
+    np.savez(runs / "given.npz", t=times, u=states)
+    for path in (runs / "given.npz", as_csv(runs / "plain.csv", times, states, names=False)):
+        out = runs / "out" / path.stem / path.suffix[1:]
+        predict.predict(runs / "run", path, out, refine=False)
+        for name in ("forecast.csv", "equation.txt"):
+            assert (out / name).read_text() == (forecast_folder / name).read_text()
+
+
+def test_a_guess_and_other_times(runs):
+    times, states = trajectory()
+    options = {"until": 5.0, "points": POINTS - GIVEN, "refine": False}
+    found = predict.forecast(runs / "run", times, states, equation="u_1 | u_2 | u_0", **options)
+    np.testing.assert_allclose(found.times, np.linspace(times[-1], 5, POINTS - GIVEN + 1)[1:])
+    without = predict.forecast(runs / "run", times, states, **options)
+    assert np.abs(found.states - without.states).max() > 1e-4
+    assert len(found.system) == VARIABLES
+
+
+def trained(runs, **changes):
+    return dataclasses.replace(predict._trained.trained_on(runs / "run"), **changes)
+
+
+def test_the_best_equation_is_chosen_and_its_constants_are_fitted(runs):
+    vocabulary = symbolic.ode_vocabulary(VARIABLES)
+    texts = ["3.0 * u_1 | -1.0 * u_0", "0.9 * u_1 | -1.2 * u_0", "u_0 * u_1 | 2.0"]
+    rows = [vocabulary.encode(symbolic.system_to_tokens(symbolic.system_from_text(text))) for text in texts]
+    written = np.full((3, 20), vocabulary.eos)
+    for row, tokens in zip(written, rows, strict=True):
+        row[: len(tokens)] = tokens
+    times = np.linspace(5, 7, 12)
+    states = np.stack((np.sin(times), np.cos(times)), axis=1)  # of u_0' = u_1, u_1' = -u_0
+    choose = lambda refine: predict._forecast._equation(trained(runs), written, times, states, refine)
+    assert symbolic.system_to_text(choose(False)) == texts[1]
+    np.testing.assert_allclose(symbolic.parameters(choose(True)), [1, -1], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("2.0 * u_0 | u_1 - u_0**2", "mul PLACEHOLDER u_0 | sub u_1 pow2 u_0"),
+        ("u_1**3 | sin(u_0)", "mul u_1 mul u_1 u_1 | sin u_0"),
+        (None, "PLACEHOLDER | PLACEHOLDER"),
+    ],
+)
+def test_a_guess_becomes_tokens_without_numbers(runs, text, words):
+    found = predict._guess.tokens_of(trained(runs), text, 2)
+    assert " ".join(symbolic.ode_vocabulary(VARIABLES).decode(found)) == words
+
+
+def test_a_guess_of_known_equations_keeps_its_numbers(runs):
+    words = symbolic.ode_vocabulary(VARIABLES).decode(
+        predict._guess.tokens_of(trained(runs, known=True), "2.5 * u_0 | u_1", 2)
+    )
+    assert " ".join(words) == "mul + N250 E-2 u_0 | u_1"
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "message"),
+    [
+        ("u_0", {}, r"a right-hand side for each of 2 variables, with \| between them, got 1: 'u_0'"),
+        ("u_0 | foo(u_1)", {}, r"Right-hand side 1 of the equation, 'foo\(u_1\)': Column 0: expected numbers"),
+        ("u_0 | u_1 + tanh(u_0)", {}, r"Right-hand side 1 .*, column 6: the model does not know 'tanh', only add"),
+        ("u_0**4 | u_1", {}, r"Right-hand side 0 .*, column 3: the model does not know 'pow'"),
+        ("u_0 | u_1 * u_2", {}, r"column 6: expected the variables u_0, u_1, got 'u_2'. Rename it"),
+        ("u_0 | u_1 +", {}, "Right-hand side 1 .* is not an expression in Python's notation"),
+        ("u_0 | PLACEHOLDER", {"known": True}, "trained with numbers in the equations. Replace PLACEHOLDER"),
+        (None, {"blank": False}, "was trained with a guess of the equations in every sample. Give one"),
+    ],
+)
+def test_wrong_guesses_are_refused_with_their_place(runs, text, changes, message):
+    with pytest.raises(ValueError, match=message):
+        predict._guess.tokens_of(trained(runs, **changes), text, 2)
+
+
+def test_a_model_without_equations_reads_none(runs):
+    model = dataclasses.replace(experiment.load(runs / "run"), symbol_encoder=None, fusion=None, symbol_decoder=None)
+    without = trained(runs, model=model)
+    assert predict._guess.tokens_of(without, None, 2) is None
+    with pytest.raises(ValueError, match="The model of this run reads no equation"):
+        predict._guess.tokens_of(without, "u_0 | u_1", 2)
+
+
+def changed(times, states, **changes):
+    for name, (place, value) in changes.items():
+        {"t": times, "u": states}[name][place] = value
+    return times, states
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "message"),
+    [
+        (trajectory(variables=4), {}, "The trajectory has 4 variables, the model takes up to 3. Leave some out"),
+        (trajectory(count=17), {}, "The trajectory has 17 points, the model takes up to 8. Keep one of 3 points"),
+        (trajectory(count=2), {}, "Expected a trajectory of at least 3 points, got 2"),
+        (changed(*trajectory(), u=((2, 1), np.nan)), {}, "u_1 of point 2 is nan, the first being 0. Leave such points"),
+        (changed(*trajectory(), t=(3, np.inf)), {}, "t of point 3 is inf"),
+        (changed(*trajectory(), t=(5, 0.1)), {}, "Expected increasing times, got 0.1 behind .* at point 5. Sort"),
+        ((2 * trajectory()[0], trajectory()[1]), {}, "The trajectory lasts 3.65217, the model was trained with 1.826"),
+        (trajectory(), {"until": 1.0}, "until a time behind 1.82609, .* and up to 6, .*, got 1"),
+        (trajectory(), {"until": 7.0}, "got 7"),
+        (trajectory(), {"until": float("nan")}, "got nan"),
+        (trajectory(), {"points": 0}, "Expected at least 1 point of the forecast, got 0"),
+    ],
+)
+def test_trajectories_that_the_model_was_not_trained_for_are_refused(runs, given, options, message):
+    with pytest.raises(ValueError, match=message):
+        predict.forecast(runs / "run", *given, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", "t,u_0\n0.0,1.0\n0.1,x\n", "a.csv, line 3: expected 2 numbers, .* got '0.1,x'. Remove or complete"),
+        ("a.csv", "0.0,1.0\n\n0.1,2.0,3.0\n", "a.csv, line 3: expected 2 numbers"),
+        ("a.csv", "t\n0.0\n0.1\n", "a.csv, line 2: expected 2 numbers, a time and the states"),
+        ("a.txt", "0.0,1.0\n", "Expected a trajectory in a .csv or .npz file, got .*a.txt. Convert it"),
+    ],
+)
+def test_files_that_are_no_trajectory_are_refused_with_the_line(name, content, message, tmp_path):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        predict.read_trajectory(tmp_path / name)
+
+
+def test_arrays_that_are_no_trajectory_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"There is no trajectory file .*b.npz"):
+        predict.read_trajectory(tmp_path / "b.npz")
+    np.savez(tmp_path / "b.npz", t=np.zeros(3), x=np.zeros((3, 2)))
+    with pytest.raises(ValueError, match=r"Expected the arrays t and u in .*b.npz, got t, x. Rename them"):
+        predict.read_trajectory(tmp_path / "b.npz")
+    np.savez(tmp_path / "b.npz", t=np.zeros(3), u=np.zeros((2, 3)))
+    with pytest.raises(ValueError, match=r"and u of shape \(n, variables\) in .*, got \(3,\) and \(2, 3\)"):
+        predict.read_trajectory(tmp_path / "b.npz")
+
+
+def test_what_is_there_is_kept_and_nothing_is_left_of_a_failure(runs, tmp_path, capsys, monkeypatch):
+    path = as_csv(tmp_path / "given.csv", *trajectory())
+    command = ["predict", str(runs / "run"), str(path), "--no-refine", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(predict._files.plot, "save", lambda *_: (_ for _ in ()).throw(OSError("the disk is full")))
+    assert main(command) == 1
+    assert "the disk is full" in capsys.readouterr().err
+    assert {one.name for one in tmp_path.iterdir()} == {"given.csv"}
+    (tmp_path / "out").mkdir()
+    assert main(command) == 1
+    assert "out exists and is kept. Choose another folder with --out" in re.sub(r"\s+", " ", capsys.readouterr().err)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_run_of_another_experiment_is_refused(runs, tmp_path):
+    with pytest.raises(FileNotFoundError, match="is not the folder of a run"):
+        predict.forecast(tmp_path, *trajectory())
+    (tmp_path / "run").mkdir()
+    for one in (runs / "run").iterdir():
+        (tmp_path / "run" / one.name).symlink_to(one)
+    (tmp_path / "run" / "config.json").unlink()
+    (tmp_path / "run" / "config.json").write_text('{"model": "mgno"}')
+    with pytest.raises(ValueError, match=r"Expected a run of experiments/prose_ode.py in .*, got one of mgno"):
+        predict.forecast(tmp_path / "run", *trajectory())
