@@ -17,8 +17,10 @@ bfloat16. Errors there on [2, 4] and [2, 6] against noisy targets, and of the eq
 Metrics: `relative_l2`, `first_half` and `second_half` of the predicted times against noisy targets, as published, with
 `clean_` against the true solution, with `floor_` of the true solution against noisy targets; `token_error`, the part of
 wrong tokens given the right ones before them. In the test, of equations written token by token: `valid`, the part that
-can be read and is finite, and for these `expression_error` at 50 points in [-5, 5]^D and `structure`, the part whose
-structure is right but for the order of sums and products.
+can be read and is finite, and for these `expression_error` at 50 points in [-5, 5]^D; `structure`, the part whose
+structure is right but for the order of sums and products; the same with `grammar_` for equations that are written
+within the grammar; and for the first of these the errors before and after their constants are fitted to the given states,
+`unrefined_expression_error` and `refined_expression_error`.
 
 Differs from the source in: models but `prose-parity` are `prose.improved_ode`; recipe ours; `blank` of the guesses say
 nothing but the number of components, so that a trained model can be used without a guess; `targets` of the 128 times
@@ -30,7 +32,7 @@ import functools
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -85,6 +87,8 @@ class Config:
     """Most tokens that are written."""
     decoded: int = 400
     """Number of test samples whose equations are written; the first ones."""
+    refined: int = 40
+    """Number of these whose constants are fitted in addition."""
     epochs: float = 6
     """Passes through the training trajectories."""
     batch: int = 32
@@ -121,6 +125,7 @@ PRESETS = {
         sizes=prose.ProseSizes(64, 4, 256, 1, 1, 2, 2, 2),
         longest=60,
         decoded=100,
+        refined=15,
         epochs=12,
     ),
     "smoke": Config(
@@ -133,6 +138,7 @@ PRESETS = {
         sizes=_TINY,
         longest=40,
         decoded=2,
+        refined=0,
         epochs=1,
         batch=8,
     ),
@@ -243,9 +249,7 @@ def blanked(batch: prose.Sample, key: jax.Array, part: float, vocabulary: symbol
 
 def evaluate(config: Config, model: prose.Prose, part: Part) -> dict[str, float]:
     """The metrics that the text above explains."""
-    noise = noise_of(config, part.data, part.vocabulary)
-    clean = part.data[:]
-    sample = _with_fixed_noise(noise, clean, part.seed)
+    sample, clean = noisy_samples(config, part, slice(None))
     rows = np.concatenate((given_rows(config, part.sensors), np.arange(config.inputs, config.points)))
     sample, clean = thinned(sample, rows), clean.states[:, rows]
     found = train.predict(prose.SampleErrors(model, part.sensors), (sample, clean))
@@ -256,6 +260,13 @@ def evaluate(config: Config, model: prose.Prose, part: Part) -> dict[str, float]
     metrics["token_error"] = wrong / tokens
     first = jax.tree.map(lambda array: array[: part.decoded], sample)
     return metrics | (written(config, model, first, part) if part.decoded else {})
+
+
+def noisy_samples(config: Config, part: Part, rows: Any) -> tuple[prose.Sample, prose.Sample]:
+    """Samples of a part with their noise, which is the same in every evaluation, and without it."""
+    clean = part.data[rows]
+    noise = noise_of(config, part.data, part.vocabulary)
+    return jax.tree.map(np.asarray, _with_fixed_noise(noise, clean, part.seed)), clean
 
 
 @eqx.filter_jit
@@ -278,7 +289,25 @@ def written(config: Config, model: prose.Prose, sample: prose.Sample, part: Part
         same = [_same_structure(one, true) for one, true in zip(systems, truth, strict=True)]
         metrics |= {f"{name}valid": errors.valid_fraction, f"{name}expression_error": errors.mean}
         metrics[f"{name}structure"] = float(np.mean(same))
-    return metrics
+    return metrics | (refined(systems, truth, sample, part, config.refined) if config.refined else {})
+
+
+def refined(
+    systems: Sequence[symbolic.System | None],
+    truth: Sequence[symbolic.System],
+    sample: prose.Sample,
+    part: Part,
+    count: int,
+) -> dict[str, float]:
+    """Errors of the first so many equations before and after their constants are fitted to the given noisy states."""
+    before, truth, better = systems[:count], truth[:count], []
+    for i, one in enumerate(before):
+        times, states = sample.times[i, : part.sensors], sample.states[i, : part.sensors, : len(truth[i])]
+        with jax.enable_x64(True):
+            fits = one is not None and len(one) == len(truth[i])
+            better.append(symbolic.refine(one, times, states).system if fits else one)
+    errors = {"unrefined": before, "refined": better}
+    return {f"{name}_expression_error": prose.equation_errors(found, truth).mean for name, found in errors.items()}
 
 
 def _same_structure(one: symbolic.System | None, true: symbolic.System) -> bool:
@@ -371,9 +400,7 @@ def build(config: Config) -> Experiment:
 def figures(config: Config, part: Part, models: Mapping[str, prose.Prose], where: pathlib.Path) -> None:
     """Forecasts of the first trajectory of three families, with the equations that the models write."""
     count = min(3, len(config.families), config.systems[2])
-    clean = part.data[np.arange(count) * config.starts]
-    noise = noise_of(config, part.data, part.vocabulary)
-    sample = _with_fixed_noise(noise, clean, part.seed)
+    sample, clean = noisy_samples(config, part, np.arange(count) * config.starts)
     given, later = given_rows(config, part.sensors), np.arange(config.inputs, config.points)
     seen = thinned(sample, np.concatenate((given, later)))
     sizes = clean.components.sum(axis=1)

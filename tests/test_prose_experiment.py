@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import sympy
+from helpers import size_of
 from rich.console import Console
 
 from sciml import experiment, predict, prose, symbolic, train
@@ -150,11 +151,21 @@ def test_the_paper_presets_have_the_published_sizes(preset, parameters, families
     config = module.PRESETS[preset]
     dimension = max(family.dimension for family in prose.families(*config.families))
     words = len(symbolic.ode_vocabulary(dimension))
-    made = lambda key: module.MODELS[config.model](dimension, words, config.sizes, key)
-    assert train.parameters(jax.eval_shape(made, jax.random.key(0))) == parameters
+    assert size_of(lambda: module.MODELS[config.model](dimension, words, config.sizes, jax.random.key(0))) == parameters
     assert len(config.families) == families
     assert [count * config.starts for count in config.systems] == [512_000, 25_600, 102_400]
     assert config.epochs * 512_000 / config.batch == 160_000
+
+
+def test_fitted_constants_are_better_where_the_structure_is_right(built):
+    module, _, made = built
+    part = made.test(None)
+    sample = part.data[:2]
+    truth = prose.equations(sample.equation[:, 1:], part.vocabulary)
+    doubled = symbolic.with_parameters(truth[0], 1.2 * symbolic.parameters(truth[0]))
+    found = module.refined([doubled, None], truth, sample, part, 2)
+    assert found["unrefined_expression_error"] > 0.01
+    assert found["refined_expression_error"] < 1e-3  # the clean states are solutions with a relative error of 1e-6
 
 
 # Forecasts.

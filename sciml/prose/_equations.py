@@ -129,7 +129,7 @@ def integral_residual(
 
     The root mean square over times and components, each with its mean removed, which estimates u(0), and divided by the
     standard deviation of the state. The integral, by Simpson's rule, averages noise out; nothing is solved, so that
-    every system whose values are finite on the data has a residual, within microseconds. It is the integral form of
+    every system whose values are finite on the data has a residual, within a millisecond. It is the integral form of
     the equations (Schaeffer, McCalla, "Sparse model selection via integral terms", Phys. Rev. E 96, 2017).
 
     Args:
