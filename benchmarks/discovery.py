@@ -83,15 +83,15 @@ def run(name: str, degree: int, seeds: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--degrees", type=int, nargs="+", default=[2, 3])
+    parser.add_argument("--cases", nargs="+", default=["lotka_volterra:2", "lotka_volterra:3", "lorenz:2"])
     parser.add_argument("--out", type=pathlib.Path, default=HERE / "results" / "discovery.json")
     arguments = parser.parse_args()
     cases = {}
-    for name in problems():
-        for degree in arguments.degrees:
-            cases[f"{name}, degree {degree}"] = run(name, degree, arguments.seeds)
-    result = {"machine": timer.machine(os.cpu_count() or 1), "noise": NOISE, "within": WITHIN, "cases": cases}
-    timer.write(arguments.out, result)
+    for case in arguments.cases:
+        name, degree = case.split(":")
+        cases[f"{name}, degree {degree}"] = run(name, int(degree), arguments.seeds)
+        result = {"machine": timer.machine(os.cpu_count() or 1), "noise": NOISE, "within": WITHIN, "cases": cases}
+        timer.write(arguments.out, result)
     for name, case in cases.items():
         print(name, {key: value for key, value in case.items() if key != "runs"})
 

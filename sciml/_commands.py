@@ -99,13 +99,13 @@ class _Prediction:
 def predict(arguments: Sequence[str]) -> int:
     """Writes a forecast and the equations of a trajectory."""
     given = parse(_Prediction, arguments, "sciml predict")
-    from sciml.predict import predict
+    from sciml.predict import predict, rounded
     from sciml.symbolic import to_text
 
     options = {"equation": given.equation, "until": given.until, "points": given.points, "refine": given.refine}
     found = predict(given.run, given.trajectory, given.out, **options)
     console = Console(highlight=False, soft_wrap=True)
-    for i, tree in enumerate(found.system or ()):
+    for i, tree in enumerate(rounded(found.system or ())):
         console.print(f"du_{i}/dt = {to_text(tree)}", markup=False)
     console.print(f"{given.out}: {len(found.times)} states until t = {found.times[-1]:g}", markup=False)
     return 0

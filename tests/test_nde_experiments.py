@@ -21,7 +21,7 @@ SMOKE = {  # a penalty to train with, and the metrics beside those that all have
     "digits_node": ("local", {"error", "accuracy", "cross_entropy"}),
     "digits_sde": ("local", {"error", "accuracy", "cross_entropy"}),
     "flow_2d": ("steer", {"nll"}),
-    "latent_ode": ("rnode", {"mse", "mse_between", "mse_after", "nll"}),
+    "latent_ode": ("error2", {"mse", "mse_between", "mse_after", "nll"}),
     "spiral_ode": ("vanilla", {"rmse", "nfe_true"}),
     "spiral_sde": ("stiffness", {"mse"}),
     "stiff_node": ("stiffness", {"rmse", "stability"}),
@@ -144,9 +144,8 @@ def test_many_paths_together_have_the_moments_of_the_process():
     model = dataclasses.replace(
         model, drift=module.Together(drift, 2), diffusion=module.Together(lambda t, u, args: c * u, 2)
     )
-    count = 2000
-    found = module.evaluate(model, (module.process(count, 0, np.float32), count))
-    assert found["mse"] < 0.005  # moments of variance 1 and less, and their errors' squares of a few / count, twice
+    found = module.evaluate(model, (module.process(4000, 0, np.float32), 2000))
+    assert found["mse"] < 0.0015  # 0.0005 found, as between two draws of the process; 0.003 with the drift of Ito
 
 
 def test_windows_of_a_series_do_not_reach_into_another_part():

@@ -59,3 +59,19 @@ def test_densities_stand_beside_the_samples_of_each_model():
     np.testing.assert_array_equal(figure.axes[3].get_images()[0].get_array(), found["two"][0].T)
     np.testing.assert_array_equal(figure.axes[4].collections[0].get_offsets(), found["two"][1])
     assert figure.axes[0].get_xlim() == (-4, 4)
+
+
+def test_trajectories_show_what_is_given_true_and_predicted_in_the_colour_of_the_component():
+    times = np.linspace(0, 1, 5)
+    paths = [(times, np.outer(times, (1.0, 2.0)) + shift) for shift in (0.0, 3.0)]
+    predicted = [(times[2:], states[2:] + 1) for times, states in paths]
+    figure = plot.trajectories(paths, paths[:1], {"ours": predicted}, titles=["du_0/dt = 1.0", "a\nb"])
+    first, second = figure.axes
+    assert [len(axes.lines) for axes in (first, second)] == [2 * 3 + 1, 2 * 2 + 1]  # the last one for the legend
+    given, truth, ours = first.lines[3:6]  # of the second component
+    for line, (x, y) in ((given, paths[0]), (truth, paths[0]), (ours, predicted[0])):
+        np.testing.assert_array_equal(line.get_xdata(), x)
+        np.testing.assert_array_equal(line.get_ydata(), y[:, 1])
+        assert line.get_color() == "C1"
+    assert [text.get_text() for text in second.get_legend().get_texts()] == ["u_0", "u_1", "ours"]
+    assert second.get_title(loc="left") == "a\nb"

@@ -44,7 +44,7 @@ class Discovered(NamedTuple):
 
 def discover(
     ts: Float[Array | np.ndarray, " times"],
-    ys: Float[Array | np.ndarray, "*trajectories times size"],
+    ys: Float[Array | np.ndarray, "*axes size"],
     library: Sequence[symbolic.AbstractExpression],
     *,
     segments: int,
@@ -82,8 +82,7 @@ def discover(
     regression = np.stack([sparse_regression(matrix, target, thresholds) for target in targets.T], axis=1)
     chosen = np.stack([stepwise_regression(matrix, target) for target in targets.T], axis=1)
     pieces = symbolic.cut(times, states, segments)
-    full, places = _with_every_term(library, size)
-    coefficients = _selected(full, places, (regression, chosen), pieces)
+    coefficients = _selected(_with_every_term(library, size), (regression, chosen), pieces)
     refined = symbolic.refine(_system(library, coefficients), times, states, segments=segments)
     return Discovered(refined.system, refined.after, refined.noise, refined.errors, _system(library, regression))
 
@@ -169,43 +168,63 @@ def _system(library: Sequence[symbolic.AbstractExpression], coefficients: np.nda
     return tuple(rows)
 
 
-def _with_every_term(
-    library: Sequence[symbolic.AbstractExpression], size: int
-) -> tuple[symbolic.VectorField, np.ndarray]:
-    """The field with all terms in all components, and where its coefficients (terms, size) are in its constants."""
+class _Every(NamedTuple):
+    """A field with all terms in all components.
+
+    Attributes:
+        field: The field.
+        places: Where the coefficients (terms, size) are in its constants.
+        owner: For each constant, in or before a term, the number of the coefficient in the flattened `places`.
+    """
+
+    field: symbolic.VectorField
+    places: np.ndarray
+    owner: np.ndarray
+
+
+def _with_every_term(library: Sequence[symbolic.AbstractExpression], size: int) -> _Every:
     each = np.array([1 + len(symbolic.parameters((term,))) for term in library])
-    first = np.cumsum(each) - each
-    places = first[:, None] + each.sum() * np.arange(size)
-    return symbolic.VectorField([_sum(np.zeros(len(library)), library)] * size), places
+    places = (np.cumsum(each) - each)[:, None] + each.sum() * np.arange(size)
+    owner = np.concatenate([np.repeat(np.arange(len(library)), each) * size + i for i in range(size)])
+    return _Every(symbolic.VectorField([_sum(np.zeros(len(library)), library)] * size), places, owner)
 
 
-def _selected(
-    full: symbolic.VectorField, places: np.ndarray, starts: Sequence[np.ndarray], pieces: symbolic.Pieces
-) -> np.ndarray:
+def _proposed(now: symbolic.FittedConstants, every: _Every) -> np.ndarray:
+    """Coefficients (terms, size) of the best terms in the linearised problem, constants inside of terms eliminated."""
+    places = every.places.reshape(-1)
+    present = now.constants[places]
+    inside = np.setdiff1d(np.arange(len(now.constants)), places)
+    inside = inside[(present != 0)[every.owner[inside]]]
+    jacobian = now.jacobian[:, places]
+    rows = np.concatenate((jacobian, (jacobian @ present - now.residual)[:, None]), axis=1)
+    basis = np.linalg.qr(now.jacobian[:, inside])[0]
+    rows = rows - basis @ (basis.T @ rows)
+    found = stepwise_regression(rows[:, :-1], rows[:, -1], present != 0, count=now.count, floor=_LEAST_NOISE)
+    return found.reshape(every.places.shape)
+
+
+def _selected(every: _Every, starts: Sequence[np.ndarray], pieces: symbolic.Pieces) -> np.ndarray:
     """Coefficients with the terms whose solutions have the lowest information criterion."""
+    places = every.places
 
-    def fitted(coefficients: np.ndarray, pieces: symbolic.Pieces) -> symbolic.FittedConstants:
-        constants = np.array(full.constants, np.float64)
+    def fitted(
+        coefficients: np.ndarray, pieces: symbolic.Pieces, earlier: symbolic.FittedConstants | None = None
+    ) -> symbolic.FittedConstants:
+        constants = np.array(every.field.constants if earlier is None else earlier.constants, np.float64)
         constants[places] = coefficients
-        free = np.zeros(len(constants), bool)
-        free[places] = coefficients != 0
-        field = eqx.tree_at(lambda one: one.constants, full, jnp.asarray(constants, float))
-        return symbolic.fit_constants(field, pieces, free=free)
+        field = eqx.tree_at(lambda one: one.constants, every.field, jnp.asarray(constants, float))
+        free = (coefficients.reshape(-1) != 0)[every.owner]
+        return symbolic.fit_constants(field, pieces, free=free, starts=None if earlier is None else earlier.starts)
 
     def criterion(one: symbolic.FittedConstants) -> float:
-        return information(one.squares, one.count, np.count_nonzero(one.constants[places]), _LEAST_NOISE)
+        return information(one.squares, one.count, int(np.count_nonzero(one.constants[places])), _LEAST_NOISE)
 
     def descended(now: symbolic.FittedConstants, pieces: symbolic.Pieces) -> symbolic.FittedConstants:
         for _ in range(_ROUNDS):
-            present = now.constants[places]
-            jacobian = now.jacobian[:, places.reshape(-1)]
-            target = jacobian @ present.reshape(-1) - now.residual
-            proposal = stepwise_regression(
-                jacobian, target, present.reshape(-1) != 0, count=now.count, floor=_LEAST_NOISE
-            )
-            if np.array_equal(proposal.reshape(places.shape) != 0, present != 0):
+            proposal = _proposed(now, every)
+            if np.array_equal(proposal != 0, now.constants[places] != 0):
                 break
-            new = fitted(proposal.reshape(places.shape), pieces)
+            new = fitted(proposal, pieces, now)
             if not criterion(new) < criterion(now):
                 break
             now = new
@@ -222,5 +241,5 @@ def _selected(
     relative = np.maximum(best.noise / deviation, _LEAST_NOISE)
     scale = deviation * relative / np.sqrt(np.mean(relative**2))
     pieces = dataclasses.replace(pieces, scale=jnp.asarray(scale, float))
-    ends = [descended(fitted(one.constants[places], pieces), pieces) for one in found]
+    ends = [descended(fitted(one.constants[places], pieces, one), pieces) for one in found]
     return min(ends, key=criterion).constants[places]

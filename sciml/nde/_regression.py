@@ -67,7 +67,7 @@ def sparse_regression(
     unit = np.sqrt(np.mean(target**2)) or 1.0
     found = [thresholded_least_squares(matrix, target, threshold) for threshold in thresholds]
     criterion = lambda x: information(
-        float(np.sum(((target - matrix @ x) / unit) ** 2)), len(target), np.count_nonzero(x), 1e-8
+        float(np.sum(((target - matrix @ x) / unit) ** 2)), len(target), int(np.count_nonzero(x)), 1e-8
     )
     return min(found, key=criterion)
 

@@ -2,5 +2,6 @@
 
 from sciml.predict._files import predict as predict
 from sciml.predict._files import read_trajectory as read_trajectory
+from sciml.predict._files import rounded as rounded
 from sciml.predict._forecast import Forecast as Forecast
 from sciml.predict._forecast import forecast as forecast

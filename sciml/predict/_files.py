@@ -125,9 +125,14 @@ def _write(folder: pathlib.Path, times: np.ndarray, states: np.ndarray, found: F
         rows = [rf"  \dot{{u}}_{{{i}}} &= {symbolic.to_latex(tree)}" for i, tree in enumerate(found.system)]
         body = " \\\\\n".join(rows)
         (folder / "equation.tex").write_text(f"\\begin{{align*}}\n{body}\n\\end{{align*}}\n")
-        title = "\n".join(f"du_{i}/dt = {line}" for i, line in enumerate(lines))
+        title = "\n".join(f"du_{i}/dt = {symbolic.to_text(tree)}" for i, tree in enumerate(rounded(found.system)))
     curves = {"forecast": [(found.times, found.states)]}
     plot.save(plot.trajectories([(times, states)], [], curves, titles=[title]), folder / "forecast.png")
+
+
+def rounded(system: symbolic.System) -> symbolic.System:
+    """The system with six digits of its constants, to be looked at."""
+    return symbolic.with_parameters(system, [float(f"{value:.6g}") for value in symbolic.parameters(system)])
 
 
 def _sympy_text(tree: symbolic.AbstractExpression) -> str:

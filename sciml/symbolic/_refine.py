@@ -35,7 +35,7 @@ class Refined(NamedTuple):
 def refine(
     system: Sequence[AbstractExpression],
     ts: Float[Array | np.ndarray, " times"],
-    ys: Float[Array | np.ndarray, "*trajectories times size"],
+    ys: Float[Array | np.ndarray, "*axes size"],
     *,
     variables: Sequence[str] | None = None,
     segments: int = 1,

@@ -13,8 +13,8 @@ from sciml.symbolic._vector_field import VectorField
 
 MAX_STEPS = 4096  # of the solver on one piece
 _MAX_ITERATIONS = 50
-_MAX_DAMPING = 1e8
-_CONVERGED = 1e-9  # relative decrease of the sum of squares
+_LEAST_DAMPING, _MAX_DAMPING = 1e-8, 1e8
+_CONVERGED = 1e-9  # decrease of the sum of squares that the linearised problem promises, relative to it
 # Weights of the gaps between pieces against errors of data, one after the other: with the last one alone, Lorenz'
 # equations with constants wrong by 10 to 20 % were not found from pieces of half a time unit, with all three they were.
 _CONTINUITY = (1.0, 30.0, 1000.0)
@@ -47,6 +47,7 @@ class FittedConstants(eqx.Module):
 
     Attributes:
         constants: The constants c.
+        starts: The first state of each piece.
         squares: Sum of squares of the errors in units of `Pieces.scale` and of the weighted gaps; infinite if the first
             constants could not be solved with.
         residual: Its rows without what the starts can change.
@@ -56,6 +57,7 @@ class FittedConstants(eqx.Module):
     """
 
     constants: Float[np.ndarray, " constants"]
+    starts: Float[np.ndarray, "pieces size"]
     squares: float
     residual: Float[np.ndarray, " rows"]
     jacobian: Float[np.ndarray, "rows constants"]
@@ -64,7 +66,7 @@ class FittedConstants(eqx.Module):
 
 
 def check_trajectories(
-    ts: Float[Array | np.ndarray, " times"], ys: Float[Array | np.ndarray, "*trajectories times size"]
+    ts: Float[Array | np.ndarray, " times"], ys: Float[Array | np.ndarray, "*axes size"]
 ) -> tuple[Float[np.ndarray, " times"], Float[np.ndarray, "trajectories times size"]]:
     """The times and the trajectories in double precision, with an axis for several of them.
 
@@ -88,7 +90,7 @@ def check_trajectories(
 
 def cut(
     ts: Float[Array | np.ndarray, " times"],
-    ys: Float[Array | np.ndarray, "*trajectories times size"],
+    ys: Float[Array | np.ndarray, "*axes size"],
     segments: int,
 ) -> Pieces:
     """Trajectories cut into pieces whose lengths differ by one interval at most.
@@ -224,7 +226,11 @@ class _Point:
 
 
 def fit_constants(
-    field: VectorField, pieces: Pieces, *, free: Bool[np.ndarray, " constants"] | None = None
+    field: VectorField,
+    pieces: Pieces,
+    *,
+    free: Bool[np.ndarray, " constants"] | None = None,
+    starts: Float[np.ndarray, "pieces size"] | None = None,
 ) -> FittedConstants:
     """The constants of a field, and the starts, with the least squares between its solutions and the data.
 
@@ -234,20 +240,22 @@ def fit_constants(
 
     Args:
         field: With first values of its constants.
-        pieces: The data, which are the first values of the starts.
+        pieces: The data.
         free: Which constants may change; all unless given.
+        starts: Those of an earlier fit, that is of pieces that join already; the data unless given.
     """
     free = np.ones(field.constants.shape[0], bool) if free is None else free
-    constants, starts = np.asarray(field.constants, np.float64), np.asarray(pieces.ys[:, 0], np.float64)
-    joined = len(starts) > pieces.trajectories
-    for weight in _CONTINUITY if joined else _CONTINUITY[-1:]:
+    constants = np.asarray(field.constants, np.float64)
+    apart = starts is None and len(pieces.ts) > pieces.trajectories
+    starts = np.asarray(pieces.ys[:, 0], np.float64) if starts is None else starts
+    for weight in _CONTINUITY if apart else _CONTINUITY[-1:]:
         point = _descended(_Point(field, constants, starts, pieces, weight), field, pieces, free, weight)
         constants, starts = point.constants, point.starts
     residual, jacobian, _ = point.reduced()
     size = starts.shape[1]
     times = int(np.sum(np.asarray(pieces.weights)))
     noise = np.sqrt(np.sum(point.errors.reshape(-1, size) ** 2, axis=0) / times) * np.asarray(pieces.scale, np.float64)
-    return FittedConstants(constants, point.squares, residual, jacobian, noise, times * size)
+    return FittedConstants(constants, starts, point.squares, residual, jacobian, noise, times * size)
 
 
 def _descended(point: _Point, field: VectorField, pieces: Pieces, free: np.ndarray, weight: float) -> _Point:
@@ -261,13 +269,12 @@ def _descended(point: _Point, field: VectorField, pieces: Pieces, free: np.ndarr
         rows = np.concatenate((active, np.diag(np.sqrt(damping) * np.where(lengths > 0, lengths, 1.0))))
         step = np.zeros(len(free))
         step[free] = np.linalg.lstsq(rows, -np.concatenate((residual, np.zeros(len(lengths)))), rcond=None)[0]
+        if point.squares - np.sum((residual + jacobian @ step) ** 2) < _CONVERGED * point.squares:
+            break
         starts = point.starts_for(step, triangles)
         trial = _Point(field, point.constants + step, starts, pieces, weight)
-        if trial.squares >= point.squares:
+        if trial.squares < point.squares:
+            point, damping = trial, max(damping / 10, _LEAST_DAMPING)
+        else:
             damping *= 10
-            continue
-        decrease = 1 - trial.squares / point.squares
-        point, damping = trial, max(damping / 10, 1e-12)
-        if decrease < _CONVERGED:
-            break
     return point

@@ -95,12 +95,12 @@ def test_single_moves_find_the_best_of_all_sets():
 
 
 def test_the_weak_form_needs_no_equal_steps():
-    ts = np.sort(np.random.default_rng(3).uniform(0, 2, 200))
+    ts = np.linspace(0, 2, 201) + np.random.default_rng(3).uniform(-0.004, 0.004, 201)
     ys = np.stack((np.exp(-ts), np.sin(2 * ts)), 1)
     terms = np.stack((ys[:, 0], np.cos(2 * ts)), 1)
     matrix, targets = nde.WeakForm(25)(ts, ys[None], terms[None])
     found = np.linalg.lstsq(matrix, targets, rcond=None)[0]
-    np.testing.assert_allclose(found, [[-1, 0], [0, 2]], atol=1e-4)  # splines of order 4 on gaps of up to 0.05
+    np.testing.assert_allclose(found, [[-1, 0], [0, 2]], atol=5e-5)  # splines of order 4 in steps of 0.01
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +139,7 @@ def test_lotka_volterra_with_noise(seed, cycles):
     )
 
 
+@pytest.mark.slow
 def test_lorenz_with_noise():
     ts = np.linspace(0, 20, 2001)
     ys = with_noise(solution(LORENZ, [-8.0, 7.0, 27.0], ts), 0)
@@ -169,7 +170,7 @@ def test_a_trained_network_is_read_out(cycles):
     interaction = jax.vmap(lambda y: jnp.stack((-y[0] * y[1], y[0] * y[1])))(inputs)
     network = eqx.nn.MLP(2, 2, 16, 2, jnp.tanh, key=jax.random.key(0))
     optimiser = optax.adam(optax.cosine_decay_schedule(1e-2, 2000))
-    loss = lambda network: jnp.mean((jax.vmap(network)(inputs / scale) - interaction) ** 2)
+    loss = lambda network: jnp.mean((jax.vmap(network)(inputs / scale[None]) - interaction) ** 2)
     arrays, static = eqx.partition(network, eqx.is_array)
 
     def step(carry, _):
@@ -194,9 +195,7 @@ def test_read_out_takes_the_time_and_extra_arguments():
     field = lambda t, y, args: jnp.stack((args * y[0] * t, 0 * y[1], 2.0 + y[1]))
     found = nde.read_out(field, ys, (*QUADRATIC, u * t), ts=ts, args=3.0)
     assert found[1] == symbolic.Integer(0)
-    assert skeleton(found) == skeleton((1.0 * (u * t), 0.0 * u, 1.0 + 1.0 * v))[:1] + (found[1],) + skeleton(
-        (1.0 + 1.0 * v,)
-    )
+    assert skeleton((found[0], found[2])) == skeleton((1.0 * (u * t), 1.0 + 1.0 * v))
     np.testing.assert_allclose(parameters(found), [3, 2, 1], rtol=1e-12)
 
 
