@@ -37,17 +37,17 @@ from sciml.experiment import Experiment
 # Name -> the penalty and the first of its coefficients, which fall to a tenth in the course of the training.
 PENALTIES: dict[str, tuple[nde.AbstractPenalty | None, float]] = {
     "vanilla": (None, 0.0),
-    "error": (nde.ErrorPenalty(), 0.03),
-    "error2": (nde.ErrorPenalty(nde.LocalError(power=2, dt_power=0)), 0.003),
+    "error": (nde.ErrorPenalty(), 0.1),
+    "error2": (nde.ErrorPenalty(nde.LocalError(power=2, dt_power=0)), 0.01),
     "stiffness": (nde.StiffnessPenalty(), 0.1),
-    "local": (nde.LocalErrorPenalty(), 0.03),
+    "local": (nde.LocalErrorPenalty(), 0.1),
 }
 # Of the first coefficient, for benchmarks/penalties.py.
 CANDIDATES: dict[str, tuple[float, ...]] = {
-    "error": (0.01, 0.03, 0.1),
-    "error2": (0.001, 0.003, 0.01),
+    "error": (0.03, 0.1, 0.2),
+    "error2": (0.003, 0.01, 0.03),
     "stiffness": (0.01, 0.1, 1.0),
-    "local": (0.01, 0.03, 0.1),
+    "local": (0.03, 0.1, 0.2),
 }
 INTERPOLATIONS: dict[str, nde.Interpolation] = {
     "hermite": nde.hermite_control,

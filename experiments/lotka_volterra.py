@@ -181,19 +181,22 @@ def loss(model: Any, batch: Any, key: jax.Array) -> tuple[jax.Array, dict[str, j
 
 
 def equations(model: Hybrid, series: Series, config: Config) -> dict[str, symbolic.System]:
-    """The network's part as read out, the whole equation refined on the training years, and Lotka and Volterra's."""
+    """What was read out of the network and of the whole right-hand side; this and Lotka and Volterra's equation refined.
+
+    Data do not tell how the linear terms are shared between the known part and the network, hence the whole. No constant
+    is in the library: where there is no animal, none is born.
+    """
     ts, ys = series.ts[: series.known], series.ys[: series.known]
     fine = jnp.linspace(ts[0], ts[-1], 400, dtype=ts.dtype)
     states = np.concatenate((np.asarray(solved(model, jnp.asarray(ys[0]), fine)), ys))
-    library = nde.polynomials((hare, lynx), config.degree)
-    part = nde.read_out(model.interaction, states, library, thresholds=(config.threshold,))
-    linear = [float(rate) * variable for rate, variable in zip(model.rates, (hare, lynx), strict=True)]
-    whole = tuple(known + read for known, read in zip(linear, part, strict=True))
+    library = nde.polynomials((hare, lynx), config.degree)[1:]
+    network, whole = (
+        nde.read_out(field, states, library, thresholds=(config.threshold,)) for field in (model.interaction, model)
+    )
     segments = max(1, (series.known - 1) // (config.window - 1))
-    refined = symbolic.refine(whole, ts, ys, segments=segments)
     first = (0.5 * hare + -0.02 * (hare * lynx), -0.5 * lynx + 0.02 * (hare * lynx))
-    fitted = symbolic.refine(first, ts, ys, segments=segments)
-    return {"network": part, "symbolic": refined.system, "fitted": fitted.system}
+    refined, fitted = (symbolic.refine(system, ts, ys, segments=segments).system for system in (whole, first))
+    return {"network": network, "read": whole, "symbolic": refined, "fitted": fitted}
 
 
 def forecasts(model: Hybrid, series: Series, found: Mapping[str, symbolic.System]) -> dict[str, np.ndarray]:
@@ -248,6 +251,7 @@ def build(config: Config) -> Experiment:
         test=lambda resolution: series,
         metric="forecast",
         figures=figures,
+        split_batches=False,  # shard_map does not differentiate diffrax's loop
         seed=config.seed,
     )
 
@@ -260,12 +264,13 @@ def draw(model: Hybrid, series: Series, found: Mapping[str, symbolic.System]) ->
     fields = {"hybrid": model, **{name: symbolic.VectorField(found[name]) for name in ("symbolic", "fitted")}}
     last = jnp.asarray(series.ys[series.known - 1])
     paths = {name: np.asarray(solved(field, last, jnp.asarray(fine))) for name, field in fields.items()}
-    for i, axes in enumerate(figure.subplots(2, sharex=True)):
+    panels = figure.subplots(2, sharex=True)
+    for i, axes in enumerate(panels):
         axes.plot(series.ts, series.ys[:, i], "k.", label="observed")
         axes.axvline(after[0], color="grey", linewidth=0.8)
         for name, path in paths.items():
             axes.plot(after[0] + fine, path[:, i], label=name)
         axes.set(ylabel=f"{NAMES[i]} (thousands)", title=f"$du_{i}/dt = {symbolic.to_latex(found['symbolic'][i])}$")
         axes.legend(fontsize="small", frameon=False)
-    axes.set(xlabel="years")
+    panels[-1].set(xlabel="years")
     return figure

@@ -1,6 +1,7 @@
 """Equations read from trajectories, or from a network that was trained on them."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -163,8 +164,9 @@ def _system(library: Sequence[symbolic.AbstractExpression], coefficients: np.nda
     """The terms whose coefficients are not zero; 0 if there are none."""
     rows = []
     for column in coefficients.T:
-        kept = np.flatnonzero(column)
-        rows.append(_sum(column[kept], [library[j] for j in kept]) if kept.size else symbolic.Integer(0))
+        kept = column != 0
+        terms = list(itertools.compress(library, kept))
+        rows.append(_sum(column[kept], terms) if terms else symbolic.Integer(0))
     return tuple(rows)
 
 

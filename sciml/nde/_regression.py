@@ -93,15 +93,15 @@ def stepwise_regression(
         floor: Root mean square error below which errors do not count, relative to that of the target.
     """
     rows, terms = matrix.shape
-    count = rows if count is None else count
-    triangle = np.linalg.qr(np.concatenate((matrix, target[:, None]), axis=1), mode="r")
-    unit = np.linalg.norm(triangle[:, -1]) / np.sqrt(count) or 1.0
+    number = rows if count is None else count
+    triangle = np.asarray(np.linalg.qr(np.concatenate((matrix, target[:, None]), axis=1), mode="r"))
+    unit = np.linalg.norm(triangle[:, -1]) / np.sqrt(number) or 1.0
 
     def criterion(kept: np.ndarray) -> float:
         index = np.append(np.flatnonzero(kept), terms)
-        last = np.linalg.qr(triangle[:, index], mode="r")
+        last = np.asarray(np.linalg.qr(triangle[:, index], mode="r"))
         left = last[-1, -1] / unit if len(last) == len(index) else 0.0
-        return information(float(left**2), count, int(kept.sum()), floor)
+        return information(float(left**2), number, int(kept.sum()), floor)
 
     def descended(kept: np.ndarray) -> tuple[float, np.ndarray]:
         best = criterion(kept)

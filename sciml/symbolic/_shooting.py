@@ -204,7 +204,7 @@ class _Point:
                 block[link, size : 2 * size], block[link, -1] = -self._weight * np.diag(1 / self._scale), gaps
             below = block[len(rows) + size :]
             below[:, :size], below[:, 2 * size :] = carried[:, :size], carried[:, size:]
-            triangle = np.linalg.qr(block, mode="r")
+            triangle = np.asarray(np.linalg.qr(block, mode="r"))
             triangles.append(triangle[:size])
             triangle = triangle[size:]
             kept = 0 if last else size
@@ -248,14 +248,16 @@ def fit_constants(
     constants = np.asarray(field.constants, np.float64)
     apart = starts is None and len(pieces.ts) > pieces.trajectories
     starts = np.asarray(pieces.ys[:, 0], np.float64) if starts is None else starts
-    for weight in _CONTINUITY if apart else _CONTINUITY[-1:]:
+    *softer, last = _CONTINUITY
+    for weight in softer if apart else ():
         point = _descended(_Point(field, constants, starts, pieces, weight), field, pieces, free, weight)
         constants, starts = point.constants, point.starts
+    point = _descended(_Point(field, constants, starts, pieces, last), field, pieces, free, last)
     residual, jacobian, _ = point.reduced()
     size = starts.shape[1]
     times = int(np.sum(np.asarray(pieces.weights)))
     noise = np.sqrt(np.sum(point.errors.reshape(-1, size) ** 2, axis=0) / times) * np.asarray(pieces.scale, np.float64)
-    return FittedConstants(constants, starts, point.squares, residual, jacobian, noise, times * size)
+    return FittedConstants(point.constants, point.starts, point.squares, residual, jacobian, noise, times * size)
 
 
 def _descended(point: _Point, field: VectorField, pieces: Pieces, free: np.ndarray, weight: float) -> _Point:
