@@ -164,27 +164,32 @@ class Windows:
         return self.ts[rows], self.ys[rows]
 
 
-def solution(field: Any, y0: jax.Array, ts: jax.Array) -> jax.Array:
-    """The populations at the times."""
-    solve = nde.Solve(diffrax.Tsit5(), diffrax.PIDController(rtol=1e-5, atol=1e-5), max_steps=1024)
-    return solve(field, y0, ts)[0]
+CONTROLLER = diffrax.PIDController(rtol=1e-5, atol=1e-5)
 
 
-solved = eqx.filter_jit(solution)
+@eqx.filter_jit
+def solved(field: Any, y0: jax.Array, ts: jax.Array) -> jax.Array:
+    """The populations at the times; infinite from where an equation, such as one that was read out, has no solution."""
+    problem = (diffrax.ODETerm(field), diffrax.Tsit5(), ts[0], ts[-1], None, y0)
+    saveat = diffrax.SaveAt(ts=ts)
+    found = diffrax.diffeqsolve(*problem, saveat=saveat, stepsize_controller=CONTROLLER, max_steps=1024, throw=False)
+    assert found.ys is not None
+    return found.ys
 
 
 def loss(model: Any, batch: Any, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Mean squared error of the logarithms over the windows."""
     ts, ys = batch
-    paths = jax.vmap(lambda ts, ys: solution(model, ys[0], ts))(ts, ys)
+    solve = nde.Solve(diffrax.Tsit5(), CONTROLLER, max_steps=1024)
+    paths = jax.vmap(lambda ts, ys: solve(model, ys[0], ts)[0])(ts, ys)
     return jnp.mean((jnp.log(jnp.maximum(paths, 1e-3)) - jnp.log(ys)) ** 2), {}
 
 
 def equations(model: Hybrid, series: Series, config: Config) -> dict[str, symbolic.System]:
-    """What was read out of the network and of the whole right-hand side; this and Lotka and Volterra's equation refined.
+    """What is read out of the network and of the whole right-hand side, the latter refined, and Lotka and Volterra's.
 
-    Data do not tell how the linear terms are shared between the known part and the network, hence the whole. No constant
-    is in the library: where there is no animal, none is born.
+    Data do not tell how the linear terms are shared between the known part and the network, hence the whole. The
+    library has no constant: where there is no animal, none is born.
     """
     ts, ys = series.ts[: series.known], series.ys[: series.known]
     fine = jnp.linspace(ts[0], ts[-1], 400, dtype=ts.dtype)
@@ -257,20 +262,28 @@ def build(config: Config) -> Experiment:
 
 
 def draw(model: Hybrid, series: Series, found: Mapping[str, symbolic.System]) -> Figure:
-    """Observations, the solution over the years of training, forecasts, and the equation that was read out."""
+    """Observations, solutions from the first of them (dashed), forecasts, and the equation that was read out."""
     figure = Figure(figsize=(9, 6.5), layout="constrained")
-    after = series.ts[series.known - 1 :]
-    fine = np.linspace(0, after[-1] - after[0], 200, dtype=series.ts.dtype)
+    first, border, end = series.ts[[0, series.known - 1, -1]]
+    spans = [np.linspace(*span, 200, dtype=series.ts.dtype) for span in ((first, border), (border, end))]
     fields = {"hybrid": model, **{name: symbolic.VectorField(found[name]) for name in ("symbolic", "fitted")}}
-    last = jnp.asarray(series.ys[series.known - 1])
-    paths = {name: np.asarray(solved(field, last, jnp.asarray(fine))) for name, field in fields.items()}
+    starts = [jnp.asarray(series.ys[row]) for row in (0, series.known - 1)]
+    paths = {
+        name: [np.asarray(solved(field, y, jnp.asarray(ts))) for y, ts in zip(starts, spans, strict=True)]
+        for name, field in fields.items()
+    }
     panels = figure.subplots(2, sharex=True)
     for i, axes in enumerate(panels):
         axes.plot(series.ts, series.ys[:, i], "k.", label="observed")
-        axes.axvline(after[0], color="grey", linewidth=0.8)
-        for name, path in paths.items():
-            axes.plot(after[0] + fine, path[:, i], label=name)
-        axes.set(ylabel=f"{NAMES[i]} (thousands)", title=f"$du_{i}/dt = {symbolic.to_latex(found['symbolic'][i])}$")
+        axes.axvline(border, color="grey", linewidth=0.8)
+        for number, (name, (before, after)) in enumerate(paths.items()):
+            axes.plot(spans[0], before[:, i], f"C{number}--", linewidth=0.8)
+            axes.plot(spans[1], after[:, i], f"C{number}", label=name)
+        axes.set(
+            ylim=(0, 1.2 * series.ys[:, i].max()),
+            ylabel=f"{NAMES[i]} (thousands)",
+            title=f"$du_{i}/dt = {symbolic.to_latex(found['symbolic'][i])}$",
+        )
         axes.legend(fontsize="small", frameon=False)
     panels[-1].set(xlabel="years")
     return figure

@@ -67,8 +67,8 @@ def discover(
         ts: Increasing times.
         ys: One trajectory or several, with noise of about one size relative to each component.
         library: Terms in the variables `u_0`, `u_1`, ... and the time `t`, such as `polynomials(states(2), 3)`.
-        segments: Number of pieces of each trajectory, see `symbolic.refine`: about one for a third of the period of an
-            oscillation, or for half of the time in which errors grow tenfold.
+        segments: Number of pieces of each trajectory, see `symbolic.refine`. Those of `benchmarks/discovery.py` are
+            half a period of an oscillation long, and a fifth of the time in which errors of a chaotic one grow tenfold.
         equations: From states to linear equations.
         thresholds: Of the regression; the best is chosen.
 

@@ -197,10 +197,8 @@ class _Point:
             block[: len(rows), -1] = rows
             if not last:
                 link = slice(len(rows), len(rows) + size)
-                block[link, :size], block[link, 2 * size : -1] = (
-                    by_start[-size:] * self._weight,
-                    by_constants[-size:] * self._weight,
-                )
+                block[link, :size] = self._weight * by_start[-size:]
+                block[link, 2 * size : -1] = self._weight * by_constants[-size:]
                 block[link, size : 2 * size], block[link, -1] = -self._weight * np.diag(1 / self._scale), gaps
             below = block[len(rows) + size :]
             below[:, :size], below[:, 2 * size :] = carried[:, :size], carried[:, size:]

@@ -1,0 +1,62 @@
+"""The experiment that reads an equation out of a hybrid one: smoke preset, baselines by hand, refused settings."""
+
+import dataclasses
+import io
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from sciml import experiment, symbolic
+
+FILE = pathlib.Path(__file__).resolve().parent.parent / "experiments" / "lotka_volterra.py"
+
+
+@pytest.fixture(scope="module")
+def module():
+    return experiment.load_file(FILE)
+
+
+def test_the_smoke_preset_trains_forecasts_and_writes_equations(module, tmp_path):
+    config = module.PRESETS["smoke"]
+    with jax.enable_x64(True):
+        series = module.read(config)
+        quiet = Console(file=io.StringIO())
+        metrics = experiment.run(module.build, config, tmp_path / "run", file=FILE, console=quiet)["test"]
+    known, unknown = series.ys[: config.years], series.ys[config.years :]
+    assert metrics["persistence"] == pytest.approx(np.sqrt(np.mean((known[-1] - unknown) ** 2)), rel=1e-6)
+    assert metrics["mean_log"] == pytest.approx(np.sqrt(np.mean(np.log(known.mean(0) / unknown) ** 2)), rel=1e-6)
+    assert metrics["fitted_log"] < 0.06  # the equation of the simulation, with 2 % of noise, also on its first state
+    assert all(np.isfinite(metrics[name]) for name in ("forecast", "forecast_log", "symbolic", "symbolic_log"))
+    figures = tmp_path / "run" / "figures"
+    assert (figures / "forecast.png").stat().st_size > 10_000
+    written = json.loads((figures / "equations.json").read_text())
+    fitted = symbolic.system_from_text(written["fitted"]["text"])
+    assert symbolic.skeleton(fitted) == symbolic.skeleton(module.SIMULATED)
+    np.testing.assert_allclose(symbolic.parameters(fitted), symbolic.parameters(module.SIMULATED), rtol=0.05)
+    assert len(written["read"]["latex"]) == 2
+
+
+def test_the_observations(module, published_data):
+    series = module.read(dataclasses.replace(module.PRESETS["full"], data=str(published_data)))
+    np.testing.assert_array_equal(series.ts, np.arange(21))
+    np.testing.assert_allclose(series.ys[[0, -1]], [[30.0, 4.0], [24.7, 8.6]], rtol=1e-6)
+    assert series.known == 15
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"source": "lynx-hare"}, FileNotFoundError, "Set SCIML_DATA to its folder, or use --preset simulated"),
+        ({"source": "wolf"}, ValueError, "the source lynx-hare or simulated, got 'wolf'"),
+        ({"years": 81}, ValueError, "window <= years < 81 observations, got a window of 9 and 81 years"),
+        ({"model": "other"}, ValueError, "Expected a model of hybrid, got 'other'"),
+    ],
+)
+def test_wrong_settings_are_refused(module, changes, error, message, tmp_path):
+    config = dataclasses.replace(module.PRESETS["smoke"], data=str(tmp_path), **changes)
+    with pytest.raises(error, match=message):
+        module.build(config)
