@@ -53,9 +53,10 @@ class Batched(AbstractSolve):
             ValueError: If the adjoint is another one, if there is a penalty, or if there are fewer than two times.
             EqxRuntimeError: If the times do not increase, or a sample has not arrived after `solve.max_steps` steps.
         """
-        if not isinstance(self.solve.adjoint, diffrax.RecursiveCheckpointAdjoint):
+        adjoint = self.solve.adjoint
+        if not isinstance(adjoint, diffrax.RecursiveCheckpointAdjoint):
             raise ValueError(
-                f"Batched differentiates by checkpoints, got {type(self.solve.adjoint).__name__}. Use "
+                f"Batched differentiates by checkpoints, got {type(adjoint).__name__}. Use "
                 "diffrax.RecursiveCheckpointAdjoint(), or jax.vmap of a Solve for other adjoints."
             )
         if self.solve.penalty is not None:
@@ -69,7 +70,7 @@ class Batched(AbstractSolve):
         start = jax.vmap(lambda y: start_integrals(field, integrands, ts[0], y, args))(y0)
         terms = diffrax.ODETerm(with_integrals(field, integrands))  # pyright: ignore[reportArgumentType]
         own = dataclasses.replace(self.solve, controller=ignoring_integrals(self.solve.controller))
-        (ys, integrals), final = _solved(_Problem(terms, args, own, ts), start)
+        (ys, integrals), final = _solved(_Problem(terms, args, own, ts), start, adjoint.checkpoints)
         counts = final.accepted + final.rejected, final.accepted, final.rejected
         names = "num_steps", "num_accepted_steps", "num_rejected_steps"
         return ys, Aux(jnp.zeros((), ts.dtype), integrals, dict(zip(names, counts, strict=True)))
@@ -112,7 +113,7 @@ class _State(eqx.Module):
     history: Any
 
 
-def _solved(problem: _Problem, y0: PyTree) -> tuple[PyTree, _State]:
+def _solved(problem: _Problem, y0: PyTree, checkpoints: int | None) -> tuple[PyTree, _State]:
     """The states at the times of the problem, time first, and the last state of the loop."""
     solve, ts = problem.solve, problem.ts
     final = eqxi.while_loop(
@@ -121,7 +122,7 @@ def _solved(problem: _Problem, y0: PyTree) -> tuple[PyTree, _State]:
         _start(problem, y0),
         max_steps=solve.max_steps,
         kind="checkpointed",
-        checkpoints=solve.adjoint.checkpoints,
+        checkpoints=checkpoints,
         buffers=lambda state: state.history,
     )
     y = eqx.error_if(
@@ -157,8 +158,8 @@ def _start(problem: _Problem, y0: PyTree) -> _State:
         state = eqx.tree_at(lambda s: s.jump, state, jnp.zeros(batch, bool), is_leaf=lambda leaf: leaf is None)
     if ts.shape[0] > 2:
         rows = lambda one, value: jnp.full((solve.max_steps, *one.shape), value, one.dtype)
-        times = (rows(start, value) for value in (0.0, 1.0, jnp.inf))
-        history = _History(*times, jax.tree.map(lambda one: rows(one, 0), dense))
+        before, after, reached = (rows(start, value) for value in (0.0, 1.0, jnp.inf))
+        history = _History(before, after, reached, jax.tree.map(lambda one: rows(one, 0), dense))
         state = eqx.tree_at(lambda s: s.history, state, history, is_leaf=lambda leaf: leaf is None)
     return state
 
@@ -175,8 +176,9 @@ def _attempt(problem: _Problem, state: _State) -> tuple:
         jump = False if jump is None else jump  # static, so that no first stage is computed again
         y1, error, dense, solver_state, result = solve.solver.step(terms, start, end, y, args, solver_state, jump)
         error = jax.tree.map(lambda e: jnp.where(jnp.isnan(e), jnp.inf, e), error)  # a NaN rejects the step
+        order: Any = solve.solver.error_order(terms)
         keep, start, end, jump, controller_state, more = solve.controller.adapt_step_size(
-            start, end, y, y1, args, error, solve.solver.error_order(terms), controller_state
+            start, end, y, y1, args, error, order, controller_state
         )
         fine = (diffrax.is_okay(result) | ~keep) & diffrax.is_okay(more)
         return y1, solver_state, dense, jump, keep, start, end, controller_state, fine
