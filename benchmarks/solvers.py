@@ -38,15 +38,15 @@ def cases(peer: str) -> dict[str, Case]:
         Contender("torchdiffeq, joint", "peers.solvers_torch:torchdiffeq", peer),
         Contender("torchode, own steps", "peers.solvers_torch:torchode", peer),
         Contender("torchode compiled", "peers.solvers_torch:torchode", peer, settings={"compile": True}),
-        Contender("sciml, joint", "solvers:joint", env=OURS),
-        Contender("sciml, joint, largest", "solvers:joint", env=OURS, settings={"largest": True}),
-        Contender("sciml, own steps", "solvers:batch", env=OURS),
+        Contender("diffrax joint", "solvers:joint", env=OURS),
+        Contender("sciml joint, largest", "solvers:joint", env=OURS, settings={"largest": True}),
+        Contender("sciml own steps", "solvers:batch", env=OURS),
         Contender("diffrax vmap, own steps", "solvers:vmap", env=OURS),
     )
     sde = (
         Contender("torchsde", "peers.solvers_torch:torchsde", peer),
-        Contender("sciml, path drawn", "solvers:sde", env=OURS),
-        Contender("sciml, Brownian tree", "solvers:sde", env=OURS, settings={"tree": True}),
+        Contender("diffrax, Brownian tree", "solvers:sde", env=OURS, settings={"tree": True}),
+        Contender("diffrax, fresh increments", "solvers:sde", env=OURS),  # which it does not differentiate
     )
     vdp = {"problem": "van der Pol", "seed": 0, "size": 2, "tolerance": 1e-5, "end": 6.0, "saved": 200}
     net = {"problem": "network", "seed": 0, "size": 32, "hidden": 64, "tolerance": 1e-5, "end": 1.0, "saved": 2}
@@ -120,19 +120,13 @@ def vmap(settings: dict) -> dict:
 def batch(settings: dict) -> dict:
     """Every sample with its own steps, by one loop over the batch."""
     import diffrax
-    import jax.numpy as jnp
 
     from sciml import nde
 
     ts, field = _times(settings), _field(settings)
     controller = diffrax.PIDController(rtol=settings["tolerance"], atol=settings["tolerance"])
-    solve_ = nde.Solve(solver=diffrax.Dopri5(), controller=controller, max_steps=512)
-
-    def solve(weights, y, key):
-        ys = nde.solve_batch(diffrax.ODETerm(field), ts, y, weights, solve=solve_).ys
-        return jnp.swapaxes(ys, 0, 1)
-
-    return _contender(settings, solve)
+    batched = nde.Batched(nde.Solve(diffrax.Dopri5(), controller, max_steps=512))
+    return _contender(settings, lambda weights, y, key: batched(field, y, ts, weights)[0])
 
 
 def sde(settings: dict) -> dict:
@@ -164,7 +158,7 @@ def sde(settings: dict) -> dict:
         return jax.vmap(one, in_axes=(None, 0, 0), out_axes=1)(weights, y, keys)
 
     weights = _weights(settings), _weights({**settings, "seed": settings["seed"] + 1})
-    return _contender(settings, solve, weights, compare=False)
+    return _contender(settings, solve, weights, compare=False, trained="tree" in settings)
 
 
 def _times(settings: dict):
@@ -174,7 +168,7 @@ def _times(settings: dict):
     return jnp.asarray(problems.times(settings))
 
 
-def _contender(settings: dict, solve, weights=None, compare: bool = True) -> dict:
+def _contender(settings: dict, solve, weights=None, compare: bool = True, trained: bool = True) -> dict:
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -206,7 +200,7 @@ def _contender(settings: dict, solve, weights=None, compare: bool = True) -> dic
 
     info = {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
     outputs = np.asarray(apply(weights, y, key)) if compare else None
-    targets = {"forward": forward} | ({"step": step} if weights else {})
+    targets = {"forward": forward} | ({"step": step} if weights and trained else {})
     return {**targets, "outputs": outputs, "info": info}
 
 
