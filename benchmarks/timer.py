@@ -122,6 +122,8 @@ def _rounds(workers: list[Worker], rounds: int) -> dict[tuple[str, str], list[fl
         order = workers if number % 2 == 0 else workers[::-1]
         for target in targets:
             for worker in order:
+                if target not in worker.info.get("targets", ()):
+                    continue
                 time.sleep(PAUSE)
                 answer = worker.ask({"time": target})
                 if "seconds" in answer:
