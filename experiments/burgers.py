@@ -22,7 +22,7 @@ import numpy as np
 
 from sciml import baselines, data, losses, metrics, train
 from sciml.baselines import Baseline
-from sciml.experiment import Experiment, draw_predictions, relative_errors
+from sciml.experiment import Experiment, chosen, draw_predictions, relative_errors
 from sciml.grid import Grid, Neumann, Periodic
 from sciml.operators import AbstractOperator, Normalised, per_channel
 from sciml.pdes import Burgers
@@ -108,8 +108,7 @@ def pairs(config: Config) -> tuple[data.Pairs, ...]:
 
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
-    if config.model not in MODELS:
-        raise ValueError(f"Expected a model of {', '.join(MODELS)}, got {config.model!r}.")
+    chosen("a model", config.model, MODELS)
     kept, validation, testing = pairs(config)
     grid = kept.grid
     assert grid is not None

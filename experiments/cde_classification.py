@@ -20,7 +20,6 @@ coefficients.
 """
 
 import dataclasses
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,8 +30,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sciml import nde, train
-from sciml.experiment import Experiment
+from sciml import data, nde, train
+from sciml.experiment import Experiment, chosen, float_type, timed
 
 # Name -> the penalty and the first of its coefficients, which fall to a tenth in the course of the training.
 PENALTIES: dict[str, tuple[nde.AbstractPenalty | None, float]] = {
@@ -127,42 +126,19 @@ def _model(config: Config, key: jax.Array, columns: int, interpolation: nde.Inte
 MODELS = {"cde": cde, "rde": rde, "log_ode": log_ode}
 
 
-@dataclasses.dataclass(frozen=True)
-class Series:
-    """Series (n, 8, 8) in [0, 1], NaN where not observed, and their classes (n,)."""
-
-    x: np.ndarray
-    label: np.ndarray
-
-    def __len__(self) -> int:
-        """Number of series."""
-        return len(self.x)
-
-    def __getitem__(self, rows: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Series and classes at an index array or slice."""
-        return self.x[rows], self.label[rows]
-
-
-def digits(missing: float, dtype: Any) -> dict[str, Series]:
-    """The parts train (1237), validation (200) and test (360).
-
-    Raises:
-        ModuleNotFoundError: If scikit-learn is missing.
-    """
-    try:
-        from sklearn.datasets import load_digits
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("The digits come with scikit-learn: pip install 'sciml[datasets]'.") from None
-    images, labels = load_digits(return_X_y=True)
+def digits(missing: float, dtype: Any) -> dict[str, data.Arrays]:
+    """Series (n, 8, 8) in [0, 1], NaN where not observed, and classes (n,) of the parts train, validation and test."""
+    whole = {name: part[:] for name, part in data.digits().items()}
+    known = whole["train"][0][:, 0].mean(axis=0)
     rng = np.random.default_rng(0)
-    order = rng.permutation(len(images))
-    x, label = (images[order] / 16).reshape(-1, len(TIMES), CHANNELS).astype(dtype), labels[order].astype(np.int32)
-    parts = {"train": slice(360, -200), "validation": slice(-200, None), "test": slice(0, 360)}
-    known = x[parts["train"], 0].mean(axis=0)
-    gaps = rng.random(x.shape) < missing
-    x[gaps] = np.nan
-    x[:, 0] = np.where(gaps[:, 0], known, x[:, 0])
-    return {name: Series(x[rows], label[rows]) for name, rows in parts.items()}
+    found = {}
+    for name, (x, label) in whole.items():
+        gaps = rng.random(x.shape) < missing
+        first = np.where(gaps[:, 0], known, x[:, 0])
+        x = np.where(gaps, np.nan, x)
+        x[:, 0] = first
+        found[name] = data.Arrays(x.astype(dtype), label)
+    return found
 
 
 def scores(model: nde.NeuralCDE, x: jax.Array, key: jax.Array | None = None) -> tuple[jax.Array, nde.Aux]:
@@ -173,16 +149,12 @@ def scores(model: nde.NeuralCDE, x: jax.Array, key: jax.Array | None = None) -> 
     return jax.vmap(model.readout)(states[:, -1]), aux
 
 
-def evaluate(model: nde.NeuralCDE, series: Series) -> Mapping[str, float]:
+def evaluate(model: nde.NeuralCDE, series: data.Arrays) -> Mapping[str, float]:
     """Accuracy and cross entropy, mean evaluations of the field and steps of a series, seconds of a prediction."""
-    x, label = jnp.asarray(series.x), series.label
+    found, label = series[:]
+    x = jnp.asarray(found)
     predict = eqx.filter_jit(lambda model: scores(model, x))
-    found, aux = jax.block_until_ready(predict(model))
-    seconds = []
-    for _ in range(9):
-        start = time.perf_counter()
-        jax.block_until_ready(predict(model))
-        seconds.append(time.perf_counter() - start)
+    (found, aux), seconds = timed(lambda: predict(model))
     loss = optax.softmax_cross_entropy_with_integer_labels(found, jnp.asarray(label))
     wrong = float(np.mean(np.argmax(found, axis=1) != label))
     return {
@@ -191,32 +163,22 @@ def evaluate(model: nde.NeuralCDE, series: Series) -> Mapping[str, float]:
         "cross_entropy": float(loss.mean()),
         "nfe": float(nde.nfe(aux.stats, diffrax.Tsit5()).mean()),
         "steps": float(aux.stats["num_steps"].mean()),
-        "predict_seconds": float(np.median(seconds)),
+        "predict_seconds": seconds,
     }
 
 
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
-    if config.penalty not in PENALTIES:
-        raise ValueError(f"Expected a penalty of {', '.join(PENALTIES)}, got {config.penalty!r}.")
-    if config.model not in MODELS:
-        raise ValueError(f"Expected a model of {', '.join(MODELS)}, got {config.model!r}.")
-    if config.interpolation not in INTERPOLATIONS:
-        raise ValueError(f"Expected an interpolation of {', '.join(INTERPOLATIONS)}, got {config.interpolation!r}.")
-    if config.judge not in ("test", "validation"):
-        raise ValueError(f"Expected to judge on test or validation, got {config.judge!r}.")
+    penalty, first = chosen("a penalty", config.penalty, PENALTIES)
+    make = chosen("a model", config.model, MODELS)
+    chosen("an interpolation", config.interpolation, INTERPOLATIONS)
     if not 0 <= config.missing < 1:
         raise ValueError(f"Expected a share of missing values in [0, 1), got {config.missing}.")
-    dtype = jnp.zeros(()).dtype
-    if config.tolerance < 10 * jnp.finfo(dtype).eps:
-        raise ValueError(
-            f"A tolerance of {config.tolerance} is below what {dtype} resolves. Set JAX_ENABLE_X64=1, or use "
-            "--tolerance 1e-4."
-        )
-    penalty, coefficient = PENALTIES[config.penalty]
-    coefficient = coefficient if config.coefficient is None else config.coefficient
-    schedule = optax.exponential_decay(coefficient, config.steps, 0.1) if coefficient else lambda step: 0.0
+    dtype = float_type(config.tolerance)
+    first = first if config.coefficient is None else config.coefficient
+    coefficient = optax.exponential_decay(first, config.steps, 0.1)
     parts = digits(config.missing, dtype)
+    known, judged = parts.pop("train"), chosen("a judge", config.judge, parts)
 
     def at(step: jax.Array) -> train.Loss:
         def loss(model: nde.NeuralCDE, batch: Any, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -225,19 +187,19 @@ def build(config: Config) -> Experiment:
             found, aux = scores(model, x, key)
             error = optax.softmax_cross_entropy_with_integer_labels(found, label).mean()
             mean = jnp.mean(aux.penalty)
-            return error + schedule(step) * mean, {"cross_entropy": error, "penalty": mean}
+            return error + coefficient(step) * mean, {"cross_entropy": error, "penalty": mean}
 
         return loss
 
     return Experiment(
-        model=MODELS[config.model](config, jax.random.key(config.seed)),
+        model=make(config, jax.random.key(config.seed)),
         loss=train.Scheduled(at),
         optimiser=optax.inject_hyperparams(optax.adam)(optax.cosine_decay_schedule(config.rate, config.steps)),
-        train=parts["train"],
+        train=known,
         steps=config.steps,
         batch=config.batch,
         evaluate=evaluate,
-        test=lambda resolution: parts[config.judge],
+        test=lambda resolution: judged,
         metric="error",
         split_batches=False,
         seed=config.seed,

@@ -26,7 +26,7 @@ import numpy as np
 
 from sciml import baselines, data, losses, metrics, published, train
 from sciml.baselines import Baseline
-from sciml.experiment import Experiment, draw_predictions, on_grid, relative_errors
+from sciml.experiment import Experiment, chosen, draw_predictions, on_grid, relative_errors
 from sciml.grid import Grid
 from sciml.operators import FNO, AbstractOperator, MgNO, Normalised, Normaliser, per_channel, per_point
 from sciml.pdes import Darcy, MultiscaleDarcy
@@ -151,8 +151,7 @@ def training(config: Config, grid: Grid, samples: int) -> tuple[losses.Loss, tra
 
 def build(config: Config) -> Experiment:
     """The experiment of a config; generates its data unless an earlier run has."""
-    if config.model not in MODELS:
-        raise ValueError(f"Expected a model of {', '.join(MODELS)}, got {config.model!r}.")
+    chosen("a model", config.model, MODELS)
     problem = _problem(config, config.problem.every)
     total, grid = sum(config.samples), problem.grid
     known = data.cached(problem, config.data, n=total, seed=config.data_seed)

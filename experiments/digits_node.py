@@ -13,7 +13,6 @@ mode through the solver. The test images are a fixed part; the last 200 of the o
 """
 
 import dataclasses
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,8 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sciml import nde, train
-from sciml.experiment import Experiment
+from sciml import data, nde, train
+from sciml.experiment import Experiment, chosen, float_type, timed
 
 # Name -> the regulariser and the first of its coefficients, which fall to a tenth in the course of the training.
 # The coefficients were chosen on the validation images by benchmarks/penalties.py.
@@ -108,54 +107,18 @@ class DigitsODE(eqx.Module):
 MODELS = {"node": DigitsODE}
 
 
-@dataclasses.dataclass(frozen=True)
-class Images:
-    """Images (n, 64) in [0, 1] and their classes (n,)."""
-
-    x: np.ndarray
-    label: np.ndarray
-
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.x)
-
-    def __getitem__(self, rows: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Images and classes at an index array or slice."""
-        return self.x[rows], self.label[rows]
+def digits(dtype: Any) -> dict[str, data.Arrays]:
+    """Images (n, 64) and classes (n,) of the parts train, validation and test."""
+    whole = {name: part[:] for name, part in data.digits().items()}
+    return {name: data.Arrays(x.reshape(-1, 64).astype(dtype), label) for name, (x, label) in whole.items()}
 
 
-def digits(dtype: Any) -> dict[str, Images]:
-    """The parts train (1237), validation (200) and test (360).
-
-    Raises:
-        ModuleNotFoundError: If scikit-learn is missing.
-    """
-    try:
-        from sklearn.datasets import load_digits
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("The digits come with scikit-learn: pip install 'sciml[datasets]'.") from None
-    images, labels = load_digits(return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(images))
-    x, label = (images[order] / 16).astype(dtype), labels[order].astype(np.int32)
-    test, rest = slice(0, 360), slice(360, None)
-    x_rest, label_rest = x[rest], label[rest]
-    return {
-        "train": Images(x_rest[:-200], label_rest[:-200]),
-        "validation": Images(x_rest[-200:], label_rest[-200:]),
-        "test": Images(x[test], label[test]),
-    }
-
-
-def evaluate(model: DigitsODE, images: Images) -> Mapping[str, float]:
+def evaluate(model: DigitsODE, images: data.Arrays) -> Mapping[str, float]:
     """Accuracy and cross entropy, evaluations of the field and steps of the one solve, seconds of a prediction."""
     predict = eqx.filter_jit(model)
-    x, label = jnp.asarray(images.x), images.label
-    scores, stats = jax.block_until_ready(predict(x))
-    seconds = []
-    for _ in range(9):
-        start = time.perf_counter()
-        jax.block_until_ready(predict(x))
-        seconds.append(time.perf_counter() - start)
+    pixels, label = images[:]
+    x = jnp.asarray(pixels)
+    (scores, stats), seconds = timed(lambda: predict(x))
     loss = optax.softmax_cross_entropy_with_integer_labels(scores, jnp.asarray(label))
     wrong = float(np.mean(np.argmax(scores, axis=1) != label))
     return {
@@ -164,28 +127,19 @@ def evaluate(model: DigitsODE, images: Images) -> Mapping[str, float]:
         "cross_entropy": float(loss.mean()),
         "nfe": int(nde.nfe(stats, diffrax.Tsit5())),
         "steps": int(stats["num_steps"]),
-        "predict_seconds": float(np.median(seconds)),
+        "predict_seconds": seconds,
     }
 
 
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
-    if config.penalty not in PENALTIES:
-        raise ValueError(f"Expected a penalty of {', '.join(PENALTIES)}, got {config.penalty!r}.")
-    if config.model not in MODELS:
-        raise ValueError(f"Expected a model of {', '.join(MODELS)}, got {config.model!r}.")
-    dtype = jnp.zeros(()).dtype
-    if config.tolerance < 10 * jnp.finfo(dtype).eps:
-        raise ValueError(
-            f"A tolerance of {config.tolerance} is below what {dtype} resolves. Set JAX_ENABLE_X64=1, or use "
-            "--tolerance 1e-5."
-        )
-    regulariser, coefficient = PENALTIES[config.penalty]
-    coefficient = coefficient if config.coefficient is None else config.coefficient
-    schedule = optax.exponential_decay(coefficient, config.steps, 0.1) if coefficient else lambda step: 0.0
+    regulariser, first = chosen("a penalty", config.penalty, PENALTIES)
+    make = chosen("a model", config.model, MODELS)
+    dtype = float_type(config.tolerance)
+    first = first if config.coefficient is None else config.coefficient
+    coefficient = optax.exponential_decay(first, config.steps, 0.1)
     parts = digits(dtype)
-    if config.judge not in ("test", "validation"):
-        raise ValueError(f"Expected to judge on test or validation, got {config.judge!r}.")
+    known, judged = parts.pop("train"), chosen("a judge", config.judge, parts)
 
     def at(step: jax.Array) -> train.Loss:
         def loss(model: DigitsODE, batch: Any, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -194,19 +148,19 @@ def build(config: Config) -> Experiment:
             states, penalty = regulariser(model.solve, model.field, x, ts, key=key)
             scores = model.scores(states[-1])
             error = optax.softmax_cross_entropy_with_integer_labels(scores, label).mean()
-            return error + schedule(step) * penalty, {"cross_entropy": error, "penalty": penalty}
+            return error + coefficient(step) * penalty, {"cross_entropy": error, "penalty": penalty}
 
         return loss
 
     return Experiment(
-        model=MODELS[config.model](config, jax.random.key(config.seed)),
+        model=make(config, jax.random.key(config.seed)),
         loss=train.Scheduled(at),
         optimiser=optax.inject_hyperparams(optax.adam)(config.rate),
-        train=parts["train"],
+        train=known,
         steps=config.steps,
         batch=config.batch,
         evaluate=evaluate,
-        test=lambda resolution: parts[config.judge],
+        test=lambda resolution: judged,
         metric="error",
         split_batches=False,
         seed=config.seed,

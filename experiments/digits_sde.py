@@ -16,8 +16,8 @@ in experiments/digits_node.py; the last 200 of the others choose coefficients.
 """
 
 import dataclasses
-import time
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 import diffrax
@@ -27,8 +27,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sciml import nde, train
-from sciml.experiment import Experiment
+from sciml import data, nde, train
+from sciml.experiment import Experiment, chosen, float_type, timed
 
 # Name -> the penalty and the first of its coefficients, which fall to a tenth in the course of the training.
 PENALTIES: dict[str, tuple[nde.AbstractPenalty | None, float]] = {
@@ -81,17 +81,6 @@ PRESETS = {"full": Config(), "smoke": Config(tolerance=0.1, size=6, hidden=8, pa
 SMALLEST = 2.0**-8  # step
 
 
-class Together(eqx.Module):
-    """The field of one path for the states of several paths one behind the other, which are solved as one equation."""
-
-    field: Callable[..., jax.Array]
-    size: int = eqx.field(static=True)
-
-    def __call__(self, t: Any, z: jax.Array, args: Any = None) -> jax.Array:
-        """The field at all states."""
-        return jax.vmap(lambda z: self.field(t, z, args))(z.reshape(-1, self.size)).reshape(-1)
-
-
 class DigitsSDE(eqx.Module):
     """Scores of the ten classes from the state at time 1 of an SDE that starts from a linear map of the image."""
 
@@ -110,8 +99,8 @@ class DigitsSDE(eqx.Module):
         self.encode = eqx.nn.Linear(64, size, key=encode_key)
         self.sde = nde.NeuralSDE(
             initial=identity,
-            drift=Together(nde.Autonomous(drift), size),
-            diffusion=Together(nde.Autonomous(eqx.nn.Linear(size, size, key=diffusion_key)), size),
+            drift=nde.Together(nde.Autonomous(drift), size),
+            diffusion=nde.Together(nde.Autonomous(eqx.nn.Linear(size, size, key=diffusion_key)), size),
             readout=identity,
             solve=nde.Solve(diffrax.SPaRK(), controller, dt0=0.01, max_steps=512),
             brownian=nde.BrownianTree(SMALLEST / 2),
@@ -128,46 +117,16 @@ class DigitsSDE(eqx.Module):
 MODELS = {"sde": DigitsSDE}
 
 
-@dataclasses.dataclass(frozen=True)
-class Images:
-    """Images (n, 64) in [0, 1], their classes (n,) and the number of paths for each."""
-
-    x: np.ndarray
-    label: np.ndarray
-    paths: int = 1
-
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.x)
-
-    def __getitem__(self, rows: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Images and classes at an index array or slice."""
-        return self.x[rows], self.label[rows]
+def digits(dtype: Any) -> dict[str, data.Arrays]:
+    """Images (n, 64) and classes (n,) of the parts train, validation and test."""
+    whole = {name: part[:] for name, part in data.digits().items()}
+    return {name: data.Arrays(x.reshape(-1, 64).astype(dtype), label) for name, (x, label) in whole.items()}
 
 
-def digits(paths: int, dtype: Any) -> dict[str, Images]:
-    """The parts train (1237), validation (200) and test (360), the latter two to be judged by several paths.
-
-    Raises:
-        ModuleNotFoundError: If scikit-learn is missing.
-    """
-    try:
-        from sklearn.datasets import load_digits
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("The digits come with scikit-learn: pip install 'sciml[datasets]'.") from None
-    images, labels = load_digits(return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(images))
-    x, label = (images[order] / 16).astype(dtype), labels[order].astype(np.int32)
-    return {
-        "train": Images(x[360:-200], label[360:-200]),
-        "validation": Images(x[-200:], label[-200:], paths),
-        "test": Images(x[:360], label[:360], paths),
-    }
-
-
-def evaluate(model: DigitsSDE, images: Images) -> Mapping[str, float]:
+def evaluate(model: DigitsSDE, images: data.Arrays, *, paths: int) -> Mapping[str, float]:
     """Accuracy and cross entropy of the mean probabilities, mean evaluations and steps, seconds for all the paths."""
-    x, label = jnp.asarray(images.x), images.label
+    pixels, label = images[:]
+    x = jnp.asarray(pixels)
 
     @eqx.filter_jit
     def predict(model: DigitsSDE, key: jax.Array) -> tuple[jax.Array, Any]:
@@ -175,15 +134,10 @@ def evaluate(model: DigitsSDE, images: Images) -> Mapping[str, float]:
             scores, aux = model(x, key=key)
             return jax.nn.log_softmax(scores), aux.stats
 
-        scores, stats = jax.lax.map(one, jax.random.split(key, images.paths))
-        return jax.scipy.special.logsumexp(scores, axis=0) - jnp.log(images.paths), stats
+        scores, stats = jax.lax.map(one, jax.random.split(key, paths))
+        return jax.scipy.special.logsumexp(scores, axis=0) - jnp.log(paths), stats
 
-    log_probabilities, stats = jax.block_until_ready(predict(model, jax.random.key(0)))
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        jax.block_until_ready(predict(model, jax.random.key(0)))
-        seconds.append(time.perf_counter() - start)
+    (log_probabilities, stats), seconds = timed(lambda: predict(model, jax.random.key(0)), repeats=5)
     wrong = float(np.mean(np.argmax(log_probabilities, axis=1) != label))
     return {
         "error": wrong,
@@ -191,28 +145,19 @@ def evaluate(model: DigitsSDE, images: Images) -> Mapping[str, float]:
         "cross_entropy": -float(np.mean(np.asarray(log_probabilities)[np.arange(len(label)), label])),
         "nfe": float(nde.nfe(stats, diffrax.SPaRK()).mean()),
         "steps": float(stats["num_steps"].mean()),
-        "predict_seconds": float(np.median(seconds)),
+        "predict_seconds": seconds,
     }
 
 
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
-    if config.penalty not in PENALTIES:
-        raise ValueError(f"Expected a penalty of {', '.join(PENALTIES)}, got {config.penalty!r}.")
-    if config.model not in MODELS:
-        raise ValueError(f"Expected a model of {', '.join(MODELS)}, got {config.model!r}.")
-    if config.judge not in ("test", "validation"):
-        raise ValueError(f"Expected to judge on test or validation, got {config.judge!r}.")
-    dtype = jnp.zeros(()).dtype
-    if config.tolerance < 10 * jnp.finfo(dtype).eps:
-        raise ValueError(
-            f"A tolerance of {config.tolerance} is below what {dtype} resolves. Set JAX_ENABLE_X64=1, or use "
-            "--tolerance 1e-2."
-        )
-    penalty, coefficient = PENALTIES[config.penalty]
-    coefficient = coefficient if config.coefficient is None else config.coefficient
-    schedule = optax.exponential_decay(coefficient, config.steps, 0.1) if coefficient else lambda step: 0.0
-    parts = digits(config.paths, dtype)
+    penalty, first = chosen("a penalty", config.penalty, PENALTIES)
+    make = chosen("a model", config.model, MODELS)
+    dtype = float_type(config.tolerance)
+    first = first if config.coefficient is None else config.coefficient
+    coefficient = optax.exponential_decay(first, config.steps, 0.1)
+    parts = digits(dtype)
+    known, judged = parts.pop("train"), chosen("a judge", config.judge, parts)
 
     def at(step: jax.Array) -> train.Loss:
         def loss(model: DigitsSDE, batch: Any, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -220,19 +165,19 @@ def build(config: Config) -> Experiment:
             model = eqx.tree_at(lambda m: m.sde.solve, model, nde.with_penalty(model.sde.solve, penalty))
             scores, aux = model(x, key=key)
             error = optax.softmax_cross_entropy_with_integer_labels(scores, label).mean()
-            return error + schedule(step) * aux.penalty, {"cross_entropy": error, "penalty": aux.penalty}
+            return error + coefficient(step) * aux.penalty, {"cross_entropy": error, "penalty": aux.penalty}
 
         return loss
 
     return Experiment(
-        model=MODELS[config.model](config, jax.random.key(config.seed)),
+        model=make(config, jax.random.key(config.seed)),
         loss=train.Scheduled(at),
         optimiser=optax.inject_hyperparams(optax.adam)(optax.cosine_decay_schedule(config.rate, config.steps)),
-        train=parts["train"],
+        train=known,
         steps=config.steps,
         batch=config.batch,
-        evaluate=evaluate,
-        test=lambda resolution: parts[config.judge],
+        evaluate=functools.partial(evaluate, paths=config.paths),
+        test=lambda resolution: judged,
         metric="error",
         split_batches=False,
         seed=config.seed,

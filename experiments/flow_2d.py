@@ -13,7 +13,6 @@ arXiv:2002.02798, whose coefficients are the default here. Both solve without th
 
 import dataclasses
 import pathlib
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,7 +24,7 @@ import numpy as np
 import optax
 
 from sciml import nde, plot, train
-from sciml.experiment import Experiment
+from sciml.experiment import Experiment, chosen, float_type, timed
 
 # Name -> the regulariser and the first of its coefficients, which fall to a tenth in the course of the training.
 PENALTIES: dict[str, tuple[nde.AbstractRegulariser, float]] = {
@@ -78,6 +77,7 @@ class Config:
 
 
 PRESETS = {"full": Config(), "smoke": Config(tolerance=1e-3, hidden=8, samples=64, steps=4, batch=16)}
+JUDGES = {"test": 1, "validation": 2}  # seeds of the samples
 EXTENT = -4.0, 4.0, -3.0, 3.0
 
 
@@ -109,17 +109,12 @@ def log_density(model: nde.CNF, x: jax.Array) -> tuple[jax.Array, nde.Aux]:
 def evaluate(model: nde.CNF, x: np.ndarray) -> Mapping[str, float]:
     """Negative log density, evaluations of the field and steps of the one solve, seconds of a prediction."""
     at = jnp.asarray(x)
-    log_prob, aux = jax.block_until_ready(log_density(model, at))
-    seconds = []
-    for _ in range(9):
-        start = time.perf_counter()
-        jax.block_until_ready(log_density(model, at))
-        seconds.append(time.perf_counter() - start)
+    (log_prob, aux), seconds = timed(lambda: log_density(model, at))
     return {
         "nll": -float(jnp.mean(log_prob)),
         "nfe": int(nde.nfe(aux.stats, diffrax.Tsit5())),
         "steps": int(aux.stats["num_steps"]),
-        "predict_seconds": float(np.median(seconds)),
+        "predict_seconds": seconds,
     }
 
 
@@ -138,22 +133,12 @@ def draw(models: Mapping[str, nde.CNF], x: np.ndarray, path: pathlib.Path) -> No
 
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
-    if config.penalty not in PENALTIES:
-        raise ValueError(f"Expected a penalty of {', '.join(PENALTIES)}, got {config.penalty!r}.")
-    if config.model not in MODELS:
-        raise ValueError(f"Expected a model of {', '.join(MODELS)}, got {config.model!r}.")
-    if config.judge not in ("test", "validation"):
-        raise ValueError(f"Expected to judge on test or validation, got {config.judge!r}.")
-    dtype = jnp.zeros(()).dtype
-    if config.tolerance < 10 * jnp.finfo(dtype).eps:
-        raise ValueError(
-            f"A tolerance of {config.tolerance} is below what {dtype} resolves. Set JAX_ENABLE_X64=1, or use "
-            "--tolerance 1e-5."
-        )
-    regulariser, coefficient = PENALTIES[config.penalty]
-    coefficient = coefficient if config.coefficient is None else config.coefficient
-    schedule = optax.exponential_decay(coefficient, config.steps, 0.1) if coefficient else lambda step: 0.0
-    judged = moons(4800, {"test": 1, "validation": 2}[config.judge], dtype)
+    regulariser, first = chosen("a penalty", config.penalty, PENALTIES)
+    make = chosen("a model", config.model, MODELS)
+    dtype = float_type(config.tolerance)
+    first = first if config.coefficient is None else config.coefficient
+    coefficient = optax.exponential_decay(first, config.steps, 0.1)
+    judged = moons(4800, chosen("a judge", config.judge, JUDGES), dtype)
 
     def at(step: jax.Array) -> train.Loss:
         def loss(model: nde.CNF, x: jax.Array, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -162,12 +147,12 @@ def build(config: Config) -> Experiment:
             (y, integrals), penalty = regulariser(solve, model.field, x, ts, key=key)
             log_prob = jax.scipy.stats.norm.logpdf(y[-1]).sum(axis=-1) + integrals["divergence"][-1]
             error = -jnp.mean(log_prob)
-            return error + schedule(step) * penalty, {"nll": error, "penalty": penalty}
+            return error + coefficient(step) * penalty, {"nll": error, "penalty": penalty}
 
         return loss
 
     return Experiment(
-        model=MODELS[config.model](config, jax.random.key(config.seed)),
+        model=make(config, jax.random.key(config.seed)),
         loss=train.Scheduled(at),
         optimiser=optax.inject_hyperparams(optax.adam)(optax.cosine_decay_schedule(config.rate, config.steps)),
         train=moons(config.samples, 0, dtype),

@@ -25,7 +25,7 @@ from collections.abc import Mapping
 import jax
 
 from sciml import baselines, data, losses, metrics, train
-from sciml.experiment import Experiment, draw_predictions, on_grid, relative_errors
+from sciml.experiment import Experiment, chosen, draw_predictions, on_grid, relative_errors
 from sciml.grid import Grid
 from sciml.operators import FNO, HELMHOLTZ, AbstractOperator, MgNO, Normalised, Pointwise, per_channel
 from sciml.pdes import Helmholtz
@@ -104,8 +104,7 @@ MODELS = baselines.SMALL
 
 def network(config: Config, grid: Grid, key: jax.Array) -> tuple[AbstractOperator, float]:
     """The untrained operator of a config and its learning rate; mgno and fno have the published forms."""
-    if config.model not in MODELS:
-        raise ValueError(f"Expected a model of {', '.join(MODELS)}, got {config.model!r}.")
+    chosen("a model", config.model, MODELS)
     if config.model in _OWN:
         make, rate = _OWN[config.model]
         return make(config, grid, key), rate

@@ -23,7 +23,6 @@ the likelihood in training is that of all values of the window, also of those th
 import dataclasses
 import os
 import pathlib
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,7 +34,7 @@ import numpy as np
 import optax
 
 from sciml import nde, train
-from sciml.experiment import Experiment
+from sciml.experiment import Experiment, chosen, float_type, timed
 
 # Name -> the regulariser and the first of its coefficients, which fall to a tenth in the course of the training.
 PENALTIES: dict[str, tuple[nde.AbstractRegulariser, float]] = {
@@ -236,12 +235,7 @@ def predictive(model: nde.LatentODE, x: jax.Array, where: jax.Array) -> jax.Arra
 def evaluate(model: nde.LatentODE, data: Windows) -> Mapping[str, float]:
     """Errors of values not observed, evaluations of the field and steps of the one solve, seconds of a prediction."""
     x, where = jnp.asarray(data.x), jnp.asarray(data.observed)
-    values, aux = jax.block_until_ready(predict(model, x, where))
-    seconds = []
-    for _ in range(9):
-        start = time.perf_counter()
-        jax.block_until_ready(predict(model, x, where))
-        seconds.append(time.perf_counter() - start)
+    (values, aux), seconds = timed(lambda: predict(model, x, where))
     squares, hidden = (np.asarray(values) - data.x) ** 2, ~data.observed
     after = np.broadcast_to(np.arange(x.shape[1])[None, :, None] >= x.shape[1] * 2 // 3, hidden.shape)
     return {
@@ -251,30 +245,20 @@ def evaluate(model: nde.LatentODE, data: Windows) -> Mapping[str, float]:
         "nll": -float(np.asarray(predictive(model, x, where))[hidden].mean()),
         "nfe": int(nde.nfe(aux.stats, diffrax.Tsit5())),
         "steps": int(aux.stats["num_steps"]),
-        "predict_seconds": float(np.median(seconds)),
+        "predict_seconds": seconds,
     }
 
 
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
-    if config.penalty not in PENALTIES:
-        raise ValueError(f"Expected a penalty of {', '.join(PENALTIES)}, got {config.penalty!r}.")
-    if config.model not in MODELS:
-        raise ValueError(f"Expected a model of {', '.join(MODELS)}, got {config.model!r}.")
-    if config.series not in SERIES:
-        raise ValueError(f"Expected a series of {', '.join(SERIES)}, got {config.series!r}.")
-    if config.judge not in ("test", "validation"):
-        raise ValueError(f"Expected to judge on test or validation, got {config.judge!r}.")
-    dtype = jnp.zeros(()).dtype
-    if config.tolerance < 10 * jnp.finfo(dtype).eps:
-        raise ValueError(
-            f"A tolerance of {config.tolerance} is below what {dtype} resolves. Set JAX_ENABLE_X64=1, or use "
-            "--tolerance 1e-5."
-        )
-    regulariser, coefficient = PENALTIES[config.penalty]
-    coefficient = coefficient if config.coefficient is None else config.coefficient
-    schedule = optax.exponential_decay(coefficient, config.steps, 0.1) if coefficient else lambda step: 0.0
+    regulariser, first = chosen("a penalty", config.penalty, PENALTIES)
+    make = chosen("a model", config.model, MODELS)
+    chosen("a series", config.series, dict.fromkeys(SERIES))
+    dtype = float_type(config.tolerance)
+    first = first if config.coefficient is None else config.coefficient
+    coefficient = optax.exponential_decay(first, config.steps, 0.1)
     parts = windows(config, dtype)
+    known, judged = parts.pop("train"), chosen("a judge", config.judge, parts)
 
     def at(step: jax.Array) -> train.Loss:
         def loss(model: nde.LatentODE, x: jax.Array, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -286,19 +270,19 @@ def build(config: Config) -> Experiment:
             nll = -density(model, x, jax.vmap(jax.vmap(model.decoder))(states).swapaxes(0, 1)).mean()
             kl = 0.5 * jnp.sum(mean**2 + jnp.exp(2 * log_deviation) - 1 - 2 * log_deviation, axis=-1).mean()
             bound = nll + kl / x[0].size
-            return bound + schedule(step) * penalty, {"bound": bound, "nll": nll, "penalty": penalty}
+            return bound + coefficient(step) * penalty, {"bound": bound, "nll": nll, "penalty": penalty}
 
         return loss
 
     return Experiment(
-        model=MODELS[config.model](config, jax.random.key(config.seed)),
+        model=make(config, jax.random.key(config.seed)),
         loss=train.Scheduled(at),
         optimiser=optax.inject_hyperparams(optax.adam)(optax.cosine_decay_schedule(config.rate, config.steps)),
-        train=parts["train"],
+        train=known,
         steps=config.steps,
         batch=config.batch,
         evaluate=evaluate,
-        test=lambda resolution: parts[config.judge],
+        test=lambda resolution: judged,
         metric="mse",
         split_batches=False,
         seed=config.seed,

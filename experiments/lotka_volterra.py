@@ -31,7 +31,7 @@ import optax
 from matplotlib.figure import Figure
 
 from sciml import nde, plot, symbolic
-from sciml.experiment import Experiment
+from sciml.experiment import Experiment, chosen
 
 hare, lynx = symbolic.states(2)
 SIMULATED = (0.55 * hare + -0.028 * (hare * lynx), -0.8 * lynx + 0.026 * (hare * lynx))
@@ -216,8 +216,7 @@ def forecasts(model: Hybrid, series: Series, found: Mapping[str, symbolic.System
 
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
-    if config.model not in MODELS:
-        raise ValueError(f"Expected a model of {', '.join(MODELS)}, got {config.model!r}.")
+    chosen("a model", config.model, MODELS)
     series = read(config)
     rows = np.arange(series.known - config.window + 1)[:, None] + np.arange(config.window)
     windows = Windows(series.ts[rows], series.ys[rows])

@@ -25,7 +25,7 @@ import numpy as np
 
 from sciml import baselines, data, losses, metrics, plot, published, train
 from sciml.baselines import Baseline
-from sciml.experiment import Experiment, rollout, rollout_errors
+from sciml.experiment import Experiment, chosen, rollout, rollout_errors
 from sciml.operators import AbstractOperator, Residual, WithFields
 from sciml.pdes import NavierStokes
 
@@ -119,8 +119,7 @@ def optimiser(config: Config, pairs: int, steps: int) -> train.Optimiser:
 
 def build(config: Config) -> Experiment:
     """The experiment of a config; generates its data unless an earlier run has."""
-    if config.model not in MODELS:
-        raise ValueError(f"Expected a model of {', '.join(MODELS)}, got {config.model!r}.")
+    chosen("a model", config.model, MODELS)
     last = config.inputs + config.predicted
     if last > config.problem.frames:
         raise ValueError(

@@ -14,7 +14,6 @@ experiments/digits_node.py, where only the end of the solution matters. Toleranc
 """
 
 import dataclasses
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,7 +26,7 @@ import optax
 from scipy.integrate import solve_ivp
 
 from sciml import nde, train
-from sciml.experiment import Experiment
+from sciml.experiment import Experiment, chosen, float_type, timed
 
 # Name -> the regulariser and the first of its coefficients, which fall to a tenth in the course of the training.
 PENALTIES: dict[str, tuple[nde.AbstractRegulariser, float]] = {
@@ -84,7 +83,8 @@ class Config:
 
 
 PRESETS = {"full": Config(), "smoke": Config(tolerance=1e-3, hidden=8, points=100, piece=5, steps=4, batch=16)}
-END, TEST_END = 20.0, 5.0
+END, TEST_TIMES = 20.0, np.linspace(0, 5, 101)
+JUDGES = {"test": 1, "validation": 2}  # seeds of the trajectories
 MATRIX = np.array([[-0.1, 2.0], [-2.0, -0.1]])
 
 
@@ -113,105 +113,74 @@ def node(config: Config, key: jax.Array) -> nde.NeuralODE:
 MODELS = {"node": node}
 
 
-@dataclasses.dataclass(frozen=True)
-class Trajectories:
-    """States (n, times, 2) at the times (times,); the first is the initial state."""
-
-    ts: np.ndarray
-    y: np.ndarray
-
-    def __len__(self) -> int:
-        """Number of trajectories."""
-        return len(self.y)
-
-    def __getitem__(self, rows: Any) -> np.ndarray:
-        """States of the trajectories at an index array or slice."""
-        return self.y[rows]
-
-
 def solution(y0: np.ndarray, ts: np.ndarray) -> np.ndarray:
     """The true states (times, 2)."""
     field = lambda t, y: MATRIX @ y**3
     return solve_ivp(field, (ts[0], ts[-1]), y0, method="DOP853", t_eval=ts, rtol=1e-11, atol=1e-11).y.T
 
 
-def pieces(config: Config, dtype: Any) -> Trajectories:
-    """All pieces of the one trajectory, with noise."""
+def pieces(config: Config, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Times (piece,) and states (n, piece, 2) of all pieces of the one trajectory, with noise."""
     ts = np.linspace(0, END, config.points)
     y = solution(np.array([2.0, 0.0]), ts)
     y = y + config.noise * np.random.default_rng(config.seed).normal(size=y.shape)
     cut = np.lib.stride_tricks.sliding_window_view(y, config.piece, axis=0).transpose(0, 2, 1)
-    return Trajectories(ts[: config.piece].astype(dtype), cut.astype(dtype))
+    return ts[: config.piece].astype(dtype), cut.astype(dtype)
 
 
-def unseen(seed: int, dtype: Any, count: int = 40) -> Trajectories:
-    """Trajectories from random states, whose distance from 0 is between 1 and 2."""
+def unseen(seed: int, dtype: Any, count: int = 40) -> np.ndarray:
+    """States (count, times, 2) at TEST_TIMES, from random states, whose distance from 0 is between 1 and 2."""
     rng = np.random.default_rng(seed)
     angle, radius = rng.uniform(0, 2 * np.pi, count), rng.uniform(1, 2, count)
-    ts = np.linspace(0, TEST_END, 101)
-    y = [solution(y0, ts) for y0 in (radius * np.array([np.cos(angle), np.sin(angle)])).T]
-    return Trajectories(ts.astype(dtype), np.stack(y).astype(dtype))
+    y = [solution(y0, TEST_TIMES) for y0 in (radius * np.array([np.cos(angle), np.sin(angle)])).T]
+    return np.stack(y).astype(dtype)
 
 
-def evaluate(model: nde.NeuralODE, data: Trajectories) -> Mapping[str, float]:
+def evaluate(model: nde.NeuralODE, y: np.ndarray) -> Mapping[str, float]:
     """Error over all states, evaluations of the field and steps of the one solve, seconds of a prediction."""
-    y0, ts = jnp.asarray(data.y[:, 0]), jnp.asarray(data.ts)
+    y0, ts = jnp.asarray(y[:, 0]), jnp.asarray(TEST_TIMES, y.dtype)
     predict = eqx.filter_jit(lambda model: model.solution(y0, ts))
-    states, aux = jax.block_until_ready(predict(model))
-    seconds = []
-    for _ in range(9):
-        start = time.perf_counter()
-        jax.block_until_ready(predict(model))
-        seconds.append(time.perf_counter() - start)
+    (states, aux), seconds = timed(lambda: predict(model))
     _, true = predict(dataclasses.replace(model, field=true_field))
-    error = np.asarray(states).swapaxes(0, 1) - data.y
+    error = np.asarray(states).swapaxes(0, 1) - y
     return {
         "rmse": float(np.sqrt(np.mean(error**2))),
         "nfe": int(nde.nfe(aux.stats, diffrax.Tsit5())),
         "nfe_true": int(nde.nfe(true.stats, diffrax.Tsit5())),
         "steps": int(aux.stats["num_steps"]),
-        "predict_seconds": float(np.median(seconds)),
+        "predict_seconds": seconds,
     }
 
 
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
-    if config.penalty not in PENALTIES:
-        raise ValueError(f"Expected a penalty of {', '.join(PENALTIES)}, got {config.penalty!r}.")
-    if config.model not in MODELS:
-        raise ValueError(f"Expected a model of {', '.join(MODELS)}, got {config.model!r}.")
-    if config.judge not in ("test", "validation"):
-        raise ValueError(f"Expected to judge on test or validation, got {config.judge!r}.")
-    dtype = jnp.zeros(()).dtype
-    if config.tolerance < 10 * jnp.finfo(dtype).eps:
-        raise ValueError(
-            f"A tolerance of {config.tolerance} is below what {dtype} resolves. Set JAX_ENABLE_X64=1, or use "
-            "--tolerance 1e-5."
-        )
-    regulariser, coefficient = PENALTIES[config.penalty]
-    coefficient = coefficient if config.coefficient is None else config.coefficient
-    schedule = optax.exponential_decay(coefficient, config.steps, 0.1) if coefficient else lambda step: 0.0
-    known = pieces(config, dtype)
+    regulariser, first = chosen("a penalty", config.penalty, PENALTIES)
+    make = chosen("a model", config.model, MODELS)
+    dtype = float_type(config.tolerance)
+    first = first if config.coefficient is None else config.coefficient
+    coefficient = optax.exponential_decay(first, config.steps, 0.1)
+    times, known = pieces(config, dtype)
+    judged = unseen(chosen("a judge", config.judge, JUDGES), dtype)
 
     def at(step: jax.Array) -> train.Loss:
         def loss(model: nde.NeuralODE, batch: jax.Array, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-            ts = jnp.asarray(known.ts)
+            ts = jnp.asarray(times)
             states, penalty = regulariser(model.solve, model.field, batch[:, 0], ts, key=key)
             error = jnp.mean((states - batch.swapaxes(0, 1)) ** 2)
-            return error + schedule(step) * penalty, {"squared_error": error, "penalty": penalty}
+            return error + coefficient(step) * penalty, {"squared_error": error, "penalty": penalty}
 
         return loss
 
     rate = optax.cosine_decay_schedule(config.rate, config.steps)
     return Experiment(
-        model=MODELS[config.model](config, jax.random.key(config.seed)),
+        model=make(config, jax.random.key(config.seed)),
         loss=train.Scheduled(at),
         optimiser=optax.inject_hyperparams(optax.adam)(rate),
         train=known,
         steps=config.steps,
         batch=config.batch,
         evaluate=evaluate,
-        test=lambda resolution: unseen({"test": 1, "validation": 2}[config.judge], dtype),
+        test=lambda resolution: judged,
         metric="rmse",
         split_batches=False,
         seed=config.seed,

@@ -20,7 +20,6 @@ share a time; more optimiser steps, with a rate that falls to zero; coefficients
 """
 
 import dataclasses
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -32,7 +31,7 @@ import numpy as np
 import optax
 
 from sciml import nde, train
-from sciml.experiment import Experiment
+from sciml.experiment import Experiment, chosen, float_type, timed
 
 # Name -> the penalty and the first of its coefficients, which fall to a tenth in the course of the training.
 PENALTIES: dict[str, tuple[nde.AbstractPenalty | None, float]] = {
@@ -85,6 +84,7 @@ PRESETS = {"full": Config(), "smoke": Config(tolerance=0.1, hidden=8, samples=20
 START, DRIFT, NOISE = np.array([2.0, 0.0]), np.array([[-0.1, 2.0], [-2.0, -0.1]]), 0.2
 TIMES = np.linspace(0, 1, 30)
 SMALLEST = 2.0**-10  # step
+JUDGES = {"test": 1, "validation": 2}  # seeds of the process
 
 
 class Cubes(eqx.Module):
@@ -97,17 +97,6 @@ class Cubes(eqx.Module):
         return self.network(u**3)
 
 
-class Together(eqx.Module):
-    """The field of one path for the states of several paths one behind the other, which are solved as one equation."""
-
-    field: Callable[..., jax.Array]
-    size: int = eqx.field(static=True)
-
-    def __call__(self, t: Any, u: jax.Array, args: Any = None) -> jax.Array:
-        """The field at all states."""
-        return jax.vmap(lambda u: self.field(t, u, args))(u.reshape(-1, self.size)).reshape(-1)
-
-
 def sde(config: Config, key: jax.Array) -> nde.NeuralSDE:
     """The model, of the initial states of all paths in one vector."""
     drift_key, diffusion_key = jax.random.split(key)
@@ -117,8 +106,8 @@ def sde(config: Config, key: jax.Array) -> nde.NeuralSDE:
     identity = eqx.nn.Identity()
     return nde.NeuralSDE(
         initial=identity,
-        drift=Together(Cubes(eqx.nn.MLP(2, 2, config.hidden, depth=1, activation=jnp.tanh, key=drift_key)), 2),
-        diffusion=Together(nde.Autonomous(eqx.nn.Linear(2, 2, key=diffusion_key)), 2),
+        drift=nde.Together(Cubes(eqx.nn.MLP(2, 2, config.hidden, depth=1, activation=jnp.tanh, key=drift_key)), 2),
+        diffusion=nde.Together(nde.Autonomous(eqx.nn.Linear(2, 2, key=diffusion_key)), 2),
         readout=identity,
         solve=nde.Solve(diffrax.SPaRK(), controller, dt0=0.01, max_steps=1024),
         brownian=nde.BrownianTree(SMALLEST / 2),
@@ -173,38 +162,24 @@ def evaluate(model: nde.NeuralSDE, judged: tuple[Paths, int]) -> Mapping[str, fl
     data, paths = judged
     start = jnp.tile(jnp.asarray(data.u[:1, 0]), (paths, 1))
     predict = eqx.filter_jit(lambda model, key: solution(model, start, key))
-    u, aux = jax.block_until_ready(predict(model, jax.random.key(0)))
-    seconds = []
-    for _ in range(9):
-        begin = time.perf_counter()
-        jax.block_until_ready(predict(model, jax.random.key(0)))
-        seconds.append(time.perf_counter() - begin)
+    (u, aux), seconds = timed(lambda: predict(model, jax.random.key(0)))
     return {
         "mse": float(nde.moment_matching(u, *map(jnp.asarray, data.moments))) / data.u[0].size,
         "nfe": int(nde.nfe(aux.stats, diffrax.SPaRK())),
         "steps": int(aux.stats["num_steps"]),
-        "predict_seconds": float(np.median(seconds)),
+        "predict_seconds": seconds,
     }
 
 
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
-    if config.penalty not in PENALTIES:
-        raise ValueError(f"Expected a penalty of {', '.join(PENALTIES)}, got {config.penalty!r}.")
-    if config.model not in MODELS:
-        raise ValueError(f"Expected a model of {', '.join(MODELS)}, got {config.model!r}.")
-    if config.judge not in ("test", "validation"):
-        raise ValueError(f"Expected to judge on test or validation, got {config.judge!r}.")
-    dtype = jnp.zeros(()).dtype
-    if config.tolerance < 10 * jnp.finfo(dtype).eps:
-        raise ValueError(
-            f"A tolerance of {config.tolerance} is below what {dtype} resolves. Set JAX_ENABLE_X64=1, or use "
-            "--tolerance 1e-2."
-        )
-    penalty, coefficient = PENALTIES[config.penalty]
-    coefficient = coefficient if config.coefficient is None else config.coefficient
-    schedule = optax.exponential_decay(coefficient, config.steps, 0.1) if coefficient else lambda step: 0.0
+    penalty, first = chosen("a penalty", config.penalty, PENALTIES)
+    make = chosen("a model", config.model, MODELS)
+    dtype = float_type(config.tolerance)
+    first = first if config.coefficient is None else config.coefficient
+    coefficient = optax.exponential_decay(first, config.steps, 0.1)
     known = process(config.samples, 0, dtype)
+    judged = process(config.samples, chosen("a judge", config.judge, JUDGES), dtype), config.paths
     means, variances = known.moments
 
     def at(step: jax.Array) -> train.Loss:
@@ -212,23 +187,20 @@ def build(config: Config) -> Experiment:
             model = dataclasses.replace(model, solve=nde.with_penalty(model.solve, penalty))
             u, aux = solution(model, start, key)
             error = nde.moment_matching(u, jnp.asarray(means), jnp.asarray(variances))
-            return error + schedule(step) * aux.penalty, {"moments": error, "penalty": aux.penalty}
+            return error + coefficient(step) * aux.penalty, {"moments": error, "penalty": aux.penalty}
 
         return loss
 
     rate = optax.cosine_decay_schedule(config.rate, config.steps)
     return Experiment(
-        model=MODELS[config.model](config, jax.random.key(config.seed)),
+        model=make(config, jax.random.key(config.seed)),
         loss=train.Scheduled(at),
         optimiser=optax.inject_hyperparams(optax.adabelief)(rate),
         train=known,
         steps=config.steps,
         batch=config.batch,
         evaluate=evaluate,
-        test=lambda resolution: (
-            process(config.samples, {"test": 1, "validation": 2}[config.judge], dtype),
-            config.paths,
-        ),
+        test=lambda resolution: judged,
         metric="mse",
         split_batches=False,
         seed=config.seed,

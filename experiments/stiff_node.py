@@ -18,7 +18,6 @@ error it saved more than `nde.ErrorPenalty` did. It costs accuracy, too: choose 
 """
 
 import dataclasses
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,7 +29,7 @@ import numpy as np
 import optax
 
 from sciml import nde, train
-from sciml.experiment import Experiment
+from sciml.experiment import Experiment, chosen, float_type, timed
 
 # Name -> the regulariser and the first of its coefficients, which fall to a tenth in the course of the training.
 PENALTIES: dict[str, tuple[nde.AbstractRegulariser, float]] = {
@@ -87,6 +86,7 @@ class Config:
 
 
 PRESETS = {"full": Config(), "smoke": Config(attraction=20.0, scale=5.0, hidden=8, steps=4, batch=16)}
+JUDGES = {"test": 1, "validation": 2}  # seeds of the trajectories
 TIMES = np.linspace(0, 2, 21)
 
 
@@ -112,23 +112,8 @@ def node(config: Config, key: jax.Array) -> nde.NeuralODE:
 MODELS = {"node": node}
 
 
-@dataclasses.dataclass(frozen=True)
-class Trajectories:
-    """States (n, times, 3) at TIMES; the first is the initial state."""
-
-    y: np.ndarray
-
-    def __len__(self) -> int:
-        """Number of trajectories."""
-        return len(self.y)
-
-    def __getitem__(self, rows: Any) -> np.ndarray:
-        """States of the trajectories at an index array or slice."""
-        return self.y[rows]
-
-
-def trajectories(count: int, seed: int, k: float, dtype: Any) -> Trajectories:
-    """Solutions from random states: x between 0.5 and 1.5 from the origin, y between -1 and 1.
+def trajectories(count: int, seed: int, k: float, dtype: Any) -> np.ndarray:
+    """States (count, times, 3) at TIMES from random ones: x between 0.5 and 1.5 from the origin, y between -1 and 1.
 
     With x = r (cos(t + a), sin(t + a)) the attracting function is x1 x2 = r^2 / 2 sin(2 (t + a)), and
     y = p(t) + (y(0) - p(0)) e^(-k t) with p = k r^2 / 2 (k sin(2 (t + a)) - 2 cos(2 (t + a))) / (k^2 + 4).
@@ -139,67 +124,53 @@ def trajectories(count: int, seed: int, k: float, dtype: Any) -> Trajectories:
     at = TIMES + a
     p = k * r**2 / 2 * (k * np.sin(2 * at) - 2 * np.cos(2 * at)) / (k**2 + 4)
     y = p + (start - p[:, :1]) * np.exp(-k * TIMES)
-    return Trajectories(np.stack((r * np.cos(at), r * np.sin(at), y), axis=-1).astype(dtype))
+    return np.stack((r * np.cos(at), r * np.sin(at), y), axis=-1).astype(dtype)
 
 
-def evaluate(model: nde.NeuralODE, data: Trajectories) -> Mapping[str, float]:
+def evaluate(model: nde.NeuralODE, y: np.ndarray) -> Mapping[str, float]:
     """Error over all states, evaluations of the field, steps and their stability, seconds of a prediction."""
-    y0, ts = jnp.asarray(data.y[:, 0]), jnp.asarray(TIMES, data.y.dtype)
+    y0, ts = jnp.asarray(y[:, 0]), jnp.asarray(TIMES, y.dtype)
     predict = eqx.filter_jit(lambda model: model.solution(y0, ts))
-    states, aux = jax.block_until_ready(predict(model))
-    seconds = []
-    for _ in range(9):
-        start = time.perf_counter()
-        jax.block_until_ready(predict(model))
-        seconds.append(time.perf_counter() - start)
+    (states, aux), seconds = timed(lambda: predict(model))
     limit = nde.StiffnessPenalty(nde.Stiffness(dt_power=1))  # of the same steps, as their mean
     _, measured = predict(dataclasses.replace(model, solve=nde.with_penalty(model.solve, limit)))
-    error = np.asarray(states).swapaxes(0, 1) - data.y
+    error = np.asarray(states).swapaxes(0, 1) - y
     return {
         "rmse": float(np.sqrt(np.mean(error**2))),
         "nfe": int(nde.nfe(aux.stats, diffrax.Tsit5())),
         "steps": int(aux.stats["num_steps"]),
         "stability": float(measured.penalty),
-        "predict_seconds": float(np.median(seconds)),
+        "predict_seconds": seconds,
     }
 
 
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
-    if config.penalty not in PENALTIES:
-        raise ValueError(f"Expected a penalty of {', '.join(PENALTIES)}, got {config.penalty!r}.")
-    if config.model not in MODELS:
-        raise ValueError(f"Expected a model of {', '.join(MODELS)}, got {config.model!r}.")
-    if config.judge not in ("test", "validation"):
-        raise ValueError(f"Expected to judge on test or validation, got {config.judge!r}.")
-    dtype = jnp.zeros(()).dtype
-    if config.tolerance < 10 * jnp.finfo(dtype).eps:
-        raise ValueError(
-            f"A tolerance of {config.tolerance} is below what {dtype} resolves. Set JAX_ENABLE_X64=1, or use "
-            "--tolerance 1e-5."
-        )
-    regulariser, coefficient = PENALTIES[config.penalty]
-    coefficient = coefficient if config.coefficient is None else config.coefficient
-    schedule = optax.exponential_decay(coefficient, config.steps, 0.1) if coefficient else lambda step: 0.0
+    regulariser, first = chosen("a penalty", config.penalty, PENALTIES)
+    make = chosen("a model", config.model, MODELS)
+    dtype = float_type(config.tolerance)
+    first = first if config.coefficient is None else config.coefficient
+    coefficient = optax.exponential_decay(first, config.steps, 0.1)
+    judged = trajectories(200, chosen("a judge", config.judge, JUDGES), config.attraction, dtype)
 
     def at(step: jax.Array) -> train.Loss:
         def loss(model: nde.NeuralODE, batch: jax.Array, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
             ts = jnp.asarray(TIMES, batch.dtype)
             states, penalty = regulariser(model.solve, model.field, batch[:, 0], ts, key=key)
             error = jnp.mean((states - batch.swapaxes(0, 1)) ** 2)
-            return error + schedule(step) * penalty, {"squared_error": error, "penalty": penalty}
+            return error + coefficient(step) * penalty, {"squared_error": error, "penalty": penalty}
 
         return loss
 
     return Experiment(
-        model=MODELS[config.model](config, jax.random.key(config.seed)),
+        model=make(config, jax.random.key(config.seed)),
         loss=train.Scheduled(at),
         optimiser=optax.inject_hyperparams(optax.adam)(optax.cosine_decay_schedule(config.rate, config.steps)),
         train=trajectories(1024, 0, config.attraction, dtype),
         steps=config.steps,
         batch=config.batch,
         evaluate=evaluate,
-        test=lambda resolution: trajectories(200, {"test": 1, "validation": 2}[config.judge], config.attraction, dtype),
+        test=lambda resolution: judged,
         metric="rmse",
         split_batches=False,
         seed=config.seed,

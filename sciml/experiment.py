@@ -55,6 +55,9 @@ from sciml._fields import rollout as rollout
 from sciml._fields import rollout_errors as rollout_errors
 from sciml._figures import draw_losses, draw_resolutions
 from sciml._run_folder import check, from_json, provenance, read_json, to_json, versions, write_json
+from sciml._settings import chosen as chosen
+from sciml._settings import float_type as float_type
+from sciml._settings import timed as timed
 from sciml._training import ShowProgress, device, train_into
 
 

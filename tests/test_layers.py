@@ -26,6 +26,7 @@ LAYER = {
     "plot": 5,
     "_process": 5,
     "_run_folder": 5,
+    "_settings": 5,
     "_experiment_file": 5,
     "_fields": 6,
     "_figures": 6,

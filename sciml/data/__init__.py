@@ -3,8 +3,10 @@
 from sciml.data._arrays import read_npz as read_npz
 from sciml.data._batches import in_order as in_order
 from sciml.data._batches import rows as rows
+from sciml.data._dataset import Arrays as Arrays
 from sciml.data._dataset import Dataset as Dataset
 from sciml.data._dataset import Pairs as Pairs
+from sciml.data._digits import digits as digits
 from sciml.data._generated import GENERATORS as GENERATORS
 from sciml.data._generated import Problem as Problem
 from sciml.data._generated import cached as cached

@@ -22,6 +22,33 @@ class Dataset(Protocol):
         ...
 
 
+class Arrays:
+    """Arrays of any shapes whose first axis is that of the samples; `data[rows]` is a tuple of as many.
+
+    One array alone is a data set by itself, and pairs of fields are `Pairs`.
+
+    Args:
+        arrays: At least one, of equal length.
+
+    Raises:
+        ValueError: If there are none, or if their lengths differ.
+    """
+
+    def __init__(self, *arrays: np.ndarray) -> None:
+        lengths = [len(array) for array in arrays]
+        if len(set(lengths)) != 1:
+            raise ValueError(f"Expected arrays of one length, a row for each sample, got the lengths {lengths}.")
+        self.arrays = arrays
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.arrays[0])
+
+    def __getitem__(self, rows: Any) -> tuple[np.ndarray, ...]:
+        """The rows of all arrays at an index array or slice."""
+        return tuple(array[rows] for array in self.arrays)
+
+
 def _checked(name: str, array: Any) -> np.ndarray:
     """A real floating-point array `(samples, channels, *space)` of finite values."""
     array = np.asarray(array)

@@ -107,6 +107,7 @@ from sciml.nde._sde import DiagonalNoise as DiagonalNoise
 from sciml.nde._sde import GeneralNoise as GeneralNoise
 from sciml.nde._sde import IndependentIncrements as IndependentIncrements
 from sciml.nde._sde import NeuralSDE as NeuralSDE
+from sciml.nde._sde import Together as Together
 from sciml.nde._sde import moment_matching as moment_matching
 from sciml.nde._shooting import multiple_shooting as multiple_shooting
 from sciml.nde._solve import AbstractSolve as AbstractSolve

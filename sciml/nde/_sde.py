@@ -227,3 +227,22 @@ def moment_matching(
         raise ValueError(f"Expected at least two paths to have a variance, got {paths.shape[0]}. Draw more of them.")
     own_means, own_variances = jnp.mean(paths, axis=0), jnp.var(paths, axis=0, ddof=1)
     return jnp.sum((own_means - means) ** 2) + jnp.sum((own_variances - variances) ** 2)
+
+
+@final
+class Together(eqx.Module):
+    """The field of one path for the states of several, one behind the other in a vector: they are solved as one SDE.
+
+    With both fields of a `NeuralSDE` in it and diagonal noise the paths share their steps and are independent.
+
+    Attributes:
+        field: `(t, y, args) -> value` of one path.
+        size: Length of its state.
+    """
+
+    field: Field
+    size: int = eqx.field(static=True)
+
+    def __call__(self, t: Any, y: Float[Array, " states"], args: Any = None) -> Float[Array, " states"]:
+        """The field at all states."""
+        return jax.vmap(lambda y: self.field(t, y, args))(y.reshape(-1, self.size)).reshape(-1)
