@@ -14,9 +14,9 @@ The paper presets are the published settings: 512,000 trajectories, sizes, 160,0
 bfloat16. Errors there on [2, 4] and [2, 6] against noisy targets, and of the equations, in % (second-hand): known 2.74,
 2.94, 0.00; skeleton 3.39, 4.59, 2.10; unknown-3d 3.43, 4.63, 2.11; unknown-multi 3.95, 5.66, 1.88.
 
-The demo (584,819 parameters, 2250 steps) ends with 9.5 % on [2, 4] and 13.2 % on [2, 6], where noise alone gives 2.2 %
-and 1.9 %, and with the right structure of all equations. Their expression error of 4.4 % is above the 2.9 % of nominal
-constants: the constants are not learned so quickly. Small has 3,093,555 parameters and 15,000 steps.
+The demo (584,819 parameters, 2250 steps; benchmarks/results/prose_demo.json) ends with 9.5 % on [2, 4] and 13.2 % on
+[2, 6], where noise alone gives 2.2 % and 1.9 %, and with the right structure of all equations, but an expression error
+of 4.4 %: the constants are not learned so quickly. Small has 3,093,555 parameters and 15,000 steps.
 
 Metrics: `relative_l2`, `first_half` and `second_half` of the predicted times against noisy targets, as published, with
 `clean_` against the true solution, with `floor_` of the true solution against noisy targets; `token_error`, the part of

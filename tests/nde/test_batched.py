@@ -12,6 +12,8 @@ from sciml.nde import _batched
 
 BATCH, SIZE, TIMES = 5, 3, 7
 SOLVERS = [diffrax.Tsit5(), diffrax.Dopri8()]
+PLAIN = diffrax.PIDController(rtol=1e-6, atol=1e-7)
+JUMPS = diffrax.ClipStepSizeController(PLAIN, step_ts=jnp.array([0.3]), jump_ts=jnp.array([0.6]))
 
 
 class Field(eqx.Module):
@@ -31,15 +33,19 @@ def problem():
 
 
 def config(solver=None, **options):
-    options = {"max_steps": 128, "dt0": 0.5, "controller": diffrax.PIDController(rtol=1e-6, atol=1e-7), **options}
+    options = {"max_steps": 128, "dt0": 0.5, "controller": PLAIN, **options}
     return nde.Solve(diffrax.Tsit5() if solver is None else solver, **options)
 
 
-@pytest.mark.parametrize("solver", SOLVERS, ids=lambda solver: type(solver).__name__)
-def test_states_and_steps_are_those_of_vmap(solver):
+@pytest.mark.parametrize(
+    ("solver", "controller"),
+    [*((solver, PLAIN) for solver in SOLVERS), (diffrax.Tsit5(), JUMPS)],
+    ids=lambda part: type(part).__name__,
+)
+def test_states_and_steps_are_those_of_vmap(solver, controller):
     with jax.enable_x64(True):
         field, y0, ts = problem()
-        solve = config(solver)
+        solve = config(solver, controller=controller)
         ys, aux = eqx.filter_jit(nde.Batched(solve))(field, y0, ts)
         expected, single = jax.jit(jax.vmap(lambda y: solve(field, y, ts), out_axes=(1, 0)))(y0)
         for name in ("num_steps", "num_accepted_steps", "num_rejected_steps"):
