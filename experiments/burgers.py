@@ -83,8 +83,8 @@ def space_time(known: data.Pairs, problem: Burgers) -> data.Pairs:
 
 def published(folder: pathlib.Path, name: str) -> data.Pairs:
     """The published pairs of a file, initial state and later states."""
-    with np.load(folder / name, allow_pickle=False) as file:
-        return data.Pairs(file["x"][:, None], file["y"][:, 1:])
+    x, y = data.read_arrays(folder / name, "x", "y")
+    return data.Pairs(x[:, None], y[:, 1:])
 
 
 def pairs(config: Config) -> tuple[data.Pairs, ...]:

@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sciml import nde, train
+from sciml import data, nde, train
 from sciml.experiment import Experiment, chosen, float_type, timed
 
 # Name -> the regulariser and the first of its coefficients, which fall to a tenth in the course of the training.
@@ -132,8 +132,8 @@ def series(config: Config) -> np.ndarray:
             f"The series {config.series} is in real_timeseries.npz, which is not in {config.data}. Give its folder by "
             "--data or SCIML_DATA, or take --preset simulated, which needs no file."
         )
-    with np.load(path, allow_pickle=False) as file:
-        return file[config.series][:, 1:].reshape(-1)  # twelve months after the year
+    (table,) = data.read_arrays(path, config.series)
+    return table[:, 1:].reshape(-1)  # twelve months after the year
 
 
 SERIES = ("elnino", "simulated")
@@ -232,11 +232,11 @@ def predictive(model: nde.LatentODE, x: jax.Array, where: jax.Array) -> jax.Arra
     return jax.scipy.special.logsumexp(each, axis=0) - jnp.log(DRAWS)
 
 
-def evaluate(model: nde.LatentODE, data: Windows) -> Mapping[str, float]:
+def evaluate(model: nde.LatentODE, part: Windows) -> Mapping[str, float]:
     """Errors of values not observed, evaluations of the field and steps of the one solve, seconds of a prediction."""
-    x, where = jnp.asarray(data.x), jnp.asarray(data.observed)
+    x, where = jnp.asarray(part.x), jnp.asarray(part.observed)
     (values, aux), seconds = timed(lambda: predict(model, x, where))
-    squares, hidden = (np.asarray(values) - data.x) ** 2, ~data.observed
+    squares, hidden = (np.asarray(values) - part.x) ** 2, ~part.observed
     after = np.broadcast_to(np.arange(x.shape[1])[None, :, None] >= x.shape[1] * 2 // 3, hidden.shape)
     return {
         "mse": float(squares[hidden].mean()),

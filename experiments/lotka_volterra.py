@@ -30,7 +30,7 @@ import numpy as np
 import optax
 from matplotlib.figure import Figure
 
-from sciml import nde, plot, symbolic
+from sciml import data, nde, plot, symbolic
 from sciml.experiment import Experiment, chosen
 
 hare, lynx = symbolic.states(2)
@@ -100,8 +100,7 @@ def read(config: Config) -> Series:
             raise FileNotFoundError(
                 f"There is no {file}. Set SCIML_DATA to its folder, or use --preset simulated, which needs no data."
             )
-        with np.load(file, allow_pickle=False) as arrays:
-            table = arrays["lynx_hare"].astype(dtype)
+        table = data.read_arrays(file, "lynx_hare")[0].astype(dtype)
         series = Series(table[:, 0] - table[0, 0], table[:, [2, 1]], config.years)
     else:
         raise ValueError(f"Expected the source lynx-hare or simulated, got {config.source!r}.")

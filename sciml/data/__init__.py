@@ -1,5 +1,6 @@
 """Data sets: pairs in memory, files, generated samples, and the order of batches."""
 
+from sciml.data._arrays import read_arrays as read_arrays
 from sciml.data._arrays import read_npz as read_npz
 from sciml.data._batches import in_order as in_order
 from sciml.data._batches import rows as rows

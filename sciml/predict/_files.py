@@ -6,7 +6,7 @@ import tempfile
 
 import numpy as np
 
-from sciml import plot, symbolic
+from sciml import data, plot, symbolic
 from sciml.predict._forecast import Forecast, forecast
 
 
@@ -102,10 +102,10 @@ def _number(cell: str) -> float | None:
 
 
 def _read_npz(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
-    with np.load(path) as file:
-        if not {"t", "u"} <= set(file.files):
-            raise ValueError(f"Expected the arrays t and u in {path}, got {', '.join(file.files)}. Rename them.")
-        times, states = np.asarray(file["t"], np.float64), np.asarray(file["u"], np.float64)
+    times, states = data.read_arrays(path, "t", "u")
+    if not all(np.issubdtype(array.dtype, np.number) and not np.iscomplexobj(array) for array in (times, states)):
+        raise ValueError(f"Expected real numbers in {path}, got t of {times.dtype} and u of {states.dtype}.")
+    times, states = times.astype(np.float64), states.astype(np.float64)
     if times.ndim != 1 or states.ndim != 2 or len(times) != len(states):
         raise ValueError(
             f"Expected t of shape (n,) and u of shape (n, variables) in {path}, got {times.shape} and {states.shape}."
