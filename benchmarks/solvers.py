@@ -11,25 +11,13 @@ steps" gives every sample its own. Processes take turns (see timer.py); ratios a
 the extra `peers`; a peer that cannot be imported is reported as not measured.
 """
 
-import argparse
-import dataclasses
-import os
 import pathlib
-import sys
 
 import timer
-from timer import Contender
+from timer import Case, Contender
 
 RESULTS = pathlib.Path(__file__).resolve().parent / "results" / "solvers.json"
 OURS = {"EQX_ON_ERROR": "nan"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """Settings for all contenders, and the contenders, reference first."""
-
-    settings: dict
-    contenders: tuple[Contender, ...]
 
 
 def cases(peer: str) -> dict[str, Case]:
@@ -223,24 +211,5 @@ def report(name: str, rows: dict) -> None:
         print(f"  {contender:24}{cells}{last['first_call_seconds']:7.1f} s{row.get('max_error', float('nan')):9.1e}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", nargs="+", choices=list(cases("")), help="default: all")
-    parser.add_argument("--rounds", type=int, default=15, help="timed calls of each contender (default %(default)s)")
-    parser.add_argument("--cores", type=int, default=os.cpu_count(), help="cores of each worker (default %(default)s)")
-    parser.add_argument("--peer-python", default=sys.executable, help="interpreter that has PyTorch (default: this)")
-    parser.add_argument("--out", type=pathlib.Path, default=RESULTS, help="result file (default %(default)s)")
-    arguments = parser.parse_args()
-    result = {"machine": timer.machine(arguments.cores), "rounds": arguments.rounds, "cases": {}}
-    for name, case in cases(arguments.peer_python).items():
-        if arguments.case and name not in arguments.case:
-            continue
-        rows = timer.compare(list(case.contenders), case.settings, arguments.rounds, arguments.cores)
-        result["cases"][name] = {"settings": case.settings, "contenders": rows}
-        report(name, rows)
-        timer.write(arguments.out, result)
-    print(f"\nwritten to {arguments.out}; ratios are to the first contender of each case, quartiles over rounds")
-
-
 if __name__ == "__main__":
-    main()
+    timer.command(__doc__, cases, RESULTS, report, rounds=15)

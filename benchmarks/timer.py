@@ -10,6 +10,7 @@ stopped spinning.
 Only the standard library and NumPy are needed here, so that a worker may use another interpreter.
 """
 
+import argparse
 import dataclasses
 import importlib
 import json
@@ -23,6 +24,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Callable
 
 import numpy as np
 
@@ -38,6 +40,15 @@ class Contender:
     python: str = sys.executable
     env: dict = dataclasses.field(default_factory=dict)
     settings: dict = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """Settings for all contenders, and the contenders, reference first. Others than `by_default` are run by name."""
+
+    settings: dict
+    contenders: tuple[Contender, ...]
+    by_default: bool = True
 
 
 def allocator() -> dict[str, str]:
@@ -149,6 +160,45 @@ def _row(worker: Worker, reference: Worker, seconds: dict[tuple[str, str], list[
             row[target]["ratio"] = statistics.median(own) / statistics.median(base)
             row[target]["ratio_quartiles"] = list(np.quantile(np.divide(own, base), [0.25, 0.75]))
     return row
+
+
+def command(
+    description: str,
+    cases: Callable[[str], dict[str, Case]],
+    results: pathlib.Path,
+    report: Callable[[str, dict], None],
+    rounds: int,
+) -> None:
+    """The command line of a benchmark: times its cases, reports each and writes the results after each.
+
+    Args:
+        description: The benchmark's docstring.
+        cases: From the interpreter of the peers to the table.
+        results: Default of the result file.
+        report: Prints the rows of a case.
+        rounds: Default number of timed calls.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [name for name, case in cases("").items() if case.by_default]
+    parser.add_argument("--case", nargs="+", choices=list(cases("")), default=names, help=f"default: {names}")
+    parser.add_argument("--contender", nargs="+", default=[""], help="those whose name contains one of these words")
+    parser.add_argument(
+        "--rounds", type=int, default=rounds, help="timed calls of each contender (default %(default)s)"
+    )
+    parser.add_argument("--cores", type=int, default=os.cpu_count(), help="cores of each worker (default %(default)s)")
+    parser.add_argument("--peer-python", default=sys.executable, help="interpreter that has PyTorch (default: this)")
+    parser.add_argument("--out", type=pathlib.Path, default=results, help="result file (default %(default)s)")
+    arguments = parser.parse_args()
+    result = {"machine": machine(arguments.cores), "rounds": arguments.rounds, "cases": {}}
+    table = cases(arguments.peer_python)
+    for name in arguments.case:
+        case = table[name]
+        wanted = [one for one in case.contenders if any(word in one.name for word in arguments.contender)]
+        rows = compare(wanted, case.settings, arguments.rounds, arguments.cores)
+        result["cases"][name] = {"settings": case.settings, "contenders": rows}
+        report(name, rows)
+        write(arguments.out, result)
+    print(f"\nwritten to {arguments.out}; ratios are to the first contender of each case, quartiles over rounds")
 
 
 def machine(cores: int) -> dict:

@@ -10,27 +10,16 @@ timer.py); a ratio below 1 is faster than the first contender of the case. Needs
 be imported is reported as not measured.
 """
 
-import argparse
-import dataclasses
 import os
 import pathlib
-import sys
 
 import timer
-from timer import Contender
+from timer import Case, Contender
 
 RESULTS = pathlib.Path(__file__).resolve().parent / "results" / "train_step.json"
 OURS = (
     {"XLA_FLAGS": "--xla_cpu_prefer_vector_width=512"} if "avx512" in pathlib.Path("/proc/cpuinfo").read_text() else {}
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """Settings for all contenders, and the contenders, reference first."""
-
-    settings: dict
-    contenders: tuple[Contender, ...]
 
 
 def cases(peer: str) -> dict[str, Case]:
@@ -165,32 +154,5 @@ def report(name: str, rows: dict) -> None:
         print(f"  {contender:26}{cells}{row['step']['first_call_seconds']:7.1f} s{row['peak_memory_mib']:6.0f} MiB")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", nargs="+", choices=list(cases("")), help="default: all")
-    parser.add_argument("--contender", nargs="+", help="only contenders whose name contains one of these words")
-    parser.add_argument("--rounds", type=int, default=25, help="timed calls of each contender (default %(default)s)")
-    parser.add_argument("--cores", type=int, default=os.cpu_count(), help="cores of each worker (default %(default)s)")
-    parser.add_argument(
-        "--peer-python", default=sys.executable, help="interpreter that has PyTorch (default: this one)"
-    )
-    parser.add_argument("--out", type=pathlib.Path, default=RESULTS, help="result file (default %(default)s)")
-    arguments = parser.parse_args()
-    result = {"machine": timer.machine(arguments.cores), "rounds": arguments.rounds, "cases": {}}
-    for name, case in cases(arguments.peer_python).items():
-        if arguments.case and name not in arguments.case:
-            continue
-        wanted = [
-            contender
-            for contender in case.contenders
-            if not arguments.contender or any(word in contender.name for word in arguments.contender)
-        ]
-        rows = timer.compare(wanted, case.settings, arguments.rounds, arguments.cores)
-        result["cases"][name] = {"settings": case.settings, "contenders": rows}
-        report(name, rows)
-        timer.write(arguments.out, result)
-    print(f"\nwritten to {arguments.out}; ratios are to the first contender of each case, quartiles over rounds")
-
-
 if __name__ == "__main__":
-    main()
+    timer.command(__doc__, cases, RESULTS, report, rounds=25)
