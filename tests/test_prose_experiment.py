@@ -369,9 +369,7 @@ def test_arrays_that_are_no_trajectory_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"There is no trajectory file .*b.npz"):
         predict.read_trajectory(tmp_path / "b.npz")
     np.savez(tmp_path / "b.npz", t=np.zeros(3), x=np.zeros((3, 2)))
-    with pytest.raises(
-        ValueError, match=r"plain arrays t and u, but it holds .*, \['u'\] missing"
-    ):
+    with pytest.raises(ValueError, match=r"plain arrays t and u, but it holds .*, \['u'\] missing"):
         predict.read_trajectory(tmp_path / "b.npz")
     np.savez(tmp_path / "b.npz", t=np.array(["one", "two"]), u=np.zeros((2, 3)))
     with pytest.raises(ValueError, match=r"Expected real numbers in .*b.npz, got t of <U3 and u of float64"):
