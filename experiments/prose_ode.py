@@ -16,7 +16,7 @@ bfloat16. Errors there on [2, 4] and [2, 6] against noisy targets, and of the eq
 
 The demo (584,819 parameters, 2250 steps; benchmarks/results/prose_demo.json) ends with 9.5 % on [2, 4] and 13.2 % on
 [2, 6], where noise alone gives 2.2 % and 1.9 %, and with the right structure of all equations, but an expression error
-of 4.4 %: the constants are not learned so quickly. Small has 3,093,555 parameters and 15,000 steps.
+of 4.4 %: the constants are not learned so quickly. Small has 3,093,555 parameters and 10,000 steps.
 
 Metrics: `relative_l2`, `first_half` and `second_half` of the predicted times against noisy targets, as published, with
 `clean_` against the true solution, with `floor_` of the true solution against noisy targets; `token_error`, the part of
@@ -93,7 +93,7 @@ class Config:
     """Number of test samples whose equations are written; the first ones."""
     refined: int = 40
     """Number of these whose constants are fitted in addition."""
-    epochs: float = 6
+    epochs: float = 4
     """Passes through the training trajectories."""
     batch: int = 32
     """Samples in a batch."""
