@@ -34,6 +34,7 @@ def cases(peer: str) -> dict[str, Case]:
     sde = (
         Contender("torchsde", "peers.solvers_torch:torchsde", peer),
         Contender("diffrax, Brownian tree", "solvers:sde", env=OURS, settings={"tree": True}),
+        Contender("sciml, Brownian grid", "solvers:sde", env=OURS, settings={"grid": True}),
         Contender("diffrax, fresh increments", "solvers:sde", env=OURS),  # which it does not differentiate
     )
     vdp = {"problem": "van der Pol", "seed": 0, "size": 2, "tolerance": 1e-5, "end": 6.0, "saved": 200}
@@ -118,19 +119,23 @@ def batch(settings: dict) -> dict:
 
 
 def sde(settings: dict) -> dict:
-    """Euler-Maruyama with fixed steps; the Brownian increments drawn step by step, or read from a tree."""
+    """Euler-Maruyama with fixed steps; the Brownian increments drawn step by step, or read from a tree or a grid."""
     import diffrax
     import jax
+
+    from sciml import nde
 
     ts, field, steps = _times(settings), _field(settings), settings["steps"]
 
     def one(weights, y, key):
         drift, diffusion = weights
-        path = (
-            diffrax.VirtualBrownianTree(ts[0], ts[-1], tol=0.5 / steps, shape=y.shape, key=key)
-            if settings.get("tree")
-            else diffrax.UnsafeBrownianPath(y.shape, key)
-        )
+        like = jax.ShapeDtypeStruct(y.shape, y.dtype)
+        if settings.get("tree"):
+            path = nde.BrownianTree(0.5 / steps, diffrax.BrownianIncrement)(ts[0], ts[-1], like, key=key)
+        elif settings.get("grid"):
+            path = nde.BrownianGrid(steps)(ts[0], ts[-1], like, key=key)
+        else:
+            path = diffrax.UnsafeBrownianPath(y.shape, key)
         noise = lambda t, y, args: 0.1 * jax.nn.sigmoid(field(t, y, diffusion))
         terms = diffrax.MultiTerm(
             diffrax.ODETerm(lambda t, y, args: field(t, y, drift)),
@@ -146,7 +151,7 @@ def sde(settings: dict) -> dict:
         return jax.vmap(one, in_axes=(None, 0, 0), out_axes=1)(weights, y, keys)
 
     weights = _weights(settings), _weights({**settings, "seed": settings["seed"] + 1})
-    return _contender(settings, solve, weights, compare=False, trained="tree" in settings)
+    return _contender(settings, solve, weights, compare=False, trained="tree" in settings or "grid" in settings)
 
 
 def _times(settings: dict):

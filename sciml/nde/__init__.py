@@ -1,6 +1,10 @@
 """Neural ordinary, controlled and stochastic differential equations on diffrax, cheap to solve by regularisation."""
 
 from sciml.nde._batched import Batched as Batched
+from sciml.nde._brownian import AbstractBrownian as AbstractBrownian
+from sciml.nde._brownian import BrownianGrid as BrownianGrid
+from sciml.nde._brownian import BrownianTree as BrownianTree
+from sciml.nde._brownian import IndependentIncrements as IndependentIncrements
 from sciml.nde._cde import MatrixField as MatrixField
 from sciml.nde._cde import NeuralCDE as NeuralCDE
 from sciml.nde._cde import observation_counts as observation_counts
@@ -99,13 +103,10 @@ from sciml.nde._sampling import PointUniform as PointUniform
 from sciml.nde._sampling import SampledStep as SampledStep
 from sciml.nde._sampling import StepUniform as StepUniform
 from sciml.nde._sampling import TimeUniform as TimeUniform
-from sciml.nde._sde import AbstractBrownian as AbstractBrownian
 from sciml.nde._sde import AbstractNoise as AbstractNoise
 from sciml.nde._sde import AdditiveNoise as AdditiveNoise
-from sciml.nde._sde import BrownianTree as BrownianTree
 from sciml.nde._sde import DiagonalNoise as DiagonalNoise
 from sciml.nde._sde import GeneralNoise as GeneralNoise
-from sciml.nde._sde import IndependentIncrements as IndependentIncrements
 from sciml.nde._sde import NeuralSDE as NeuralSDE
 from sciml.nde._sde import Together as Together
 from sciml.nde._sde import moment_matching as moment_matching

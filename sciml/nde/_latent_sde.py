@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from sciml.nde._brownian import AbstractBrownian
 from sciml.nde._cde import with_statistics
 from sciml.nde._control import check_series
 from sciml.nde._integrals import Field, with_integrals
 from sciml.nde._kl_path import kl_path
 from sciml.nde._latent_ode import ELBO
-from sciml.nde._sde import AbstractBrownian, DiagonalNoise, noise_term
+from sciml.nde._sde import DiagonalNoise, noise_term
 from sciml.nde._solve import Aux, Solve, ignoring_integrals
 
 
@@ -131,7 +132,7 @@ class LatentSDE(eqx.Module):
         decoder: d, of one state.
         solve: Solver, step sizes, adjoint and penalty. Adaptive controllers also step to all times of the series, where
             the context changes, and do not see the integral.
-        brownian: `BrownianTree(tol)`.
+        brownian: `BrownianTree(tol)` or `BrownianGrid(steps)`.
         noise: Deviation s of an observation.
     """
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from sciml.nde._brownian import AbstractBrownian
 from sciml.nde._cde import with_statistics
 from sciml.nde._integrals import Field
 from sciml.nde._solve import Aux, Solve
@@ -85,51 +86,6 @@ class AdditiveNoise(AbstractNoise):
         return self.noise(diffusion, t, None, args)
 
 
-class AbstractBrownian(eqx.Module):
-    """Makes the Brownian motion of one solve."""
-
-    @abc.abstractmethod
-    def __call__(self, t0: Any, t1: Any, shape: jax.ShapeDtypeStruct, *, key: PRNGKeyArray) -> dfx.AbstractBrownianPath:
-        """A path on [t0, t1] of that shape."""
-
-
-@final
-class BrownianTree(AbstractBrownian):
-    """A path that is the same however it is stepped through, by `diffrax.VirtualBrownianTree`.
-
-    Attributes:
-        tol: Time below which the path is interpolated: smaller than every step, dt0 / 2 for constant ones.
-        levy_area: What is sampled beside increments. The default suits all solvers of this package's noises;
-            `diffrax.BrownianIncrement` costs half as much and suits all but stochastic Runge-Kutta methods (SPaRK,
-            ShARK, GeneralShARK, SlowRK, SRA1, SEA).
-    """
-
-    tol: float = eqx.field(static=True)
-    levy_area: Any = eqx.field(static=True, default=dfx.SpaceTimeLevyArea)
-
-    def __call__(self, t0: Any, t1: Any, shape: jax.ShapeDtypeStruct, *, key: PRNGKeyArray) -> dfx.AbstractBrownianPath:
-        """The tree on [t0, t1]."""
-        return dfx.VirtualBrownianTree(t0, t1, self.tol, shape, key, self.levy_area)
-
-
-@final
-class IndependentIncrements(AbstractBrownian):
-    """A fresh normal number for each step, by `diffrax.UnsafeBrownianPath`: the fastest, for simulation alone.
-
-    Only for constant steps, and without reverse-mode gradients: `Solve(adjoint=diffrax.ForwardMode())`. Diffrax raises
-    an error otherwise.
-
-    Attributes:
-        levy_area: As for `BrownianTree`.
-    """
-
-    levy_area: Any = eqx.field(static=True, default=dfx.SpaceTimeLevyArea)
-
-    def __call__(self, t0: Any, t1: Any, shape: jax.ShapeDtypeStruct, *, key: PRNGKeyArray) -> dfx.AbstractBrownianPath:
-        """The path; the times are not used."""
-        return dfx.UnsafeBrownianPath(shape, key, self.levy_area)
-
-
 @final
 class _Diffusion(eqx.Module):
     noise: AbstractNoise
@@ -175,7 +131,7 @@ class NeuralSDE(eqx.Module):
         diffusion: g, as its `noise` says.
         readout: The map l of one state.
         solve: Solver, step sizes, adjoint and penalty.
-        brownian: `BrownianTree(tol)` or `IndependentIncrements()`.
+        brownian: `BrownianTree(tol)`, `BrownianGrid(steps)` or `IndependentIncrements()`.
         noise: `DiagonalNoise()`, `GeneralNoise(motions)` or `AdditiveNoise(...)`.
     """
 

@@ -11,6 +11,7 @@ import pytest
 
 from sciml.nde import (
     AdditiveNoise,
+    BrownianGrid,
     BrownianTree,
     DiagonalNoise,
     GeneralNoise,
@@ -116,14 +117,14 @@ def test_the_solver_decides_between_ito_and_stratonovich(solver, correction):
     assert_moments(values, mean, mean**2 * (np.exp(sigma**2) - 1))
 
 
-def test_strong_order_1_along_the_same_path():
+@pytest.mark.parametrize("brownian", [BrownianTree(2.0**-9, dfx.BrownianIncrement), BrownianGrid(128)])
+def test_strong_order_1_along_the_same_path(brownian):
     drift, sigma, count = 0.5, 0.7, 200
-    tree = BrownianTree(2.0**-9, dfx.BrownianIncrement)
-    motion = paths(sde(zero, ones, fixed(dfx.Euler(), 0.25), tree), [0.0], [0.0, 1.0], count)[:, 1]
+    motion = paths(sde(zero, ones, fixed(dfx.Euler(), 0.25), brownian), [0.0], [0.0, 1.0], count)[:, 1]
     exact = np.exp(drift - sigma**2 / 2 + sigma * motion)
     errors = []
     for dt0 in (1 / 16, 1 / 128):
-        model = sde(Linear(jnp.asarray([drift])), Linear(jnp.asarray([sigma])), fixed(dfx.ItoMilstein(), dt0), tree)
+        model = sde(Linear(jnp.asarray([drift])), Linear(jnp.asarray([sigma])), fixed(dfx.ItoMilstein(), dt0), brownian)
         errors.append(np.mean(np.abs(paths(model, [1.0], [0.0, 1.0], count)[:, 1] - exact)))
     assert abs(np.log2(errors[0] / errors[1]) / 3 - 1) < 0.2
 
@@ -166,6 +167,40 @@ def test_the_statistics_of_a_network_and_its_description(getkey):
 def test_independent_increments_refuse_reverse_mode():
     model = sde(zero, ones, fixed(dfx.Euler(), 0.1), IndependentIncrements())
     with pytest.raises(ValueError, match="UnsafeBrownianPath"):
+        model(jnp.ones(1), jnp.asarray([0.0, 1.0]), key=jax.random.key(0))
+
+
+def test_a_grid_has_the_moments_of_brownian_motion():
+    """At its own times, whose increments are independent, and half way between them, where the path is the mean."""
+    values = paths(sde(zero, ones, fixed(dfx.Euler(), 0.25), BrownianGrid(4)), [0.0], [0.0, 0.25, 0.375, 1.0], 4000)
+    early, between, end = values[:, 1:, 0].T
+    assert_moments(np.stack((early, between - early, end - early), axis=1), 0.0, np.array([0.25, 0.25 / 4, 0.75]))
+    assert abs(np.mean(early * (end - early))) < 4 * np.sqrt(0.25 * 0.75 / 4000)
+
+
+def test_reverse_mode_through_a_grid():
+    """y_1 = y_0 prod(1 + a h + s dW_k) by Euler's method, with the increments of another solve."""
+    steps = 5
+
+    def end(rates, key):
+        model = sde(Linear(rates[:1]), Linear(rates[1:]), fixed(dfx.Euler(), 1 / steps), BrownianGrid(steps))
+        return model(jnp.ones(1), jnp.linspace(0.0, 1.0, steps + 1), key=key)[:, 0]
+
+    key, rates = jax.random.key(3), jnp.asarray([0.4, 0.7])
+    motion = sde(zero, ones, fixed(dfx.Euler(), 1 / steps), BrownianGrid(steps))
+    jumps = np.diff(motion(jnp.zeros(1), jnp.linspace(0.0, 1.0, steps + 1), key=key)[:, 0])
+    value, slopes = jax.jit(jax.value_and_grad(lambda rates: end(rates, key)[-1]))(rates)
+    factors = 1 + 0.4 / steps + 0.7 * jumps
+    np.testing.assert_allclose(value, np.prod(factors), rtol=1e-5)  # rounding of float32
+    expected = np.prod(factors) * np.array([np.sum(1 / factors) / steps, np.sum(jumps / factors)])
+    np.testing.assert_allclose(slopes, expected, rtol=1e-4)
+
+
+def test_a_grid_refuses_what_it_cannot_do():
+    with pytest.raises(ValueError, match="at least 1 interval"):
+        BrownianGrid(0)
+    model = sde(zero, ones, fixed(dfx.SPaRK(), 0.1), BrownianGrid(10))
+    with pytest.raises((TypeError, ValueError), match="SpaceTimeLevyArea"):
         model(jnp.ones(1), jnp.asarray([0.0, 1.0]), key=jax.random.key(0))
 
 
