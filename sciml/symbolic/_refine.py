@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from sciml.symbolic._evaluate import with_parameters
-from sciml.symbolic._shooting import cut, fit_constants
+from sciml.symbolic._shooting import Prior, cut, fit_constants
 from sciml.symbolic._tree import AbstractExpression, System
 from sciml.symbolic._vector_field import VectorField
 
@@ -39,6 +39,7 @@ def refine(
     *,
     variables: Sequence[str] | None = None,
     segments: int = 1,
+    spread: float | None = None,
 ) -> Refined:
     """The system with the `Real` constants whose solutions fit the data best, in the sense of least squares.
 
@@ -51,14 +52,20 @@ def refine(
         ys: One trajectory, or several at these times.
         variables: Names of the components of a state; `u_0`, `u_1`, ... unless given.
         segments: Number of pieces of each trajectory that are solved from starts of their own, and joined in the end.
+        spread: Standard deviation of the relative errors of the given constants, if they have one: the fit is then the
+            most probable one, and constants that the data hardly determine stay near the given ones. The deviation of
+            the data's errors is that of the fit without it. None trusts the data alone.
 
     Returns:
         The refined system, or the given one if no better constants were found.
 
     Raises:
-        ValueError: If the data are not finite or not increasing in time, if a trajectory cannot be cut so, or if the
-            system has placeholders, other variables, or another number of components than the data.
+        ValueError: If the data are not finite or not increasing in time, if a trajectory cannot be cut so, if the
+            system has placeholders, other variables, or another number of components than the data, or if the spread
+            is not positive.
     """
+    if spread is not None and not spread > 0:
+        raise ValueError(f"Expected a positive spread or None, got {spread}.")
     field = VectorField(system, variables)
     pieces = cut(ts, ys, segments)
     if len(field.structure) != pieces.ys.shape[-1]:
@@ -67,6 +74,11 @@ def refine(
         )
     given = fit_constants(field, pieces, free=np.zeros(field.constants.shape[0], bool))
     found = fit_constants(field, pieces)
+    if spread is not None and np.isfinite(found.squares):
+        centre = np.asarray(field.constants, np.float64)
+        deviation = np.sqrt(found.squares / max(1, found.count - len(centre) - found.starts.size))
+        known = Prior(centre, deviation / (spread * np.where(centre == 0, 1.0, np.abs(centre))))
+        found = fit_constants(field, pieces, prior=known)
     best = found if found.squares < given.squares else given
     rms = lambda fitted: float(np.sqrt(fitted.squares / fitted.count))
     new = with_parameters(system, best.constants) if best is found else tuple(system)

@@ -1,6 +1,6 @@
 """Constants of a right-hand side from trajectories: least squares over the solutions, by Levenberg-Marquardt."""
 
-from typing import final
+from typing import NamedTuple, final
 
 import diffrax as dfx
 import equinox as eqx
@@ -63,6 +63,20 @@ class FittedConstants(eqx.Module):
     jacobian: Float[np.ndarray, "rows constants"]
     noise: Float[np.ndarray, " size"]
     count: int
+
+
+class Prior(NamedTuple):
+    """What is known of the constants: the sum of `(weights (constants - centre))^2` is added to that of the squares.
+
+    `weights` is the deviation of the data's errors in units of `Pieces.scale`, divided by that of each constant.
+    """
+
+    centre: Float[np.ndarray, " constants"]
+    weights: Float[np.ndarray, " constants"]
+
+    def rows(self, constants: Float[np.ndarray, " constants"]) -> Float[np.ndarray, " constants"]:
+        """Its residual."""
+        return self.weights * (constants - self.centre)
 
 
 def check_trajectories(
@@ -173,7 +187,7 @@ class _Point:
         found = _linearised(here, jnp.asarray(starts, dtype), pieces)
         rows, slopes = (np.asarray(part, np.float64) for part in found)
         self.constants, self.starts, self._scale = constants, starts, np.asarray(pieces.scale, np.float64)
-        self._weight = weight
+        self.weight = weight
         self._last = np.arange(1, len(starts) + 1) % (len(starts) // pieces.trajectories) == 0
         self.errors, self._slopes = rows[:, :-size], np.where(np.isfinite(slopes), slopes, 0.0)
         following = np.roll(starts, -1, axis=0) / self._scale
@@ -197,9 +211,9 @@ class _Point:
             block[: len(rows), -1] = rows
             if not last:
                 link = slice(len(rows), len(rows) + size)
-                block[link, :size] = self._weight * by_start[-size:]
-                block[link, 2 * size : -1] = self._weight * by_constants[-size:]
-                block[link, size : 2 * size], block[link, -1] = -self._weight * np.diag(1 / self._scale), gaps
+                block[link, :size] = self.weight * by_start[-size:]
+                block[link, 2 * size : -1] = self.weight * by_constants[-size:]
+                block[link, size : 2 * size], block[link, -1] = -self.weight * np.diag(1 / self._scale), gaps
             below = block[len(rows) + size :]
             below[:, :size], below[:, 2 * size :] = carried[:, :size], carried[:, size:]
             triangle = np.asarray(np.linalg.qr(block, mode="r"))
@@ -229,6 +243,7 @@ def fit_constants(
     *,
     free: Bool[np.ndarray, " constants"] | None = None,
     starts: Float[np.ndarray, "pieces size"] | None = None,
+    prior: Prior | None = None,
 ) -> FittedConstants:
     """The constants of a field, and the starts, with the least squares between its solutions and the data.
 
@@ -241,16 +256,18 @@ def fit_constants(
         pieces: The data.
         free: Which constants may change; all unless given.
         starts: Those of an earlier fit, that is of pieces that join already; the data unless given.
+        prior: What the constants are held to; nothing unless given.
     """
-    free = np.ones(field.constants.shape[0], bool) if free is None else free
     constants = np.asarray(field.constants, np.float64)
+    prior = prior or Prior(constants, np.zeros(len(constants)))
+    free = np.ones(len(constants), bool) if free is None else free
     apart = starts is None and len(pieces.ts) > pieces.trajectories
     starts = np.asarray(pieces.ys[:, 0], np.float64) if starts is None else starts
     *softer, last = _CONTINUITY
     for weight in softer if apart else ():
-        point = _descended(_Point(field, constants, starts, pieces, weight), field, pieces, free, weight)
+        point = _descended(_Point(field, constants, starts, pieces, weight), field, pieces, free, prior)
         constants, starts = point.constants, point.starts
-    point = _descended(_Point(field, constants, starts, pieces, last), field, pieces, free, last)
+    point = _descended(_Point(field, constants, starts, pieces, last), field, pieces, free, prior)
     residual, jacobian, _ = point.reduced()
     size = starts.shape[1]
     times = int(np.sum(np.asarray(pieces.weights)))
@@ -258,23 +275,26 @@ def fit_constants(
     return FittedConstants(point.constants, point.starts, point.squares, residual, jacobian, noise, times * size)
 
 
-def _descended(point: _Point, field: VectorField, pieces: Pieces, free: np.ndarray, weight: float) -> _Point:
+def _descended(point: _Point, field: VectorField, pieces: Pieces, free: np.ndarray, prior: Prior) -> _Point:
     """The point at the end of Levenberg-Marquardt's steps, with damping in proportion to the columns' lengths."""
     damping, iteration = 1e-3, 0
+    held = np.sum(prior.rows(point.constants) ** 2)
     while iteration < _MAX_ITERATIONS and damping < _MAX_DAMPING and 0 < point.squares < np.inf:
         iteration += 1
         residual, jacobian, triangles = point.reduced()
-        active = jacobian[:, free]
+        residual = np.concatenate((residual, prior.rows(point.constants)))
+        jacobian = np.concatenate((jacobian, np.diag(prior.weights)))
+        active, squares = jacobian[:, free], point.squares + held
         lengths = np.linalg.norm(active, axis=0)
         rows = np.concatenate((active, np.diag(np.sqrt(damping) * np.where(lengths > 0, lengths, 1.0))))
         step = np.zeros(len(free))
         step[free] = np.linalg.lstsq(rows, -np.concatenate((residual, np.zeros(len(lengths)))), rcond=None)[0]
-        if point.squares - np.sum((residual + jacobian @ step) ** 2) < _CONVERGED * point.squares:
+        if squares - np.sum((residual + jacobian @ step) ** 2) < _CONVERGED * squares:
             break
-        starts = point.starts_for(step, triangles)
-        trial = _Point(field, point.constants + step, starts, pieces, weight)
-        if trial.squares < point.squares:
-            point, damping = trial, max(damping / 10, _LEAST_DAMPING)
+        trial = _Point(field, point.constants + step, point.starts_for(step, triangles), pieces, point.weight)
+        further = np.sum(prior.rows(trial.constants) ** 2)
+        if trial.squares + further < squares:
+            point, held, damping = trial, further, max(damping / 10, _LEAST_DAMPING)
         else:
             damping *= 10
     return point

@@ -72,6 +72,21 @@ def test_noisy_data_give_what_scipy_finds(noisy):
     np.testing.assert_allclose(found.errors, np.sqrt(np.diag(covariance))[:4], rtol=1e-3)
 
 
+def test_a_spread_holds_constants_to_the_given_ones_as_scipy_finds(noisy):
+    scale, spread, given = noisy.std(0), 0.02, np.asarray(parameters(GUESS))
+    free = refine(GUESS, TS, noisy)
+    deviation = free.after * np.sqrt(noisy.size / (noisy.size - 4 - 2))
+    residual = lambda x: np.concatenate(
+        (((path(x[:4], x[4:]) - noisy) / scale).reshape(-1), deviation / spread * (x[:4] / given - 1))
+    )
+    other = scipy.optimize.least_squares(residual, [*given, *noisy[0]], xtol=1e-12, ftol=1e-12, gtol=1e-12)
+    found = refine(GUESS, TS, noisy, spread=spread)
+    np.testing.assert_allclose(parameters(found.system), other.x[:4], rtol=1e-4)  # SciPy's differences err by 1e-6
+    assert free.after < found.after < found.before
+    with pytest.raises(ValueError, match="Expected a positive spread or None, got 0"):
+        refine(GUESS, TS, noisy, spread=0.0)
+
+
 def test_joined_pieces_are_one_solution(noisy):
     whole, pieces = refine(GUESS, TS, noisy), refine(GUESS, TS, noisy, segments=4)
     # gaps weigh 1e3, so that what they leave is about 1e-6 of the squares
