@@ -4,13 +4,14 @@
 
 Two parts, both by `sciml train` into folders of their own under OUT, so that the same command goes on where it stopped:
 
-1. For each penalty of the experiment and each of its `CANDIDATES`, one run (seed 1000) that is judged on the validation
-   data. Chosen is the coefficient with the fewest evaluations of the field among those whose error is at most that of
-   `vanilla` plus `--slack`; if there is none, the one with the lowest error.
+1. For each penalty of the experiment and each of its `CANDIDATES`, runs with other seeds (1000, ...), judged on the
+   validation data; their means count. Chosen is the coefficient with the fewest evaluations of the field among those
+   whose error is at most that of `vanilla` plus `--slack`; if there is none, the one with the lowest error.
 2. With it, one run for each seed, judged on the test data. Seeds take turns with penalties, so that a drift of the
    machine's speed hits all alike. Nothing else may run meanwhile.
 
-Writes RESULTS/penalties_NAME.json and .png, with mean and standard error over the seeds.
+Writes RESULTS/penalties_NAME.json and .png, with mean and standard error over the seeds. Rows of penalties that are not
+among `--penalties` stay as they are in the file, with the commit and time of their own.
 """
 
 import argparse
@@ -42,14 +43,15 @@ def run(file: pathlib.Path, folder: pathlib.Path, options: dict) -> dict:
 
 def choose(file, module, metric, arguments) -> dict[str, dict]:
     """For each penalty the coefficient, and what it was chosen from."""
-    common = {"preset": arguments.preset, "seed": TUNING_SEED, "judge": "validation"}
     where = arguments.out / "tuning"
     found: dict[str, dict] = {}
     for name in ("vanilla", *(name for name in arguments.penalties if name != "vanilla")):
         tried = {}
         for value in module.CANDIDATES.get(name, (module.PENALTIES[name][1],)):
-            options = {**common, "penalty": name, "coefficient": value}
-            tried[value] = run(file, where / f"{name}-{value}", options)["test"]
+            options = {"preset": arguments.preset, "judge": "validation", "penalty": name, "coefficient": value}
+            seeds = range(TUNING_SEED, TUNING_SEED + arguments.tuning_seeds)
+            runs = [run(file, where / f"{name}-{value}-{seed}", {**options, "seed": seed})["test"] for seed in seeds]
+            tried[value] = {key: statistics.mean(one[key] for one in runs) for key in runs[0]}
             print(
                 f"validation {name} {value}: {metric} {tried[value][metric]:.4f}, nfe {tried[value]['nfe']:.0f}",
                 flush=True,
@@ -95,6 +97,7 @@ def main() -> None:
     parser.add_argument("--preset", default="full")
     parser.add_argument("--penalties", nargs="+", help="default: all of the file")
     parser.add_argument("--seeds", type=int, default=5, help="0 for the first part alone (default %(default)s)")
+    parser.add_argument("--tuning-seeds", type=int, default=1, help="runs that choose a coefficient (default 1)")
     parser.add_argument("--slack", type=float, default=0.005, help="how much worse the error may be on validation data")
     parser.add_argument("--quality", default="accuracy", help="metric of the figure")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the runs")
@@ -113,14 +116,13 @@ def main() -> None:
             one = run(arguments.file, arguments.out / f"{name}-seed{seed}", options)
             runs[name].append({"seed": seed, "train_seconds": one["train_seconds"], "test": one["test"]})
             print(f"seed {seed} {name}: {one['test']}, train {one['train_seconds']} s", flush=True)
-    found = {name: {**chosen[name], "summary": summary(of), "runs": of} for name, of in runs.items()}
-    result = {
-        "machine": timer.machine(os.cpu_count() or 1),
-        "run": json.loads((arguments.out / f"{arguments.penalties[0]}-seed0" / "run.json").read_text())["starts"][-1],
-        "penalties": found,
-    }
     path = HERE / "results" / f"penalties_{arguments.file.stem}.json"
-    timer.write(path, result)
+    found = json.loads(path.read_text())["penalties"] if path.exists() else {}
+    for name, of in runs.items():
+        start = json.loads((arguments.out / f"{name}-seed0" / "run.json").read_text())["starts"][-1]
+        found[name] = {**chosen[name], "run": start, "summary": summary(of), "runs": of}
+    found = {name: found[name] for name in module.PENALTIES if name in found}
+    timer.write(path, {"machine": timer.machine(os.cpu_count() or 1), "penalties": found})
     draw(found, arguments.quality, path.with_suffix(".png"))
     base = found.get("vanilla", {}).get("summary")
     for name, one in found.items():

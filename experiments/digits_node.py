@@ -40,7 +40,7 @@ PENALTIES: dict[str, tuple[nde.AbstractRegulariser, float]] = {
     "rnode": (nde.KineticJacobian(), 0.1),
 }
 CANDIDATES: dict[str, tuple[float, ...]] = {
-    "error": (0.1, 0.3),
+    "error": (0.1, 0.15, 0.2, 0.3),
     "error2": (0.01, 0.03),
     "stiffness": (0.01, 0.1),
     "local": (0.1, 0.3),

@@ -67,6 +67,8 @@ class Config:
     """Numbers of training, validation and test systems."""
     starts: int = 10
     """Trajectories of each system."""
+    spread: float = 0.1
+    """Relative half width of the constants of the test systems around the nominal ones. It is 0.1 in training."""
     points: int = 192
     """Times of a trajectory, equally spaced from 0 to `end`."""
     end: float = 6.0
@@ -93,6 +95,8 @@ class Config:
     """Number of test samples whose equations are written; the first ones."""
     refined: int = 40
     """Number of these whose constants are fitted in addition."""
+    trust: float | None = 0.05
+    """Deviation of the relative errors of written constants, to which the fit holds them; None does not hold them."""
     epochs: float = 4
     """Passes through the training trajectories."""
     batch: int = 32
@@ -193,7 +197,8 @@ class Part:
 def trajectories(config: Config, part: int) -> tuple[prose.Trajectories, ...]:
     """Training (0), validation (1) or test trajectories (2), generated unless an earlier run has."""
     solutions = prose.Solutions(starts=config.starts, points=config.points, end=config.end)
-    mixture = prose.Mixture(solutions=solutions, families=config.families)
+    spread = config.spread if part == 2 else 0.1
+    mixture = prose.Mixture(solutions=solutions, families=config.families, spread=spread)
     count, seed = config.systems[part], 3 * config.data_seed + part
     settings = json.dumps(dataclasses.asdict(mixture), sort_keys=True)
     digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
@@ -293,23 +298,23 @@ def written(config: Config, model: prose.Prose, sample: prose.Sample, part: Part
         same = [_same_structure(one, true) for one, true in zip(systems, truth, strict=True)]
         metrics |= {f"{name}valid": errors.valid_fraction, f"{name}expression_error": errors.mean}
         metrics[f"{name}structure"] = float(np.mean(same))
-    return metrics | (refined(systems, truth, sample, part, config.refined) if config.refined else {})
+    return metrics | (refined(config, systems, truth, sample, part) if config.refined else {})
 
 
 def refined(
+    config: Config,
     systems: Sequence[symbolic.System | None],
     truth: Sequence[symbolic.System],
     sample: prose.Sample,
     part: Part,
-    count: int,
 ) -> dict[str, float]:
-    """Errors of the first so many equations before and after their constants are fitted to the given noisy states."""
-    before, truth, better = systems[:count], truth[:count], []
+    """Errors of the first equations before and after their constants are fitted to the given noisy states."""
+    before, truth, better = systems[: config.refined], truth[: config.refined], []
     for i, one in enumerate(before):
         if one is not None and len(one) == len(truth[i]):
             times, states = sample.times[i, : part.sensors], sample.states[i, : part.sensors, : len(one)]
             with jax.enable_x64(True):
-                one = symbolic.refine(one, times, states).system
+                one = symbolic.refine(one, times, states, spread=config.trust).system
         better.append(one)
     errors = {"unrefined": before, "refined": better}
     return {f"{name}_expression_error": prose.equation_errors(found, truth).mean for name, found in errors.items()}

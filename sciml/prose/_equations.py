@@ -189,6 +189,7 @@ def refined(
     ys: Float[np.ndarray | Array, "times states"],
     *,
     segments: int = 1,
+    spread: float | None = None,
 ) -> list[Ranked]:
     """Some hypotheses with the constants that fit a trajectory best, the best one first.
 
@@ -201,10 +202,11 @@ def refined(
         ts: Increasing times.
         ys: States, noisy or not.
         segments: As in `sciml.symbolic.refine`.
+        spread: As in `sciml.symbolic.refine`.
 
     Raises:
         ValueError: As `sciml.symbolic.refine`.
     """
-    fits = [refine(system, ts, ys, segments=segments) for system in systems]
+    fits = [refine(system, ts, ys, segments=segments, spread=spread) for system in systems]
     rows = [Ranked(fit.system, fit.after, i) for i, fit in enumerate(fits)]
     return sorted(rows, key=lambda row: row.residual)

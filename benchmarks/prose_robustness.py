@@ -1,0 +1,98 @@
+"""How do forecasts and written equations hold up against noise, with fewer given times, and beyond the training?
+
+    python benchmarks/prose_robustness.py small=RUN data-only=RUN
+
+Finished runs of experiments/prose_ode.py, without training anything: the test of each at other noise levels (given and
+predicted states; errors are against the clean ones), with fewer given times, and for systems whose constants are drawn
+from wider intervals than in training (10 %). Writes results/prose_robustness.json and .png.
+"""
+
+import argparse
+import dataclasses
+import os
+import pathlib
+
+import timer
+
+from sciml import experiment
+from sciml._run_folder import from_json, read_json
+
+HERE = pathlib.Path(__file__).resolve().parent
+EXPERIMENT = HERE.parent / "experiments" / "prose_ode.py"
+NOISES = (0.0, 0.01, 0.02, 0.05, 0.1)
+SENSORS = (64, 32, 16, 8, 4)
+SPREADS = (0.1, 0.15, 0.2)
+
+
+def tests(config) -> dict[str, dict]:
+    """Series of changed settings, by what they are drawn against."""
+    change = lambda name, values: {value: dataclasses.replace(config, **{name: value}) for value in values}
+    fewer = [count for count in SENSORS if count <= (config.sensors or config.inputs)]
+    return {
+        "noise": change("noise", NOISES),
+        "sensors": change("sensors", fewer),
+        "spread": change("spread", SPREADS),
+    }
+
+
+def judge(module, model, config) -> dict[str, float]:
+    """The test of a model with changed settings."""
+    part = dataclasses.replace(module.build(config).test(None), decoded=config.decoded)
+    return module.evaluate(config, model, part)
+
+
+def draw(found: dict, path: pathlib.Path) -> None:
+    """Errors of forecasts and of equations against the three settings."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    labels = {
+        "noise": "noise (trained with 2 %)",
+        "sensors": "given times (trained with 64)",
+        "spread": "half width of the constants (trained with 10 %)",
+    }
+    figure, axes = plt.subplots(2, 3, figsize=(11, 6), layout="constrained", sharey="row")
+    for column, (series, label) in zip(axes.T, labels.items(), strict=True):
+        for name, run in found.items():
+            rows = run[series]
+            for axis, metric in zip(column, ("clean_relative_l2", "grammar_expression_error"), strict=True):
+                values = [(float(value), 100 * row[metric]) for value, row in rows.items() if metric in row]
+                if values:
+                    axis.plot(*zip(*values, strict=True), marker="o", label=name)
+        for axis in column:
+            axis.set(xlabel=label, ylim=(0, None))
+            axis.grid(alpha=0.3)
+            if series == "sensors":
+                axis.set_xscale("log", base=2)
+    axes[0, 0].set_ylabel("error of the forecast, %")
+    axes[1, 0].set_ylabel("error of the equations, %")
+    axes[0, 0].legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", help="NAME=FOLDER of finished runs")
+    parser.add_argument("--decoded", type=int, default=160, help="samples whose equations are written")
+    parser.add_argument("--out", type=pathlib.Path, default=HERE / "results" / "prose_robustness.json")
+    arguments = parser.parse_args()
+    module, found = experiment.load_file(EXPERIMENT), {}
+    for name, _, folder in (text.partition("=") for text in arguments.runs):
+        run = pathlib.Path(folder)
+        config = from_json(module.Config, read_json(run / "config.json"))
+        config = dataclasses.replace(config, decoded=arguments.decoded, refined=0)
+        model, rows = experiment.load(run), {}
+        for series, settings in tests(config).items():
+            rows[series] = {str(value): judge(module, model, changed) for value, changed in settings.items()}
+            for value, row in rows[series].items():
+                print(name, series, value, {key: round(number, 4) for key, number in row.items()}, flush=True)
+        found[name] = {"run": read_json(run / "run.json")["starts"][-1], **rows}
+    command = f"python benchmarks/prose_robustness.py {' '.join(arguments.runs)} --decoded {arguments.decoded}"
+    timer.write(arguments.out, {"command": command, "machine": timer.machine(os.cpu_count() or 1), "runs": found})
+    draw(found, arguments.out.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
