@@ -1,9 +1,10 @@
 # Every target makes .venv when it is missing; only python3 (3.11-3.13), its venv and pip, and make are needed.
 PYTHON ?= python3
 BIN := .venv/bin
+PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadfile
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: install demo test test-slow lint bench clean
+.PHONY: install demo test test-slow lint docs bench clean
 
 install: .venv/installed
 
@@ -24,15 +25,18 @@ demo: .venv/installed
 	$(BIN)/sciml compare runs/demo/mgno runs/demo/fno --out runs/demo/comparison
 
 test: .venv/installed-test
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
 test-slow: .venv/installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+docs: .venv/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 bench: .venv/installed-peers
 	$(BIN)/python benchmarks/train_step.py
