@@ -21,11 +21,13 @@ from sciml.pdes import (
     AllenCahn,
     Burgers,
     Darcy,
+    FitzHughNagumo,
     Helmholtz,
     KdV,
     KuramotoSivashinsky,
     MultiscaleDarcy,
     NavierStokes,
+    ShallowWater,
 )
 
 GENERATORS: dict[str, type] = {
@@ -37,6 +39,8 @@ GENERATORS: dict[str, type] = {
     "kuramoto_sivashinsky": KuramotoSivashinsky,
     "allen_cahn": AllenCahn,
     "navier_stokes": NavierStokes,
+    "shallow_water": ShallowWater,
+    "fitzhugh_nagumo": FitzHughNagumo,
 }
 """The generators of the command line by name: frozen dataclasses, each a `Problem`."""
 

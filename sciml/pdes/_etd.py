@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -42,36 +43,51 @@ def alias_free(shape: Sequence[int], degree: int) -> Bool[np.ndarray, "..."]:
     return functools.reduce(np.logical_and, keep)
 
 
-def _contour_means(z: np.ndarray, points: int = 32) -> list[np.ndarray]:
+def _contour_means(z: np.ndarray | Array, points: int = 32) -> list[Any]:
     """Means over a circle around each `z` of the functions that multiply the nonlinear terms.
 
     Their closed forms cancel near `z = 0`; on a circle of radius 1 they do not, and the mean of an analytic function
     is its value at the centre. 32 points reach rounding (Kassam & Trefethen, SIAM J. Sci. Comput. 26, 2005, section 3).
     """
-    means = [np.zeros(z.shape, complex) for _ in range(4)]
-    for root in np.exp(2j * np.pi * (np.arange(points) + 0.5) / points):
-        r = z + root
-        e, half = np.exp(r), np.exp(r / 2)
-        means[0] += (half - 1) / r
-        means[1] += (-4 - r + e * (4 - 3 * r + r**2)) / r**3
-        means[2] += (2 + r + e * (r - 2)) / r**3
-        means[3] += (-4 - 3 * r - r**2 + e * (4 - r)) / r**3
-    means = [mean / points for mean in means]
-    return [mean.real for mean in means] if np.isrealobj(z) else means
+    roots = np.exp(2j * np.pi * (np.arange(points) + 0.5) / points)
+    if isinstance(z, jax.Array):  # coefficients that are traced: one loop in the compiled program
+        kind = jnp.result_type(z.dtype, jnp.complex64)
+        at = lambda i: _contour_terms(z + jnp.asarray(roots, kind)[i], jnp.exp)
+        add = lambda i, sums: [total + term for total, term in zip(sums, at(i), strict=True)]
+        sums = jax.lax.fori_loop(0, points, add, [jnp.zeros(z.shape, kind) for _ in range(4)])
+        real = not jnp.iscomplexobj(z)
+    else:
+        sums = [np.zeros(z.shape, complex) for _ in range(4)]
+        for root in roots:
+            sums = [total + term for total, term in zip(sums, _contour_terms(z + root, np.exp), strict=True)]
+        real = np.isrealobj(z)
+    means = [total / points for total in sums]
+    return [mean.real for mean in means] if real else means
 
 
-def etdrk4(linear: Inexact[np.ndarray, "*modes"], nonlinear: Nonlinear, dt: float) -> Step:
+def _contour_terms(r: Any, exp: Callable[[Any], Any]) -> list[Any]:
+    e, half = exp(r), exp(r / 2)
+    return [
+        (half - 1) / r,
+        (-4 - r + e * (4 - 3 * r + r**2)) / r**3,
+        (2 + r + e * (r - 2)) / r**3,
+        (-4 - 3 * r - r**2 + e * (4 - r)) / r**3,
+    ]
+
+
+def etdrk4(linear: Inexact[np.ndarray | Array, "*modes"], nonlinear: Nonlinear, dt: float) -> Step:
     """A step of exponential time differencing with the classical four stages: fourth order, exact if `N` is constant.
 
     Cox & Matthews, J. Comput. Phys. 176 (2002), eqs. (26)-(29), with the coefficients as contour means.
 
     Args:
-        linear: The diagonal of `L`, real or complex.
+        linear: The diagonal of `L`, real or complex; a JAX array if it depends on traced constants.
         nonlinear: `N`, from modes to modes.
         dt: Time step.
     """
     z = dt * linear
-    whole, half = np.exp(z), np.exp(z / 2)
+    exp = jnp.exp if isinstance(z, jax.Array) else np.exp
+    whole, half = exp(z), exp(z / 2)
     q, f1, f2, f3 = (dt * mean for mean in _contour_means(z))
 
     def step(v: Modes) -> Modes:
@@ -86,7 +102,7 @@ def etdrk4(linear: Inexact[np.ndarray, "*modes"], nonlinear: Nonlinear, dt: floa
     return step
 
 
-def crank_nicolson_euler(linear: Inexact[np.ndarray, "*modes"], nonlinear: Nonlinear, dt: float) -> Step:
+def crank_nicolson_euler(linear: Inexact[np.ndarray | Array, "*modes"], nonlinear: Nonlinear, dt: float) -> Step:
     """A step of the Crank-Nicolson rule for `L` and the explicit Euler rule for `N`: first order.
 
     `(1 - dt L / 2) v_new = (1 + dt L / 2) v + dt N(v)`, for linear parts whose real parts are not positive.
@@ -104,7 +120,7 @@ def crank_nicolson_euler(linear: Inexact[np.ndarray, "*modes"], nonlinear: Nonli
     return step
 
 
-def _like(v: Array, factor: np.ndarray) -> Array:
+def _like(v: Array, factor: np.ndarray | Array) -> Array:
     """A factor in the precision of `v`; real factors stay real."""
     return jnp.asarray(factor, v.real.dtype if np.isrealobj(factor) else v.dtype)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+import functools
 from typing import ClassVar
 
 import jax.numpy as jnp
@@ -115,8 +116,19 @@ class NavierStokes:
         stored = self.vorticity(w).astype(jnp.float32)
         return stored[:1], stored[1:]
 
-    def vorticity(self, w: Float[Array, "n n"]) -> Float[Array, "frames x y"]:
+    def vorticity(
+        self,
+        w: Float[Array, "n n"],
+        *,
+        viscosity: Float[Array, ""] | float | None = None,
+        forcing: Float[Array, ""] | float | None = None,
+    ) -> Float[Array, "frames x y"]:
         """The stored frames for a field at time 0 on all points of the solver, in its precision.
+
+        Args:
+            w: The field.
+            viscosity: In place of the setting; may be traced, for trajectories that differ in it.
+            forcing: In place of the setting, as the viscosity.
 
         Raises:
             ValueError: If the field has another number of points.
@@ -131,11 +143,13 @@ class NavierStokes:
             return jnp.fft.irfft2(v, shape)[:: self.every, :: self.every]
 
         steps = count_steps(self.interval, self.step)
-        linear = -self.viscosity * sum(k**2 for k in wavenumbers(shape, (1.0, 1.0))) * keep
-        step = _STEPPERS[self.scheme](linear, self._rate, self.interval / steps)
+        viscosity = self.viscosity if viscosity is None else viscosity
+        linear = -viscosity * (sum(k**2 for k in wavenumbers(shape, (1.0, 1.0))) * keep)
+        rate = functools.partial(self._rate, self.forcing if forcing is None else forcing)
+        step = _STEPPERS[self.scheme](linear, rate, self.interval / steps)
         return evolve(step, modes, frames=self.frames, steps=steps, observe=stored)
 
-    def _rate(self, modes: Complex[Array, "n half"]) -> Complex[Array, "n half"]:
+    def _rate(self, forcing: Float[Array, ""] | float, modes: Complex[Array, "n half"]) -> Complex[Array, "n half"]:
         """Fourier modes of `f - u w_x - v w_y`."""
         shape = (self.resolution,) * 2
         kx, ky = wavenumbers(shape, (1.0, 1.0))
@@ -149,8 +163,21 @@ class NavierStokes:
         v = jnp.fft.irfft2(factor(-1j * kx / squared) * modes, shape)
         advection = factor((ky**2 - kx**2) * keep) * jnp.fft.rfft2(u * v)
         advection += factor(-kx * ky * keep) * jnp.fft.rfft2((v - u) * (v + u))
-        return factor(self._forcing()) - advection
+        return forcing * factor(self._wave()) - advection
 
-    def _forcing(self) -> Complex[np.ndarray, "n half"]:
+    def _wave(self) -> Complex[np.ndarray, "n half"]:
         phase = 2 * np.pi * np.add.outer(*[np.arange(self.resolution) / self.resolution] * 2)
-        return np.fft.rfft2(self.forcing * (np.sin(phase) + np.cos(phase))) * alias_free(phase.shape, 2)
+        return np.fft.rfft2(np.sin(phase) + np.cos(phase)) * alias_free(phase.shape, 2)
+
+
+def velocity(w: Float[Array, "n m"]) -> Float[Array, "2 n m"]:
+    """The velocity `(psi_y, -psi_x)` with `-Laplace psi = w` of a vorticity on the unit torus; both have mean zero.
+
+    The highest frequency of an even number of points is dropped, as its derivative is not determined.
+    """
+    kx, ky = wavenumbers(w.shape, (1.0, 1.0))
+    squared = np.where(kx**2 + ky**2 == 0, np.inf, kx**2 + ky**2)
+    keep = alias_free(w.shape, 1)
+    modes = jnp.fft.rfft2(w)
+    factors = (1j * keep * k / squared for k in (ky, -kx))
+    return jnp.stack([jnp.fft.irfft2(jnp.asarray(factor, modes.dtype) * modes, w.shape) for factor in factors])

@@ -67,10 +67,11 @@ def test_order_for_the_exact_solution_of_burgers(rule, order, shape):
     assert errors[2] < (1e-4 if order == 4 else 0.1)
 
 
+@pytest.mark.parametrize("array", [np.array, jnp.array])
 @pytest.mark.parametrize("linear", [0.0, 1e-9, -1e-4, -1.3, -0.4 + 2j, 30j, -1e7])
-def test_etdrk4_is_exact_for_a_constant_force(linear):
+def test_etdrk4_is_exact_for_a_constant_force(linear, array):
     v, force, dt, steps = 1.5 - 0.5j, 0.7 + 0.2j, 0.3, 3
-    step = etdrk4(np.array([linear]), lambda v: jnp.full_like(v, force), dt)
+    step = etdrk4(array([linear]), lambda v: jnp.full_like(v, force), dt)
     (found,) = evolve(step, jnp.array([v]), frames=1, steps=steps)
     z = linear * dt * steps
     phi = np.expm1(z) / z if z else 1.0

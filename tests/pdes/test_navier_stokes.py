@@ -7,7 +7,7 @@ import pytest
 
 from sciml.__main__ import main
 from sciml.data import cached, draw, read, trajectories
-from sciml.pdes import NavierStokes, Scheme, periodic_field
+from sciml.pdes import NavierStokes, Scheme, periodic_field, velocity
 
 
 @pytest.fixture
@@ -139,6 +139,25 @@ def test_spectral_accuracy_in_space(x64):
     errors = [relative(solve(resample(n), every=n // 12, **settings), exact) for n in (24, 48)]
     assert errors[1] < errors[0] ** 2  # twice the modes square an exponentially small error
     assert errors[1] < 1e-4
+
+
+def test_constants_may_differ_between_trajectories(x64):
+    problem = NavierStokes(resolution=12, frames=2, interval=0.3, step=0.05)
+    starts, viscosities, forcings = jnp.stack([random_field(12), random_field(12, 1)]), (1e-3, 5e-2), (0.2, 0.9)
+    apply = jax.vmap(lambda w, nu, f: problem.vorticity(w, viscosity=nu, forcing=f))
+    found = jax.jit(apply)(starts, jnp.array(viscosities), jnp.array(forcings))
+    for one, w, nu, f in zip(found, starts, viscosities, forcings, strict=True):
+        settings = {"frames": 2, "interval": 0.3, "step": 0.05, "viscosity": nu, "forcing": f}
+        np.testing.assert_allclose(one, solve(w, **settings), atol=1e-12)  # rounding
+
+
+def test_the_velocity_of_a_vorticity(x64):
+    x, y = np.meshgrid(np.arange(12) / 12, np.arange(16) / 16, indexing="ij")
+    a, b = 2 * np.pi * x, 4 * np.pi * y
+    found = velocity(jnp.asarray(20 * np.pi**2 * np.sin(a) * np.cos(b)))  # of the stream function sin(a) cos(b)
+    expected = (-4 * np.pi * np.sin(a) * np.sin(b), -2 * np.pi * np.cos(a) * np.cos(b))
+    np.testing.assert_allclose(found, expected, atol=1e-13)
+    assert velocity(jnp.ones((4, 6), jnp.float32)).dtype == jnp.float32
 
 
 SMALL = NavierStokes(resolution=16, every=2, frames=4, interval=0.5, step=0.05)

@@ -1,0 +1,142 @@
+"""Two species that react and diffuse on a periodic square: the equations of FitzHugh and Nagumo."""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from sciml.grid import Grid, Periodic
+from sciml.pdes._etd import alias_free, count_steps, etdrk4, evolve, wavenumbers
+from sciml.pdes._periodic import check_double
+from sciml.pdes._random_fields import periodic_field
+
+_NAMES = ("activator", "inhibitor")
+
+
+@dataclasses.dataclass(frozen=True)
+class FitzHughNagumo:
+    """An activator `u` and an inhibitor `v`: `u_t = D_u Laplace u + u - u^3 - k - v`, `v_t = D_v Laplace v + u - v`.
+
+    The defaults are the constants of the diffusion-reaction data of PDEBench (Takamoto et al. 2022, arXiv:2210.07182)
+    on a square of the same size. Differs from it in that the square is periodic, where there nothing flows through the
+    sides, and in that the initial fields are smooth, where there each value is an independent normal number.
+
+    Pseudo-spectral with the modes `|m| < resolution / 4` along each axis, so that the cube has no aliases; ETDRK4 in
+    time, with the diffusion exact.
+
+    Args:
+        resolution: Number of points along each axis.
+        length: Length of the square.
+        frames: Number of stored frames after the initial one, equally spaced.
+        interval: Time between frames.
+        activator_diffusivity: `D_u`, length^2 / time.
+        inhibitor_diffusivity: `D_v`, length^2 / time.
+        threshold: `k`.
+        step: Largest time step; the next smaller one that divides the interval is taken.
+        alpha: Smoothness of the initial fields, as for `periodic_field`, where the square has length 1.
+        tau: Inverse correlation length of the initial fields, in the same unit.
+    """
+
+    inputs: ClassVar[tuple[str, ...]] = tuple(f"{name} t=0" for name in _NAMES)
+
+    resolution: int = 128
+    length: float = 2.0
+    frames: int = 20
+    interval: float = 0.25
+    activator_diffusivity: float = 1e-3
+    inhibitor_diffusivity: float = 5e-3
+    threshold: float = 5e-3
+    step: float = 0.05
+    alpha: float = 4.0
+    tau: float = 20.0
+
+    def __post_init__(self) -> None:
+        if self.resolution < 8 or self.frames < 1:
+            raise ValueError(
+                f"Expected at least 8 points and 1 frame, got resolution {self.resolution} and frames {self.frames}."
+            )
+        if min(self.length, self.interval, self.step) <= 0:
+            raise ValueError(
+                "Expected positive length, interval and step, "
+                f"got length {self.length}, interval {self.interval} and step {self.step}."
+            )
+        if min(self.activator_diffusivity, self.inhibitor_diffusivity) < 0:
+            raise ValueError(
+                f"Expected diffusivities >= 0, got {self.activator_diffusivity} and {self.inhibitor_diffusivity}."
+            )
+        if self.alpha <= 1 or self.tau <= 0:
+            raise ValueError(
+                f"A field of finite variance in two dimensions needs alpha > 1 and tau > 0, "
+                f"got alpha {self.alpha} and tau {self.tau}."
+            )
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the channels of each stored frame, with its time."""
+        times = (f"{i * self.interval:g}" for i in range(1, self.frames + 1))
+        return tuple(f"{name} t={time}" for time in times for name in _NAMES)
+
+    @property
+    def grid(self) -> Grid:
+        """The points `i length / resolution`."""
+        return Grid((self.resolution,) * 2, self.length, Periodic())
+
+    def sample(self, key: Key[Array, ""]) -> tuple[Float[Array, "2 x y"], Float[Array, "later x y"]]:
+        """The initial fields and the later frames, computed in float64, returned in float32.
+
+        The caller switches float64 on, as for `Darcy.sample`.
+
+        Raises:
+            ValueError: If float64 is switched off.
+        """
+        start = self.initial(key)
+        check_double(start)
+        frames = self.solve(start).astype(jnp.float32)
+        return start.astype(jnp.float32), frames.reshape(-1, *frames.shape[2:])
+
+    def initial(self, key: Key[Array, ""]) -> Float[Array, "2 x y"]:
+        """Two Gaussian fields, cut to the modes that the solver keeps, in JAX's default precision."""
+        shape, keep = (self.resolution,) * 2, jnp.asarray(alias_free((self.resolution,) * 2, 3))
+        fields = [periodic_field(one, shape, alpha=self.alpha, tau=self.tau) for one in jax.random.split(key)]
+        return jnp.stack([jnp.fft.irfft2(jnp.fft.rfft2(field) * keep, shape) for field in fields])
+
+    def solve(
+        self,
+        start: Float[Array, "2 x y"],
+        *,
+        diffusivities: Float[Array, " 2"] | None = None,
+        threshold: Float[Array, ""] | float | None = None,
+    ) -> Float[Array, "frames 2 x y"]:
+        """The stored frames from fields at time 0, whose modes beyond those of the solver are dropped.
+
+        Args:
+            start: Activator and inhibitor; their precision is that of the solution.
+            diffusivities: `D_u` and `D_v` in place of the settings; may be traced, for trajectories that differ.
+            threshold: `k` in place of the setting, in the same way.
+
+        Raises:
+            ValueError: If the fields do not live on the grid.
+        """
+        self.grid.check(start)
+        shape = (self.resolution,) * 2
+        given = (self.activator_diffusivity, self.inhibitor_diffusivity) if diffusivities is None else diffusivities
+        k = self.threshold if threshold is None else threshold
+        keep = alias_free(shape, 3)
+        squared = sum(k**2 for k in wavenumbers(shape, (self.length,) * 2)) * keep
+        linear = -jnp.asarray(given, start.dtype).reshape(2, 1, 1) * jnp.asarray(squared[None], start.dtype)
+
+        def modes(fields: Array) -> Array:
+            return jnp.fft.rfft2(fields) * jnp.asarray(keep[None])
+
+        def fields(v: Array) -> Array:
+            return jnp.fft.irfft2(v, shape)
+
+        def reaction(v: Array) -> Array:
+            u, w = fields(v)
+            return modes(jnp.stack((u - u**3 - k - w, u - w)))
+
+        steps = count_steps(self.interval, self.step)
+        step = etdrk4(linear, reaction, self.interval / steps)
+        return evolve(step, modes(start), frames=self.frames, steps=steps, observe=fields)
