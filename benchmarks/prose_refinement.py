@@ -3,8 +3,9 @@
     python benchmarks/prose_refinement.py RUN --out results/prose_refinement.json
 
 RUN is a finished run of experiments/prose_ode.py. Its model writes the equations of held-out systems within the
-grammar; then `symbolic.refine` fits their constants to the given states, 2 % of noise on them, held to the written ones
-with each of SPREADS, or free. The spread is chosen on the validation systems (lowest mean expression error) and judged
+grammar, with the likeliest numbers and with mean ones (`prose.MeanNumbers`). `symbolic.refine` fits the constants of
+the latter to the given states, with the noise of the run on them, held to the written ones with each of SPREADS, or
+free. The spread is chosen on the validation systems (lowest mean expression error) and judged
 on the test systems, some trajectories of each. Beside it, the error of the family's nominal constants: what is known
 without looking at the data. Equations with another number of components are counted, and left out of all rows.
 """
@@ -26,17 +27,20 @@ SPREADS = (0.01, 0.02, 0.05, 0.1, 0.3, None)
 
 
 def equations(module, config, model, part: int, per_system: int):
-    """Samples with noise, the equations that the model writes for them, and the true and nominal ones."""
+    """Samples with noise, what the model writes for them in two ways, the true and nominal equations, and families."""
     dimension = max(family.dimension for family in prose.families(*config.families))
     vocabulary = symbolic.ode_vocabulary(dimension)
     guess = prose.known_equations if config.guess == "known" else prose.skeleton_equations
-    data = prose.OdeData(module.trajectories(config, part), vocabulary, guess=guess)
+    data = prose.EquationData(module.trajectories(config, part), vocabulary, guess=guess)
     rows = np.arange(len(data)).reshape(-1, config.starts)[:, :per_system].reshape(-1)
     where = module.Part(data, vocabulary, config.sensors or config.inputs, seed=part)
     sample, clean = module.noisy_samples(config, where, rows)
-    given = module.thinned(sample, module.given_rows(config, where.sensors))
-    writer = prose.SampleEquations(model, where.sensors, vocabulary, prose.systems_alone, config.longest)
-    written = prose.equations(train.predict(writer, given), vocabulary, prose.read_strictly)
+    given = prose.thinned(sample, module.given_rows(config, where.sensors))
+    written = {}
+    for name, numbers in {"likeliest": prose.likeliest_numbers, "mean": prose.MeanNumbers(vocabulary)}.items():
+        settings = where.sensors, vocabulary, prose.systems_alone, config.longest
+        writer = prose.SampleEquations(model, *settings, numbers=numbers)
+        written[name] = prose.equations(train.predict(writer, given), vocabulary, prose.read_strictly)
     truth = prose.equations(clean.equation[:, 1:], vocabulary)
     places = [config.families[(row // config.starts) % len(config.families)] for row in rows]
     nominal = [prose.FAMILIES[name].system() for name in places]
@@ -68,14 +72,14 @@ def errors(found, truth, places) -> dict:
 def study(module, config, model, part: int, per_system: int, spreads) -> dict:
     """All rows of one part of the data."""
     given, written, truth, nominal, places = equations(module, config, model, part, per_system)
-    fair = [one is not None and len(one) == len(true) for one, true in zip(written, truth, strict=True)]
-    written = [one if good else None for one, good in zip(written, fair, strict=True)]
-    nominal = [one if good else None for one, good in zip(nominal, fair, strict=True)]
-    rows = {"nominal": errors(nominal, truth, places), "written": errors(written, truth, places)}
+    readable = [one is not None and len(one) == len(true) for one, true in zip(written["mean"], truth, strict=True)]
+    only = lambda systems: [one if good else None for one, good in zip(systems, readable, strict=True)]
+    rows = {name: errors(only(found), truth, places) for name, found in {"nominal": nominal, **written}.items()}
     for spread in spreads:
-        rows[f"spread {spread}" if spread else "free"] = errors(fitted(given, written, spread), truth, places)
-        print(part, spread, rows[f"spread {spread}" if spread else "free"], flush=True)
-    return {"samples": len(written), "left_out": len(fair) - sum(fair), "expression_error": rows}
+        name = f"spread {spread}" if spread else "free"
+        rows[name] = errors(fitted(given, only(written["mean"]), spread), truth, places)
+        print(part, name, rows[name], flush=True)
+    return {"samples": len(truth), "left_out": readable.count(False), "expression_error": rows}
 
 
 def main() -> None:

@@ -53,19 +53,21 @@ def draw(found: dict, path: pathlib.Path) -> None:
         "sensors": "given times (trained with 64)",
         "spread": "half width of the constants (trained with 10 %)",
     }
-    figure, axes = plt.subplots(2, 3, figsize=(11, 6), layout="constrained", sharey="row")
+    figure, axes = plt.subplots(2, 3, figsize=(11, 6), layout="constrained", sharey="row", sharex="col")
     for column, (series, label) in zip(axes.T, labels.items(), strict=True):
-        for name, run in found.items():
-            rows = run[series]
-            for axis, metric in zip(column, ("clean_relative_l2", "grammar_expression_error"), strict=True):
-                values = [(float(value), 100 * row[metric]) for value, row in rows.items() if metric in row]
+        for axis, metric in zip(column, ("clean_relative_l2", "grammar_expression_error"), strict=True):
+            for name, run in found.items():
+                values = [(float(value), 100 * row[metric]) for value, row in run[series].items() if metric in row]
                 if values:
                     axis.plot(*zip(*values, strict=True), marker="o", label=name)
-        for axis in column:
-            axis.set(xlabel=label, ylim=(0, None))
-            axis.grid(alpha=0.3)
-            if series == "sensors":
-                axis.set_xscale("log", base=2)
+            axis.set_yscale("log")
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_formatter("{x:g}")
+            axis.grid(alpha=0.3, which="both")
+        if series == "sensors":
+            column[0].set_xscale("log", base=2)
+            column[0].set_xticks(SENSORS, labels=map(str, SENSORS))
+        column[1].set_xlabel(label)
     axes[0, 0].set_ylabel("error of the forecast, %")
     axes[1, 0].set_ylabel("error of the equations, %")
     axes[0, 0].legend(frameon=False)

@@ -51,13 +51,14 @@ def predictions(x: np.ndarray, y: np.ndarray, by_model: Mapping[str, np.ndarray]
     return figure
 
 
-def profiles(x: np.ndarray, y: np.ndarray, by_model: Mapping[str, np.ndarray]) -> Figure:
+def profiles(x: np.ndarray, y: np.ndarray, by_model: Mapping[str, np.ndarray], *, titles: Sequence[str] = ()) -> Figure:
     """Input, truth and predictions of fields in one dimension beside their errors, one row per sample.
 
     Args:
         x: Inputs `(samples, n)`, one channel.
         y: True outputs, same shape.
         by_model: Predictions by model name, same shape.
+        titles: What is written above each row, such as equations; nothing by default.
 
     Raises:
         ValueError: If a prediction has another shape than the truth.
@@ -73,6 +74,8 @@ def profiles(x: np.ndarray, y: np.ndarray, by_model: Mapping[str, np.ndarray]) -
             (line,) = fields.plot(at, prediction[i], "--", label=name)
             errors.plot(at, prediction[i] - y[i], color=line.get_color(), label=f"{name} ({relative:.2%})")
         errors.set_title("error", fontsize=9)
+        if titles:
+            fields.set_title(_wrapped(titles[i], 75), loc="left", fontsize=6, parse_math=False)
         for axes in (fields, errors):
             axes.grid(visible=True, alpha=0.25)
             axes.legend(frameon=False, fontsize=8)
@@ -137,11 +140,15 @@ def trajectories(
                 axes.plot(lines[i][0], lines[i][1][:, k], color=colour, linestyle=dashes[j % len(dashes)])
         for j, name in enumerate(by_model):
             axes.plot([], [], color="black", linestyle=dashes[j % len(dashes)], label=name)
-        text = "\n".join(textwrap.fill(line, 140, subsequent_indent="    ") for line in titles[i].splitlines())
-        axes.set_title(text, loc="left", fontsize=7, parse_math=False)
+        axes.set_title(_wrapped(titles[i], 140), loc="left", fontsize=7, parse_math=False)
         axes.grid(visible=True, alpha=0.25)
         axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
+
+
+def _wrapped(text: str, width: int) -> str:
+    """The lines of a text, broken behind so many characters."""
+    return "\n".join(textwrap.fill(line, width, subsequent_indent="    ") for line in text.splitlines())
 
 
 def _check_shapes(y: np.ndarray, by_model: Mapping[str, np.ndarray]) -> None:

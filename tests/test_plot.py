@@ -46,6 +46,9 @@ def test_profiles_show_truth_and_errors_of_each_model():
     relative = 0.1 * np.sqrt(7) / np.linalg.norm(x[0] + 1)
     assert errors.get_legend().get_texts()[0].get_text() == f"one ({relative:.2%})"
     np.testing.assert_allclose(errors.get_lines()[0].get_ydata(), 0.1, rtol=1e-12)
+    titled = plot.profiles(x, x, {"a": x}, titles=["u = 0", "a\n" + "b " * 60])
+    assert titled.axes[0].get_title(loc="left") == "u = 0"
+    assert titled.axes[2].get_title(loc="left").count("\n") == 2  # long lines are broken
     with pytest.raises(ValueError, match="prediction of a has shape"):
         plot.profiles(x, x, {"a": x[:1]})
 

@@ -106,7 +106,7 @@ def test_thinned_samples_keep_the_ends_of_the_given_part(built):
     np.testing.assert_array_equal(module.given_rows(config, GIVEN), np.arange(GIVEN))
     np.testing.assert_array_equal(module.given_rows(config, 3), [0, 4, 7])
     batch = made.train[:2]
-    few = module.thinned(batch, module.given_rows(config, 3))
+    few = prose.thinned(batch, module.given_rows(config, 3))
     np.testing.assert_array_equal(few.times, np.tile(TIMES.astype(np.float32)[[0, 4, 7]], (2, 1)))
     np.testing.assert_array_equal(few.states, batch.states[:, [0, 4, 7]])
 
@@ -164,12 +164,13 @@ def test_the_paper_presets_have_the_published_sizes(preset, parameters, families
 
 
 def test_fitted_constants_are_better_where_the_structure_is_right(built):
-    module, _, made = built
+    module, config, made = built
+    config = dataclasses.replace(config, refined=2, trust=None)
     part = made.test(None)
     sample = part.data[:2]
     truth = prose.equations(sample.equation[:, 1:], part.vocabulary)
     doubled = symbolic.with_parameters(truth[0], 1.2 * symbolic.parameters(truth[0]))
-    found = module.refined([doubled, None], truth, sample, part, 2)
+    found = module.refined(config, [doubled, None], truth, sample, part)
     assert found["unrefined_expression_error"] > 0.01
     assert found["refined_expression_error"] < 1e-3  # the clean states are solutions with a relative error of 1e-6
 

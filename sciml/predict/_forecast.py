@@ -15,7 +15,7 @@ from sciml.predict._trained import Trained, trained_on
 _WIDTH = 4  # hypotheses of the beam search
 _SLACK = 1e-6  # of time spans, relative
 # Deviation of the relative errors of written constants; chosen by benchmarks/prose_refinement.py
-_TRUST = 0.05
+_TRUST = 0.02
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,8 +70,8 @@ def forecast(
     padded = np.pad(states, ((0, 0), (0, trained.variables - variables)))
     arrays = times - times[0], padded, query - times[0]
     given, known, ahead = (jnp.asarray(one, jnp.float32) for one in arrays)
-    constraint = prose.Grammar(trained.vocabulary, variables)
-    predicted, written = _apply(trained.model, given, known, ahead, tokens, constraint, trained.longest)
+    writing = prose.Grammar(trained.vocabulary, variables), prose.MeanNumbers(trained.vocabulary)
+    predicted, written = _apply(trained.model, given, known, ahead, tokens, *writing, trained.longest)
     system = None if written is None else _equation(trained, np.asarray(written), times, states, refine)
     return Forecast(query, np.asarray(predicted)[:, :variables], system)
 
@@ -84,13 +84,15 @@ def _apply(
     query: jax.Array,
     tokens: jax.Array | None,
     constraint: prose.Grammar,
+    numbers: prose.MeanNumbers,
     longest: int,
 ) -> tuple[jax.Array, jax.Array | None]:
     memory = model.encode(times, states, tokens)
     predicted = model.predict(memory, query)
     if model.symbol_decoder is None:
         return predicted, None
-    return predicted, prose.beam(model, memory, constraint, width=_WIDTH, length=longest).tokens
+    found = prose.beam(model, memory, constraint, width=_WIDTH, length=longest, numbers=numbers)
+    return predicted, found.tokens
 
 
 def _equation(

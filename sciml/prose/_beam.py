@@ -1,5 +1,6 @@
 """The likeliest equations, by beam search."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -10,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from sciml.prose._grammar import AbstractConstraint
 from sciml.prose._model import Memory, Prose
+from sciml.prose._numbers import likeliest_numbers
 from sciml.prose._symbols import Cache
 
 
@@ -61,6 +63,7 @@ def beam(
     width: int,
     length: int,
     exponent: float = 1.0,
+    numbers: Callable[[Float[Array, " words"]], Float[Array, " words"]] = likeliest_numbers,
 ) -> Hypotheses:
     """Beam search: the likeliest continuations of the likeliest beginnings.
 
@@ -80,6 +83,7 @@ def beam(
         width: Number of slots.
         length: Largest number of tokens, the one that ends included.
         exponent: Of the length in the score: 0 prefers short equations, 1 is the mean over tokens.
+        numbers: What becomes of the logits of a step: `likeliest_numbers` or `MeanNumbers(vocabulary)`.
 
     Raises:
         ValueError: If there is no slot, or if the constraint lets nothing be written with as many tokens.
@@ -101,6 +105,7 @@ def beam(
 
     def body(search: _Search) -> _Search:
         logits, written = jax.vmap(step, in_axes=(0, 0, None))(search.written, search.last, search.position)
+        logits = jax.vmap(numbers)(logits)
         remaining = jnp.full(width, length - search.position)
         allowed = jax.vmap(constraint.mask)(search.progress, remaining)
         return _advanced(search._replace(written=written), logits, allowed, constraint)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from sciml.prose._families import CODEC
@@ -18,14 +19,14 @@ class Sample(NamedTuple):
 
     Attributes:
         times: `(times,)`.
-        states: `(times, states)`, zero in the components that the system does not have.
+        states: `(times, states)`, zero in the components that the system does not have, or `(times, states, *space)`.
         components: `(states,)`, true for the components that it has.
         tokens: `(tokens,)`, the guess of the equations, without the words that begin and end them.
         tokens_mask: `(tokens,)`, true where a token stands; padding follows.
         equation: `(symbols,)`, the true equations, with the words that begin and end them.
         equation_mask: `(symbols,)`, true where a token stands; padding follows.
-        system: Number of the structure, in `OdeData.structures`.
-        family: Number of the family, in `OdeData.families`.
+        system: Number of the structure, in `EquationData.structures`.
+        family: Number of the family, in `EquationData.families`.
         index: Number of the sample, which fixes its noise in evaluation.
     """
 
@@ -39,6 +40,11 @@ class Sample(NamedTuple):
     system: Any
     family: Any
     index: Any
+
+
+def thinned(batch: Sample, rows: np.ndarray | jax.Array) -> Sample:
+    """Samples at some of their times; the batch has a leading axis."""
+    return batch._replace(times=batch.times[:, rows], states=batch.states[:, rows])
 
 
 def known_equations(tokens: Sequence[str]) -> Sequence[str]:
@@ -56,7 +62,7 @@ def skeleton_equations(tokens: Sequence[str]) -> Sequence[str]:
     return [PLACEHOLDER.head if token in signs else token for token in words]
 
 
-class OdeData:
+class EquationData:
     """A data set of `Sample`s: each trajectory once, a pure function of its row.
 
     Noise is not added here but by `Noise` in the loss, on the device and with the key of the training step. Rows alone

@@ -12,7 +12,18 @@ from scipy.integrate import cumulative_simpson
 
 from sciml.prose._integrate import increasing
 from sciml.prose._metrics import expression_error
-from sciml.symbolic import System, Vocabulary, evaluate_system, refine, system_from_tokens
+from sciml.symbolic import (
+    System,
+    Vocabulary,
+    equivalent,
+    evaluate_system,
+    parameters,
+    refine,
+    skeleton,
+    system_from_tokens,
+    system_to_text,
+    with_parameters,
+)
 
 Reading = Callable[[Sequence[str], Vocabulary], System | None]
 """Tokens and their vocabulary to the system that they stand for, or None."""
@@ -50,6 +61,14 @@ def equations(
     return [read(vocabulary.decode(row), vocabulary) for row in cut]
 
 
+def equation_text(system: System | None) -> str:
+    """A written system in Python's notation, with six significant digits of its numbers, or that there is none."""
+    if system is None:
+        return "no equation"
+    digits = [float(f"{value:.6g}") for value in parameters(system)]
+    return system_to_text(with_parameters(system, digits))
+
+
 class EquationErrors(NamedTuple):
     """Errors of written equations.
 
@@ -70,6 +89,24 @@ class EquationErrors(NamedTuple):
     def mean(self) -> float:
         """Mean error of the valid ones, the number of published tables; NaN if there is none."""
         return float(self.errors[self.valid].mean()) if self.valid.any() else math.nan
+
+
+def equation_metrics(
+    written: Sequence[System | None], truth: Sequence[System], errors: EquationErrors
+) -> dict[str, float]:
+    """`valid`, the part of valid equations, `expression_error`, their mean error, and `structure`.
+
+    The latter is the part of the equations whose structure is that of the true ones, whatever their numbers are, up to
+    the order and the nesting of sums and products.
+    """
+    same = [_same_structure(one, true) for one, true in zip(written, truth, strict=True)]
+    return {"valid": errors.valid_fraction, "expression_error": errors.mean, "structure": float(np.mean(same))}
+
+
+def _same_structure(one: System | None, true: System) -> bool:
+    if one is None or len(one) != len(true):
+        return False
+    return all(map(equivalent, skeleton(one), skeleton(true)))
 
 
 _errors = jax.jit(jax.vmap(expression_error))

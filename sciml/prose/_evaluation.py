@@ -9,10 +9,13 @@ from jaxtyping import Array, Float, Int
 
 from sciml.prose._beam import beam
 from sciml.prose._dataset import Sample
+from sciml.prose._field_forecast import FieldForecast
 from sciml.prose._grammar import AbstractConstraint, Grammar, Unconstrained
 from sciml.prose._losses import applied
 from sciml.prose._metrics import window_errors
 from sciml.prose._model import Prose
+from sciml.prose._numbers import likeliest_numbers
+from sciml.prose._pde_residuals import DERIVATIVES
 from sciml.symbolic import Vocabulary
 
 Constraining = Callable[[Vocabulary, Int[Array, ""]], AbstractConstraint]
@@ -27,6 +30,11 @@ def any_tokens(vocabulary: Vocabulary, dimension: Int[Array, ""]) -> Unconstrain
 def systems_alone(vocabulary: Vocabulary, dimension: Int[Array, ""]) -> Grammar:
     """Systems of so many components may be written, and nothing else."""
     return Grammar(vocabulary, dimension)
+
+
+def residuals_alone(vocabulary: Vocabulary, dimension: Int[Array, ""]) -> Grammar:
+    """Expressions of a field, its derivatives, t and x may be written, and nothing else."""
+    return Grammar(vocabulary, dimension, others=("t", "x", *DERIVATIVES))
 
 
 @final
@@ -53,16 +61,38 @@ class SampleErrors(eqx.Module):
         sample, clean = pair
         prediction, logits = applied(self.model, sample, self.inputs)
         noisy, clean = sample.states[self.inputs :], clean[self.inputs :]
-        found = {"wrong": jnp.zeros((), int), "tokens": jnp.zeros((), int)}
-        if logits is not None:
-            mask = sample.equation_mask[1:]
-            found["wrong"] = jnp.sum((jnp.argmax(logits, axis=1) != sample.equation[1:]) & mask)
-            found["tokens"] = jnp.sum(mask)
+        found = _wrong_tokens(sample, logits)
         for name, states, truth in (("", prediction, noisy), ("clean_", prediction, clean), ("floor_", clean, noisy)):
             errors = window_errors(states, truth, sample.components)
             halves = {"relative_l2": errors.whole, "first_half": errors.first, "second_half": errors.second}
             found |= {f"{name}{half}": error for half, error in halves.items()}
         return found
+
+
+@final
+class SampleForecast(eqx.Module):
+    """The forecast of one sample.
+
+    Attributes:
+        model: What predicts.
+        inputs: Number of times that it is given; it predicts the others.
+    """
+
+    model: Prose | FieldForecast
+    inputs: int = eqx.field(static=True)
+
+    def __call__(self, sample: Sample) -> dict[str, Array]:
+        """The predicted `states`, and `wrong` and `tokens` as from `SampleErrors`."""
+        states, logits = applied(self.model, sample, self.inputs)
+        return {"states": states} | _wrong_tokens(sample, logits)
+
+
+def _wrong_tokens(sample: Sample, logits: Array | None) -> dict[str, Array]:
+    if logits is None:
+        return {"wrong": jnp.zeros((), int), "tokens": jnp.zeros((), int)}
+    mask = sample.equation_mask[1:]
+    wrong = (jnp.argmax(logits, axis=1) != sample.equation[1:]) & mask
+    return {"wrong": jnp.sum(wrong), "tokens": jnp.sum(mask)}
 
 
 @final
@@ -73,9 +103,10 @@ class SampleEquations(eqx.Module):
         model: What writes them.
         inputs: Number of times that it is given.
         vocabulary: Of the tokens.
-        constraint: What may be written, `any_tokens` or `systems_alone`.
+        constraint: What may be written: `any_tokens`, `systems_alone` or `residuals_alone`.
         length: Largest number of tokens, the one that ends included.
         width: Number of equations, found by `beam`; the one of width 1 is that of `greedy`.
+        numbers: As for `beam`.
     """
 
     model: Prose
@@ -84,6 +115,7 @@ class SampleEquations(eqx.Module):
     constraint: Constraining = eqx.field(static=True)
     length: int = eqx.field(static=True)
     width: int = eqx.field(static=True, default=1)
+    numbers: Callable[[Array], Array] = likeliest_numbers
 
     def __call__(self, sample: Sample) -> Int[Array, "width length"]:
         """The tokens, for `equations`; the likeliest equation first."""
@@ -93,4 +125,5 @@ class SampleEquations(eqx.Module):
         times, states = sample.times[: self.inputs], sample.states[: self.inputs]
         memory = self.model.encode(times, states, tokens, tokens_mask=mask)
         constraint = self.constraint(self.vocabulary, jnp.sum(sample.components))
-        return beam(self.model, memory, constraint, width=self.width, length=self.length).tokens
+        settings = {"width": self.width, "length": self.length, "numbers": self.numbers}
+        return beam(self.model, memory, constraint, **settings).tokens

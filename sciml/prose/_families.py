@@ -1,14 +1,15 @@
 """The 15 families of ordinary differential equations of PROSE-ODE, one table: integrated, printed and tokenised."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from sciml.symbolic import AbstractExpression as Expression
 from sciml.symbolic import NumberCodec, Real, RightNested, Sum, System, cos, sin, states
 
 CODEC = NumberCodec()
 """Three digits, to which constants are rounded."""
+Row = TypeVar("Row")
 
 
 def _identity(*drawn: float) -> tuple[float, ...]:
@@ -196,7 +197,12 @@ def families(*names: str) -> tuple[Family, ...]:
     Raises:
         ValueError: If there is no such family.
     """
-    unknown = [name for name in names if name not in FAMILIES]
+    return rows_of(FAMILIES, names)
+
+
+def rows_of(table: Mapping[str, Row], names: Sequence[str]) -> tuple[Row, ...]:
+    """The rows of a table of families with these names; raises a ValueError if there is no such row."""
+    unknown = [name for name in names if name not in table]
     if unknown:
-        raise ValueError(f"There is no family {', '.join(unknown)}. Choose from {', '.join(FAMILIES)}.")
-    return tuple(FAMILIES[name] for name in names)
+        raise ValueError(f"There is no family {', '.join(unknown)}. Choose from {', '.join(table)}.")
+    return tuple(table[name] for name in names)

@@ -1,5 +1,6 @@
 """What PROSE is trained on: squared errors of states, cross entropy of tokens."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,9 +9,11 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from sciml.losses import Loss
 from sciml.prose._dataset import Sample
-from sciml.prose._states import in_precision
+from sciml.prose._states import PerTrajectory, in_precision
 
 EPSILON = 1e-5
+Squares = Callable[[Array, Sample, int], Array]
+"""Predicted states, their sample and the number of given times to the squared error of the sample."""
 
 
 def relative_squares(
@@ -32,8 +35,34 @@ def cross_entropy(
     return jnp.sum(jnp.where(mask, entropy, 0)) / jnp.maximum(mask.sum(), 1)
 
 
-def prose_loss(*, inputs: int, data: float = 6.0, symbols: float = 1.0, dtype: Any = None) -> Loss:
-    """The mean over samples of `relative_squares` and `cross_entropy`, weighted and added, for batches of `Sample`s.
+def relative_to_truth(prediction: Float[Array, "later components"], sample: Sample, inputs: int) -> Float[Array, ""]:
+    """`relative_squares` of the states behind the first `inputs` ones: the loss of PROSE-ODE."""
+    return relative_squares(prediction, sample.states[inputs:], sample.components)
+
+
+def relative_to_inputs(
+    prediction: Float[Array, "later components *space"], sample: Sample, inputs: int, *, epsilon: float = 1e-6
+) -> Float[Array, ""]:
+    """Mean of ((prediction - truth) / deviation)^2 with the deviation of the first `inputs` states plus `epsilon`.
+
+    The loss of PROSE-PDE, and of PROSE-FD with 1e-8, whose models predict states that are scaled so. The deviation is
+    that of each component over times and points, the mean is over later times, points and the components that exist.
+    """
+    scales = PerTrajectory(epsilon)(sample.states[:inputs], jnp.ones(inputs, bool))
+    squares = ((prediction - sample.states[inputs:]) / scales.deviation[None]) ** 2
+    means = jnp.mean(squares, axis=(0, *range(2, squares.ndim)))
+    return jnp.sum(jnp.where(sample.components, means, 0)) / jnp.sum(sample.components)
+
+
+def prose_loss(
+    *,
+    inputs: int,
+    data: float = 6.0,
+    symbols: float = 1.0,
+    squares: Squares = relative_to_truth,
+    dtype: Any = None,
+) -> Loss:
+    """The mean over samples of squared errors, and `cross_entropy`, weighted and added, for batches of `Sample`s.
 
     For a model that writes no equation the first mean alone. The mean of the entropy is over the tokens of a batch; on
     several devices it is the mean of the means of their parts.
@@ -42,6 +71,7 @@ def prose_loss(*, inputs: int, data: float = 6.0, symbols: float = 1.0, dtype: A
         inputs: Number of times that the model is given; it predicts the others.
         data: Weight of the states.
         symbols: Weight of the tokens.
+        squares: The squared error of a sample.
         dtype: Data type of the activations, see `in_precision`; by default that of the parameters.
 
     Returns:
@@ -51,11 +81,11 @@ def prose_loss(*, inputs: int, data: float = 6.0, symbols: float = 1.0, dtype: A
     def loss(model: PyTree, batch: Sample, key: Key[Array, ""]) -> tuple[Float[Array, ""], dict[str, Array]]:
         model = model if dtype is None else in_precision(model, dtype)
         predictions, logits = jax.vmap(lambda sample: applied(model, sample, inputs))(batch)
-        squares = jax.vmap(relative_squares)(predictions, batch.states[:, inputs:], batch.components).mean()
+        error = jax.vmap(lambda prediction, sample: squares(prediction, sample, inputs))(predictions, batch).mean()
         if logits is None:
-            return squares, {"data": squares}
+            return error, {"data": error}
         entropy = cross_entropy(logits, batch.equation[:, 1:], batch.equation_mask[:, 1:])
-        return data * squares + symbols * entropy, {"data": squares, "symbols": entropy}
+        return data * error + symbols * entropy, {"data": error, "symbols": entropy}
 
     return loss
 

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 import equinox as eqx
 import numpy as np
 
+from sciml.prose._draws import uniform
 from sciml.prose._families import FAMILIES, families
-from sciml.prose._solutions import AbstractSystems, uniform
+from sciml.prose._solutions import AbstractOdeSystems
 from sciml.symbolic import System, VectorField, parameters
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Mixture(AbstractSystems):
+class Mixture(AbstractOdeSystems):
     """Systems of some families in turn: system i is of family `i % len(families)`.
 
     Each drawn number is uniform in `[q - spread |q|, q + spread |q|]` around the nominal q; constants are then rounded

@@ -25,8 +25,8 @@ class Additive:
     level: float = 0.02
 
     def __call__(
-        self, states: Float[Array, "times states"], components: Bool[Array, " states"], *, key: Key[Array, ""]
-    ) -> Float[Array, "times states"]:
+        self, states: Float[Array, "times states *space"], components: Bool[Array, " states"], *, key: Key[Array, ""]
+    ) -> Float[Array, "times states *space"]:
         """The noisy states; components that the system does not have stay zero."""
         noise = _normal(states, components, key)
         return states + self.level * jnp.linalg.norm(states) / (jnp.linalg.norm(noise) + 1e-6) * noise
@@ -39,14 +39,15 @@ class Multiplicative:
     level: float = 0.02
 
     def __call__(
-        self, states: Float[Array, "times states"], components: Bool[Array, " states"], *, key: Key[Array, ""]
-    ) -> Float[Array, "times states"]:
+        self, states: Float[Array, "times states *space"], components: Bool[Array, " states"], *, key: Key[Array, ""]
+    ) -> Float[Array, "times states *space"]:
         """The noisy states; components that the system does not have stay zero."""
         return states + self.level * jnp.abs(states) * _normal(states, components, key)
 
 
 def _normal(states: Array, components: Array, key: Array) -> Array:
-    return jax.random.normal(key, states.shape, states.dtype) * components.astype(states.dtype).reshape(1, -1)
+    exist = components.astype(states.dtype).reshape(1, -1, *(1,) * (states.ndim - 2))
+    return jax.random.normal(key, states.shape, states.dtype) * exist
 
 
 class TermNoise(eqx.Module):
@@ -58,7 +59,7 @@ class TermNoise(eqx.Module):
     index that the device computes from a key.
 
     Args:
-        structures: Skeletons, each with the name of its family, as in `OdeData.structures`. Those of `FAMILIES`
+        structures: Skeletons, each with the name of its family, as in `EquationData.structures`. Those of `FAMILIES`
             change in their `sums`, others everywhere.
         vocabulary: Of the tokens.
         adding: Probability of a new term.

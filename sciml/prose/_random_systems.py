@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from sciml.prose._draws import uniform
 from sciml.prose._families import CODEC
 from sciml.prose._integrate import Accuracy
-from sciml.prose._solutions import AbstractSystems, Solutions, uniform
+from sciml.prose._solutions import AbstractOdeSystems, Solutions
 from sciml.symbolic import (
     AbstractExpression,
     Apply,
@@ -24,7 +25,7 @@ _FEW_STEPS = Solutions(candidates=40, accuracy=Accuracy(steps=2000))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RandomSystems(AbstractSystems):
+class RandomSystems(AbstractOdeSystems):
     """Systems of 1 to `dimension` random expressions, each in at least one state, with bounded solutions.
 
     An expression has 1 to `operators` operators, all counts equally likely. Each is unary or binary with equal

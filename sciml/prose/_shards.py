@@ -1,5 +1,7 @@
 """Sets of trajectories that do not fit into memory: HDF5 files of some systems each, made one by one, read by rows."""
 
+import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -11,7 +13,7 @@ import h5py
 import numpy as np
 
 from sciml.data import creating
-from sciml.prose._solutions import AbstractSystems, draw_trajectories
+from sciml.prose._draws import AbstractSystems, draw_trajectories
 from sciml.prose._trajectories import Trajectories
 
 _FORMAT = "sciml trajectories"
@@ -32,14 +34,14 @@ def generate_trajectories(
     """Writes the systems 0 to `count - 1`, those of `draw_trajectories`, as HDF5 files of `per_shard` systems each.
 
     Each file appears complete or not at all. Complete files of the same set are kept, so that an interrupted call
-    is repeated to go on. Memory is needed for one file, `4 per_shard starts points dimension` bytes a few times. A
+    is repeated to go on. Memory is needed for one file, 4 bytes for each number of its states, a few times. A
     training set of the published size is `generate_trajectories(Mixture(), folder, count=25_600, seed=0)`, 512,000
     trajectories in 2 GB.
 
     Args:
-        source: What to draw from: a `Mixture` or `RandomSystems`.
+        source: What to draw from: a `Mixture`, `RandomSystems`, `PdeMixture` or `FluidMixture`.
         folder: Where the files are; made if it is missing.
-        count: Number of systems, `solutions.starts` trajectories of each.
+        count: Number of systems, `source.count` trajectories of each.
         seed: Number that selects the systems.
         per_shard: Number of systems in a file.
         only: Numbers of the files that this call makes, for several processes at once; all by default.
@@ -99,6 +101,32 @@ def read_trajectories(folder: str | os.PathLike[str]) -> tuple[Trajectories, ...
     return tuple(parts)
 
 
+def stored_trajectories(
+    source: AbstractSystems,
+    folder: str | os.PathLike[str],
+    *,
+    count: int,
+    seed: int,
+    per_shard: int = 600,
+    lanes: int = 256,
+) -> tuple[Trajectories, ...]:
+    """The set of these numbers in a folder of many sets, generated unless an earlier call has.
+
+    The set's own folder is named after `count`, `seed` and a digest of the settings of the source; other arguments are
+    those of `generate_trajectories`.
+
+    Raises:
+        ValueError: As `generate_trajectories` and `read_trajectories`.
+        OSError: As these.
+        RuntimeError: As these.
+    """
+    settings = json.dumps(dataclasses.asdict(source), sort_keys=True)
+    digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
+    own = pathlib.Path(folder) / f"prose-{digest}-n{count}-seed{seed}"
+    generate_trajectories(source, own, count=count, seed=seed, per_shard=per_shard, lanes=lanes)
+    return read_trajectories(own)
+
+
 def _path(folder: pathlib.Path, shard: int, shards: int) -> pathlib.Path:
     return folder / f"{shard:05d}-of-{shards:05d}.h5"
 
@@ -128,7 +156,7 @@ def _write(path: pathlib.Path, part: Trajectories, attributes: dict[str, Any]) -
         # One block without compression, which can be mapped into memory: rows are read at random, and the digits of
         # chaotic solutions would hardly shrink.
         stored = file.create_dataset("states", data=states)
-        for axis, label in enumerate(("system", "start", "time", "state")):
+        for axis, label in enumerate(("system", "start", "time", "state", *"xyz")[: states.ndim]):
             stored.dims[axis].label = label
         file.create_dataset("times", data=part.times)
         file.create_dataset("tried", data=part.tried)

@@ -15,8 +15,9 @@ class Trajectories:
 
     Attributes:
         times: When the states are, increasing.
-        states: Floating-point array `(systems, starts, times, states)`, zero beyond the dimension of a system.
-        equations: The tokens of each system's right-hand sides, joined by blanks.
+        states: Floating-point array `(systems, starts, times, states)`, zero beyond the dimension of a system, or of
+            fields `(systems, starts, times, channels, *space)`.
+        equations: The tokens of each system's equations, joined by blanks: right-hand sides, or what is zero.
         families: What each system is called, for errors by family.
         tried: How many starts of each system were integrated to get as many good ones; of its last attempt.
         attributes: What else is known: generator, settings, seed, versions.
@@ -36,7 +37,7 @@ class Trajectories:
     def __post_init__(self) -> None:
         increasing(self.times)
         shape, kind = self.states.shape, self.states.dtype
-        if len(shape) != 4 or kind.kind != "f" or self.states.size == 0 or shape[2] != len(self.times):
+        if len(shape) < 4 or kind.kind != "f" or self.states.size == 0 or shape[2] != len(self.times):
             raise ValueError(
                 f"Expected floating-point states (systems, starts, times, states) at {len(self.times)} times, "
                 f"got {kind} of shape {shape}. Add the missing axes, for one start of each system with states[:, None]."
@@ -46,7 +47,7 @@ class Trajectories:
             raise ValueError(f"Expected one entry for each of {shape[0]} systems, got {counts}. Give one for each.")
         for i, states in enumerate(self.states):  # system by system, since the array may be larger than the memory
             if not np.isfinite(states).all():
-                start = int(np.argmin(np.isfinite(states).all(axis=(1, 2))))
+                start = int(np.argmin(np.isfinite(states).reshape(len(states), -1).all(axis=1)))
                 raise ValueError(
                     f"Trajectory {start} of system {i} ({self.families[i]}) has NaN or infinite states. Remove it, or "
                     "generate the set again."

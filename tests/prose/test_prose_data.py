@@ -11,7 +11,7 @@ from sciml import train
 from sciml.data import Dataset, rows
 from sciml.prose import (
     FAMILIES,
-    OdeData,
+    EquationData,
     Trajectories,
     draw_trajectories,
     generate_trajectories,
@@ -162,7 +162,7 @@ VOCABULARY = ode_vocabulary(5)
 
 
 def test_samples():
-    data = OdeData(PARTS, VOCABULARY, guess=skeleton_equations)
+    data = EquationData(PARTS, VOCABULARY, guess=skeleton_equations)
     assert isinstance(data, Dataset)
     assert len(data) == 15
     assert data.families == ("rossler", "lorenz_96_5d", "double_pendulum", "thomas")
@@ -187,7 +187,7 @@ def test_samples():
 
 
 def test_rows_in_any_order_and_the_engine():
-    data = OdeData(PARTS, VOCABULARY, guess=known_equations)
+    data = EquationData(PARTS, VOCABULARY, guess=known_equations)
     every = data[np.arange(15)]
     assert all(len(leaf) == 15 for leaf in every)
     for chosen in (np.array([14, 0, 7, 7]), slice(1, 15, 4), np.array([-1])):
@@ -208,14 +208,14 @@ def test_rows_in_any_order_and_the_engine():
 
 def test_bad_parts():
     with pytest.raises(ValueError, match="Expected at least one part, got none"):
-        OdeData((), VOCABULARY, guess=known_equations)
+        EquationData((), VOCABULARY, guess=known_equations)
     with pytest.raises(ValueError, match=r"same times .* shapes \(2, 3, 4, 5\) and \(1, 3, 5, 5\)\. Generate them"):
-        OdeData((PARTS[0], part(("thomas",), 2, times=5)), VOCABULARY, guess=known_equations)
+        EquationData((PARTS[0], part(("thomas",), 2, times=5)), VOCABULARY, guess=known_equations)
     with pytest.raises(ValueError, match="'u_4' is not in the vocabulary"):
-        OdeData(PARTS, ode_vocabulary(3), guess=known_equations)
+        EquationData(PARTS, ode_vocabulary(3), guess=known_equations)
     large = dataclasses.replace(PARTS[0], equations=("mul + N100 E11 u_0", "u_0"))
     with pytest.raises(ValueError, match="'E11' is not in the vocabulary"):
-        OdeData((large,), VOCABULARY, guess=known_equations)
+        EquationData((large,), VOCABULARY, guess=known_equations)
     assert system_from_tokens(skeleton_equations(["mul", "-", "N100", "E9", "u_0"])) == skeleton(
         system_from_tokens(["mul", "+", "N123", "E0", "u_0"])
     )

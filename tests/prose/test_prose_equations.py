@@ -39,7 +39,7 @@ def test_the_equations_of_a_data_set_are_read():
     texts = tuple(" ".join(symbolic.system_to_tokens(system)) for system in (LORENZ, OSCILLATOR))
     states = np.zeros((2, 1, 4, 3), np.float32)
     part = prose.Trajectories(np.arange(4.0), states, equations=texts, families=("a", "b"), tried=np.ones(2, np.int32))
-    data = prose.OdeData([part], ODE, guess=prose.skeleton_equations)
+    data = prose.EquationData([part], ODE, guess=prose.skeleton_equations)
     read = prose.equations(data[:].equation[:, 1:], ODE)
     assert read == [LORENZ, OSCILLATOR]
     assert prose.equation_errors(read, read).mean == 0
@@ -70,6 +70,11 @@ def test_errors_of_equations():
     assert math.isnan(prose.equation_errors([None], [LORENZ]).mean)
     with pytest.raises(ValueError, match="as many written systems as true ones, got 1 and 2"):
         prose.equation_errors([None], [LORENZ, LORENZ])
+
+
+def test_equations_in_text_have_six_digits():
+    assert prose.equation_text((10.0 * X, 1.0 / 3.0 * Y)) == "10.0 * u_0 | 0.333333 * u_1"
+    assert prose.equation_text(None) == "no equation"
 
 
 def test_values_beyond_single_precision_are_not_valid():

@@ -9,9 +9,9 @@ from test_prose_data import PARTS, VOCABULARY
 from sciml.prose import (
     FAMILIES,
     Additive,
+    EquationData,
     Multiplicative,
     Noise,
-    OdeData,
     TermNoise,
     noisy,
     skeleton_equations,
@@ -29,7 +29,7 @@ def terms():
 
 @pytest.fixture(scope="module")
 def batch():
-    return OdeData(PARTS, VOCABULARY, guess=skeleton_equations)[np.arange(15)]
+    return EquationData(PARTS, VOCABULARY, guess=skeleton_equations)[np.arange(15)]
 
 
 def sequences(noise, system):

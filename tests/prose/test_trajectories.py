@@ -251,6 +251,7 @@ def spoiled():
         ({"states": np.ones((2, 3, 4, 1), int)}, "got int64"),
         ({"families": ("a",)}, r"one entry for each of 2 systems, got \{'equations': 2, 'families': 1, 'tried': 2\}"),
         ({"states": spoiled()}, r"Trajectory 2 of system 1 \(b\) has NaN or infinite states\. Remove it"),
+        ({"states": spoiled()[..., None] * np.ones(2)}, r"Trajectory 2 of system 1 \(b\) has NaN"),  # fields
     ],
 )
 def test_bad_trajectories(changes, message):

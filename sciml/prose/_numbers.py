@@ -1,0 +1,59 @@
+"""Which of many similar numbers is written: the likeliest one, or the mean of those that are meant."""
+
+import math
+from typing import final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from sciml.symbolic import Vocabulary
+
+_NEAR = math.log(1.5)
+
+
+def likeliest_numbers(logits: Float[Array, " words"]) -> Float[Array, " words"]:
+    """The logits as they are."""
+    return logits
+
+
+@final
+class MeanNumbers(eqx.Module):
+    """Gives the probability of all mantissas to the mean of those near the likeliest one.
+
+    A model that knows a constant up to some percent gives each of a hundred mantissas about 1 %. The likeliest is then
+    one of them at random, and equations of the same structure count as different. The mean has the least expected
+    square of the error, and the probability of an equation becomes that of its structure. Mantissas within a factor
+    of 1.5 of the likeliest count, with exponents one larger or smaller where the leading digit overflows, so that 980
+    and 102 stand for 0.98 and 1.02; mantissas that are farther away, as of an integer, do not move the mean.
+
+    Attributes:
+        words: The tokens of the mantissas, that of the number 0 first.
+    """
+
+    words: tuple[int, ...] = eqx.field(static=True)
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        """For the numbers of a vocabulary."""
+        codec = vocabulary.codec
+        self.words = tuple(vocabulary.word_to_id[f"N{m:0{codec.digits}d}"] for m in range(10**codec.digits))
+
+    def __call__(self, logits: Float[Array, " words"]) -> Float[Array, " words"]:
+        """The logits with one finite one among those of mantissas, unless the number 0 is the likeliest of them."""
+        words = np.array(self.words)
+        own = logits[words]
+        count = len(words)
+        top = jnp.argmax(own)
+        # each as the number nearest to the likeliest, by a factor of 1/10, 1 or 10
+        values = jnp.maximum(jnp.arange(count), 1).astype(own.dtype)
+        apart = jnp.log(values / values[top])
+        shift = -jnp.round(apart / math.log(10))
+        near = (jnp.abs(apart + shift * math.log(10)) < _NEAR) & (jnp.arange(count) > 0)
+        weights = jax.nn.softmax(jnp.where(near, own, -jnp.inf))
+        mean = jnp.sum(weights * values * 10.0**shift)
+        mean = jnp.where(mean >= count - 0.5, mean / 10, jnp.where(mean < count / 10 - 0.05, mean * 10, mean))
+        chosen = jnp.clip(jnp.round(mean).astype(int), 1, count - 1)
+        merged = jnp.where(jnp.arange(count) == chosen, jax.nn.logsumexp(own), -jnp.inf)
+        return logits.at[words].set(jnp.where(top == 0, own, merged))

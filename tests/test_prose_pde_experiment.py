@@ -1,0 +1,142 @@
+"""The experiment on PROSE-PDE: smoke preset, frames, settings, published sizes."""
+
+import dataclasses
+import io
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import size_of
+from rich.console import Console
+
+from sciml import experiment, prose, symbolic
+
+FILE = pathlib.Path(__file__).resolve().parent.parent / "experiments" / "prose_pde.py"
+GIVEN, FRAMES, POINTS = 3, 12, 16  # of the smoke preset
+FIELDS = {"relative_l2", "r2"}
+EQUATIONS = {f"{kind}{part}" for kind in ("", "grammar_") for part in ("valid", "expression_error", "structure")} | {
+    "nominal_expression_error"
+}
+
+
+def smoke(**changes):
+    module = experiment.load_file(FILE)
+    return module, dataclasses.replace(module.PRESETS["smoke"], **changes)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A folder with the data, and the finished run of the smoke preset."""
+    where = tmp_path_factory.mktemp("prose")
+    module, config = smoke(data=str(where / "data"))
+    experiment.run(module.build, config, where / "run", file=FILE, console=Console(file=io.StringIO()))
+    return where
+
+
+def test_the_smoke_preset_trains_and_judges(runs):
+    found = json.loads((runs / "run" / "metrics.json").read_text())["test"]
+    assert set(found) == FIELDS | EQUATIONS | {"token_error"}
+    assert 0 < found["relative_l2"] < 1  # 1 is the error of the prediction zero
+    assert found["r2"] < 1
+    assert found["grammar_valid"] > 0
+    assert 0 < found["nominal_expression_error"] < 0.1  # the constants are within a tenth of them
+    for name in ("predictions.png", "frames.png"):
+        assert (runs / "run" / "figures" / name).stat().st_size > 10_000
+    records = [json.loads(line) for line in (runs / "run" / "log.jsonl").read_text().splitlines()]
+    validation = [one["validation"] for one in records if "validation" in one]
+    assert set(validation[0]) == FIELDS | {"token_error"}  # cheap: nothing is written in it
+
+
+def test_fewer_given_frames_are_evaluated(runs):
+    module, config = smoke(data=str(runs / "data"), decoded=0)
+    made, model = module.build(config), experiment.load(runs / "run")
+    known = json.loads((runs / "run" / "metrics.json").read_text())["test"]
+    whole, one = (made.evaluate(model, made.test(count)) for count in (GIVEN, 1))
+    assert whole["relative_l2"] == pytest.approx(known["relative_l2"], rel=1e-5)
+    assert one["relative_l2"] != pytest.approx(known["relative_l2"], rel=1e-4)
+    assert made.at_resolution(model, 1)[1].endswith("given 1 frames where it was trained with 3")
+    with pytest.raises(ValueError, match="Expected from 1 to 3 given frames, every other one of the first half, got 4"):
+        made.test(4)
+
+
+@pytest.mark.parametrize("frames", [12, 64])
+def test_frames_that_are_given_trained_and_judged(frames):
+    module, config = smoke(frames=frames)
+    half = frames // 2
+    np.testing.assert_array_equal(module.given_rows(config, half // 2), np.arange(0, half, 2))
+    np.testing.assert_array_equal(module.given_rows(config, 2), [0, half - 2])
+    np.testing.assert_array_equal(module.later_rows(config, 0), np.arange(half, frames, 2))
+    np.testing.assert_array_equal(module.later_rows(config, 1), np.arange(half + 1, frames, 2))
+
+
+def test_without_noise_the_loss_is_that_of_the_frames(runs):
+    module, config = smoke(data=str(runs / "data"), noise=0.0)
+    made = module.build(config)
+    batch, key = jax.tree.map(jnp.asarray, made.train[:3]), jax.random.key(0)
+    model = module.MODELS["data-only"](POINTS, 1108, config.sizes, key)
+    even = prose.thinned(batch, np.arange(0, FRAMES, 2))
+    exact = prose.prose_loss(inputs=GIVEN, squares=prose.relative_to_inputs)
+    values = [jax.jit(loss)(model, some, key)[0] for loss, some in ((made.loss, batch), (exact, even))]
+    np.testing.assert_allclose(*values, rtol=1e-5)  # the noise of level 0 is added to the states
+
+
+def test_other_constants_in_the_test_alone(runs):
+    module, config = smoke(data=str(runs / "data"), spread=0.2)
+    one, other = smoke(data=str(runs / "data"))[0].build(dataclasses.replace(config, spread=0.1)), module.build(config)
+    equal = lambda a, b: np.array_equal(a[:].equation, b[:].equation)
+    assert equal(one.train, other.train)
+    assert not equal(one.test(None).data, other.test(None).data)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "fno"}, "Expected a model of prose, 2to1, data-only, got 'fno'"),
+        ({"guess": "unknown"}, "Expected a guess of known, skeleton, got 'unknown'"),
+        ({"precision": "float16"}, "Expected a precision of float32, bfloat16, got 'float16'"),
+        ({"sensors": 0}, "Expected from 1 to 3 given frames, .* got 0"),
+        ({"recipe": "other"}, "Expected the recipe ours or published, got 'other'"),
+        ({"families": ("thomas",)}, "There is no family thomas. Choose from heat"),
+    ],
+)
+def test_wrong_settings_are_refused(runs, changes, message):
+    module, config = smoke(data=str(runs / "data"), **changes)
+    with pytest.raises(ValueError, match=message):
+        module.build(config)
+
+
+def test_the_paper_presets_have_the_published_sizes():
+    module = experiment.load_file(FILE)
+    for name in ("paper-known", "paper-skeleton"):
+        config = module.PRESETS[name]
+        words = len(symbolic.pde_vocabulary())
+        make = lambda model, words=words, config=config: size_of(
+            lambda: module.MODELS[model](config.points, words, config.sizes, jax.random.key(0))
+        )
+        assert [make(model) for model in module.MODELS] == [105_575_124, 71_373_440, 32_974_464]
+        assert [count * config.starts for count in config.systems] == [512_000, 10_000, 102_400]
+        assert config.epochs * 512_000 / config.batch == 60_000
+
+
+def test_the_longest_equation_can_be_written():
+    module = experiment.load_file(FILE)
+    longest = max(len(symbolic.system_to_tokens(family.system())) for family in prose.PDE_FAMILIES.values())
+    assert longest < module.PRESETS["small"].longest
+
+
+def test_the_published_rate():
+    module, config = smoke(recipe="published")
+    made = module.optimiser(config, 100)
+    state = made.init(jnp.zeros(2))
+    sizes = []
+    update = jax.jit(made.update)
+    for _ in range(100):
+        # A constant gradient, clipped to the norm 1: the step of Adam is the rate.
+        step, state = update(jnp.array([3.0, 4.0]), state, jnp.zeros(2))
+        sizes.append(-float(step[0]))
+    after = np.arange(100)
+    expected = np.where(after < 10, after / 10, (1 + np.cos(np.pi * (after - 10) / 90)) / 2)
+    np.testing.assert_allclose(sizes, 1e-4 * expected, atol=2e-9)  # epsilon is 1e-6 of a gradient of 0.6
