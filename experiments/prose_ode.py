@@ -276,7 +276,7 @@ def written(config: Config, model: prose.Prose, sample: prose.Sample, part: Part
     """Metrics of what the model writes: the likeliest tokens, and equations of the grammar with mean numbers."""
     vocabulary = part.vocabulary
     truth = [system for system in prose.equations(sample.equation[:, 1:], vocabulary) if system is not None]
-    metrics = {}
+    metrics, systems = {}, []
     published = prose.any_tokens, prose.likeliest_numbers, symbolic.system_from_tokens_as_published
     ours = prose.systems_alone, prose.MeanNumbers(vocabulary), prose.read_strictly
     for name, (constraint, numbers, reading) in {"": published, "grammar_": ours}.items():

@@ -23,8 +23,9 @@ frames and families; `token_error`, the part of wrong tokens given the right one
 written token by token: `valid`, the part that can be read and has an error of up to 100; for these the mean
 `expression_error` of the residual on a random polynomial in t and x, the same in all evaluations; `structure`, the part
 whose structure is right but for the order of sums and products; the same with `grammar_` for equations that are written
-within the grammar; and `nominal_expression_error`, that of the equations with the constants around which the families
-are drawn, which is to be undercut: most of a residual on a polynomial comes from terms whose constants are the same.
+within the grammar and with the means of the numbers that come into question (`prose.MeanNumbers`); and
+`nominal_expression_error`, that of the equations with the constants around which the families are drawn, which is to be
+undercut: most of a residual on a polynomial comes from terms whose constants are the same.
 
 Differs from the source in: solutions from our generator and residuals with their signs (see `prose.PDE_FAMILIES`);
 noise is fresh in every step; R^2 over a whole family where the source has means over batches.
@@ -230,16 +231,16 @@ def evaluate(config: Config, model: prose.Prose, part: Part) -> dict[str, float]
 
 
 def written(config: Config, model: prose.Prose, sample: prose.Sample, part: Part) -> dict[str, float]:
-    """Metrics of the equations that the model writes for samples, without a constraint and within the grammar."""
+    """Metrics of what the model writes: the likeliest tokens, and equations of the grammar with mean numbers."""
     truth = [system for system in prose.equations(sample.equation[:, 1:], part.vocabulary) if system is not None]
     nominal = [prose.PDE_FAMILIES[part.data.families[number]].system() for number in sample.family]
     metrics = {"nominal_expression_error": prose.residual_errors(nominal, truth, part.values).mean}
-    for name, constraint, reading in (
-        ("", prose.any_tokens, symbolic.system_from_tokens_as_published),
-        ("grammar_", prose.residuals_alone, prose.read_strictly),
-    ):
-        writer = prose.SampleEquations(model, part.sensors, part.vocabulary, constraint, config.longest)
-        systems = prose.equations(train.predict(writer, sample), part.vocabulary, reading)
+    vocabulary = part.vocabulary
+    published = prose.any_tokens, prose.likeliest_numbers, symbolic.system_from_tokens_as_published
+    ours = prose.residuals_alone, prose.MeanNumbers(vocabulary), prose.read_strictly
+    for name, (constraint, numbers, reading) in {"": published, "grammar_": ours}.items():
+        writer = prose.SampleEquations(model, part.sensors, vocabulary, constraint, config.longest, numbers=numbers)
+        systems = prose.equations(train.predict(writer, sample), vocabulary, reading)
         found = prose.equation_metrics(systems, truth, prose.residual_errors(systems, truth, part.values))
         metrics |= {f"{name}{metric}": value for metric, value in found.items()}
     return metrics
