@@ -401,7 +401,8 @@ def figures(config: Config, part: Part, models: Mapping[str, prose.Prose], where
         states = train.predict(prose.SampleForecast(model, part.sensors), seen)["states"]
         by_model[name] = curves(prose.thinned(clean, later)._replace(states=states))
         if model.symbol_decoder is not None:
-            writer = prose.SampleEquations(model, part.sensors, part.vocabulary, prose.systems_alone, config.longest)
+            settings = part.sensors, part.vocabulary, prose.systems_alone, config.longest
+            writer = prose.SampleEquations(model, *settings, numbers=prose.MeanNumbers(part.vocabulary))
             for lines, one in zip(texts, prose.equations(train.predict(writer, seen), part.vocabulary), strict=True):
                 lines.append(f"{name}: {prose.equation_text(one)}")
     titles = ["\n".join(lines) for lines in texts]

@@ -309,7 +309,8 @@ def figures(config: Config, part: Part, models: Mapping[str, Any], where: pathli
         found = train.predict(prose.SampleForecast(model, part.sensors), sample)
         by_model[name] = found["states"][:, :, 0]
         if model.symbol_decoder is not None:
-            writer = prose.SampleEquations(model, part.sensors, part.vocabulary, prose.residuals_alone, config.longest)
+            settings = part.sensors, part.vocabulary, prose.residuals_alone, config.longest
+            writer = prose.SampleEquations(model, *settings, numbers=prose.MeanNumbers(part.vocabulary))
             for lines, one in zip(texts, prose.equations(train.predict(writer, sample), part.vocabulary), strict=True):
                 lines.append(f"{name}: {prose.equation_text(one)}")
     given, later = fields[:, : part.sensors], fields[:, part.sensors :]
