@@ -73,6 +73,19 @@ def summary(runs: list[dict]) -> dict:
     }
 
 
+def curve(name: str, module, arguments) -> dict[str, dict]:
+    """Every candidate of a penalty on the test data: what accuracy costs, beside what was chosen."""
+    rows = {}
+    for value in module.CANDIDATES.get(name, ()):
+        of = []
+        for seed in range(arguments.seeds):
+            options = {"preset": arguments.preset, "penalty": name, "coefficient": value, "seed": seed}
+            one = run(arguments.file, arguments.out / "curve" / f"{name}-{value}-seed{seed}", options)
+            of.append({"seed": seed, "train_seconds": one["train_seconds"], "test": one["test"]})
+        rows[str(value)] = summary(of)
+    return rows
+
+
 def draw(found: dict, quality: str, path: pathlib.Path) -> None:
     """Quality against evaluations of the field, one point with standard errors for each penalty."""
     import matplotlib
@@ -99,6 +112,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="0 for the first part alone (default %(default)s)")
     parser.add_argument("--tuning-seeds", type=int, default=1, help="runs that choose a coefficient (default 1)")
     parser.add_argument("--slack", type=float, default=0.005, help="how much worse the error may be on validation data")
+    parser.add_argument(
+        "--curve", action="store_true", help="every candidate on the test data too; none is chosen by it"
+    )
     parser.add_argument("--quality", default="accuracy", help="metric of the figure")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the runs")
     arguments = parser.parse_args()
@@ -121,6 +137,8 @@ def main() -> None:
     for name, of in runs.items():
         start = json.loads((arguments.out / f"{name}-seed0" / "run.json").read_text())["starts"][-1]
         found[name] = {**chosen[name], "run": start, "summary": summary(of), "runs": of}
+        if arguments.curve:
+            found[name]["curve"] = curve(name, module, arguments)
     found = {name: found[name] for name in module.PENALTIES if name in found}
     timer.write(path, {"machine": timer.machine(os.cpu_count() or 1), "penalties": found})
     draw(found, arguments.quality, path.with_suffix(".png"))
