@@ -16,7 +16,8 @@ bfloat16. Errors there on [2, 4] and [2, 6] against noisy targets, and of the eq
 
 The demo (584,819 parameters, 2250 steps; benchmarks/results/prose_demo.json) ends with 9.5 % on [2, 4] and 13.2 % on
 [2, 6], where noise alone gives 2.2 % and 1.9 %, and with the right structure of all equations, but an expression error
-of 4.4 %: the constants are not learned so quickly. Small has 3,093,555 parameters and 10,000 steps.
+of 4.4 %: the constants are not learned so quickly. Small has 3,093,555 parameters and 10,000 steps; docs/prose.md says
+where it ends.
 
 Metrics: `relative_l2`, `first_half` and `second_half` of the predicted times against noisy targets, as published, with
 `clean_` against the true solution, with `floor_` of the true solution against noisy targets; `token_error`, the part of
