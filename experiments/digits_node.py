@@ -27,7 +27,7 @@ from sciml import data, nde, train
 from sciml.experiment import Experiment, chosen, float_type, timed
 
 # Name -> the regulariser and the first of its coefficients, which fall to a tenth in the course of the training.
-# The coefficients were chosen on the validation images by benchmarks/penalties.py.
+# Chosen on the validation images by benchmarks/penalties.py; for `error` the cautious one of docs/results.md.
 PENALTIES: dict[str, tuple[nde.AbstractRegulariser, float]] = {
     "vanilla": (nde.Unregularised(), 0.0),
     "error": (nde.Penalised(nde.ErrorPenalty()), 0.1),
