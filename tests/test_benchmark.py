@@ -20,6 +20,7 @@ from sciml.__main__ import main
 from sciml.benchmark._board import Board
 from sciml.benchmark._calibration import fitted, measure
 from sciml.benchmark._report import curve, spread
+from sciml.train import _loop
 
 EXPERIMENTS = pathlib.Path(__file__).resolve().parent.parent / "experiments"
 SAMPLES, BATCH = 20, 8
@@ -42,7 +43,8 @@ class Config:
 
 PRESETS = {"small": Config()}
 MODELS = {"narrow": 4, "wide": 9, "broken": 4, "diverging": 4, "quick": 4, "slow": 4}
-PAUSE = {"quick": 0.01, "slow": 0.04}
+PAUSE = {"quick": 1 / 128, "slow": 1 / 32}  # sums are exact
+sleep = time.sleep
 
 class Pairs:
     def __init__(self, n, seed):
@@ -58,7 +60,7 @@ def build(config):
         raise RuntimeError("out of memory\\nallocating 5 GiB")
 
     def wait(x):
-        time.sleep(PAUSE[config.model])
+        sleep(PAUSE[config.model])
         return np.float32(0)
 
     def loss(model, batch, key):
@@ -313,18 +315,39 @@ def test_a_benchmark_of_failures_alone_ends_without_figures(module, tmp_path):
     assert not list((tmp_path / "out").glob("*.png"))
 
 
-def test_a_budget_gives_all_models_the_same_time(module, tmp_path):
+class Clock:
+    """Time that passes in steps of the slow and the quick model alone, so that what is measured is known."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(module, monkeypatch):
+    found = Clock()
+    monkeypatch.setattr(module, "sleep", found.sleep)
+    monkeypatch.setattr(_loop, "time", found)
+    return found
+
+
+def test_a_budget_gives_all_models_the_same_time(module, tmp_path, clock):
     budget = 0.8
     content, printed = compared(module, tmp_path / "out", ("slow", "quick"), 1, budget=budget)
     known = json.loads((tmp_path / "out" / "calibration.json").read_text())
-    for run, pause in zip(content["runs"], (0.04, 0.01), strict=True):
+    for run, pause in zip(content["runs"], (1 / 32, 1 / 128), strict=True):
         found = known[run["model"]]
-        assert pause < found["seconds_per_step"]
+        assert found["seconds_per_step"] == pause  # compilation, the data and the hooks are not in it
         assert found["timed_steps"] >= 5
         assert run["steps"] == found["steps"] == int(budget / found["seconds_per_step"])
         assert f"{run['model']}: {1000 * found['seconds_per_step']:.4g} ms a step, {run['steps']} steps" in printed
         assert run["of_budget"] == run["training_seconds"] / budget
-        assert run["steps"] * pause / budget < run["of_budget"]
+        assert run["training_seconds"] == pytest.approx(run["steps"] * pause, abs=5e-4)  # rounded to milliseconds
     before = times(tmp_path / "out" / "slow-seed0")
     again, _ = compared(module, tmp_path / "out", ("slow", "quick"), 1, budget=budget)
     assert again["runs"] == content["runs"]
@@ -334,16 +357,16 @@ def test_a_budget_gives_all_models_the_same_time(module, tmp_path):
         compared(module, tmp_path / "out", ("slow",), 1, budget=0.9)
 
 
-def test_steps_are_timed_at_the_cadence_at_which_a_run_looks_at_its_losses(module):
+def test_steps_are_timed_at_the_cadence_at_which_a_run_looks_at_its_losses(module, clock):
     built = dataclasses.replace(module.build(module.Config(model="quick")), every=20)
-    found = measure(built, 0.5)  # 50 steps or fewer; the log has a line each 2 steps
+    found = measure(built, 0.5)  # 64 steps; the log has a line each 2 or more steps
     assert found["timed_steps"] >= 10
     assert found["timed_steps"] % 2 == 0
-    assert 0.01 < found["seconds_per_step"] < 0.06  # it waits for 10 ms
+    assert found["seconds_per_step"] == 1 / 128
 
 
-def test_a_budget_of_a_few_steps_is_refused(module, tmp_path):
-    message = r"at least 10 steps, but slow takes 0\.0\d* s for one and makes \d in 0\.1 s\. Give 0\.[45]\d* s or more"
+def test_a_budget_of_a_few_steps_is_refused(module, tmp_path, clock):
+    message = r"at least 10 steps, but slow takes 0\.0312 s for one and makes 3 in 0\.1 s\. Give 0\.312 s or more"
     with pytest.raises(ValueError, match=message):
         compared(module, tmp_path / "out", ("slow",), 1, budget=0.1)
     assert not (tmp_path / "out" / "slow-seed0").exists()
