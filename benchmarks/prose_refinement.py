@@ -11,6 +11,7 @@ without looking at the data. Equations with another number of components are cou
 """
 
 import argparse
+import json
 import os
 import pathlib
 
@@ -19,7 +20,6 @@ import numpy as np
 import timer
 
 from sciml import experiment, prose, symbolic, train
-from sciml._run_folder import from_json, read_json
 
 HERE = pathlib.Path(__file__).resolve().parent
 EXPERIMENT = HERE.parent / "experiments" / "prose_ode.py"
@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, default=HERE / "results" / "prose_refinement.json")
     arguments = parser.parse_args()
     module = experiment.load_file(EXPERIMENT)
-    config = from_json(module.Config, read_json(arguments.run / "config.json"))
+    config = experiment.read_config(arguments.run, module)
     model = experiment.load(arguments.run)
     validation = study(module, config, model, 1, arguments.per_system, SPREADS)
     means = {name: row["mean"] for name, row in validation["expression_error"].items()}
@@ -98,7 +98,7 @@ def main() -> None:
     result = {
         "command": f"python benchmarks/prose_refinement.py RUN --per-system {arguments.per_system}",
         "machine": timer.machine(os.cpu_count() or 1),
-        "run": read_json(arguments.run / "run.json")["starts"][-1],
+        "run": json.loads((arguments.run / "run.json").read_text())["starts"][-1],
         "noise": config.noise,
         "chosen_spread": chosen,
         "validation": validation,

@@ -9,13 +9,13 @@ from wider intervals than in training (10 %). Writes results/prose_robustness.js
 
 import argparse
 import dataclasses
+import json
 import os
 import pathlib
 
 import timer
 
 from sciml import experiment
-from sciml._run_folder import from_json, read_json
 
 HERE = pathlib.Path(__file__).resolve().parent
 EXPERIMENT = HERE.parent / "experiments" / "prose_ode.py"
@@ -83,14 +83,14 @@ def main() -> None:
     module, found = experiment.load_file(EXPERIMENT), {}
     for name, _, folder in (text.partition("=") for text in arguments.runs):
         run = pathlib.Path(folder)
-        config = from_json(module.Config, read_json(run / "config.json"))
+        config = experiment.read_config(run, module)
         config = dataclasses.replace(config, decoded=arguments.decoded, refined=0)
         model, rows = experiment.load(run), {}
         for series, settings in tests(config).items():
             rows[series] = {str(value): judge(module, model, changed) for value, changed in settings.items()}
             for value, row in rows[series].items():
                 print(name, series, value, {key: round(number, 4) for key, number in row.items()}, flush=True)
-        found[name] = {"run": read_json(run / "run.json")["starts"][-1], **rows}
+        found[name] = {"run": json.loads((run / "run.json").read_text())["starts"][-1], **rows}
     command = f"python benchmarks/prose_robustness.py {' '.join(arguments.runs)} --decoded {arguments.decoded}"
     timer.write(arguments.out, {"command": command, "machine": timer.machine(os.cpu_count() or 1), "runs": found})
     draw(found, arguments.out.with_suffix(".png"))

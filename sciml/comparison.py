@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from sciml._figures import draw_losses, draw_resolutions
-from sciml._run_folder import from_json, read_json, write_json
-from sciml.experiment import load, load_file
+from sciml._run_folder import read_json, write_json
+from sciml.experiment import load, load_file, read_config
 from sciml.train import read_log
 
 
@@ -73,7 +73,7 @@ def _draw_predictions(file: str | None, names: Sequence[str], paths: Sequence[pa
     if file is None:
         return
     module = load_file(file)
-    experiment = module.build(from_json(module.Config, read_json(paths[0] / "config.json")))
+    experiment = module.build(read_config(paths[0], module))
     if experiment.figures is not None:
         classes = [one for one in vars(module).values() if isinstance(one, type)]
         experiment.figures({name: load(path, classes) for name, path in zip(names, paths, strict=True)}, out)

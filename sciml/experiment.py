@@ -154,6 +154,16 @@ def load(folder: str | pathlib.Path, classes: Sequence[Any] = ()) -> Any:
         checkpoints.close()
 
 
+def read_config(folder: str | pathlib.Path, module: Any) -> Any:
+    """The config of a run, as the `Config` of its experiment file; see `load_file`.
+
+    Raises:
+        FileNotFoundError: If the folder is not a run.
+        TypeError: If the config is of another experiment.
+    """
+    return from_json(module.Config, read_json(pathlib.Path(folder) / "config.json"))
+
+
 def evaluate(folder: str | pathlib.Path, resolutions: Sequence[int] = (), *, file: Any = None) -> dict[str, Any]:
     """Evaluates a finished run at other resolutions, adds the results to its `metrics.json` and draws its figures.
 
@@ -177,7 +187,7 @@ def evaluate(folder: str | pathlib.Path, resolutions: Sequence[int] = (), *, fil
     if file is None and started["experiment"] is None:
         raise ValueError(f"The run {folder} was not made from an experiment file. Give the file.")
     module = load_file(started["experiment"] if file is None else file)
-    experiment = module.build(from_json(module.Config, read_json(folder / "config.json")))
+    experiment = module.build(read_config(folder, module))
     checkpoints = _checkpoints(folder, started["metric"])
     try:
         trained = checkpoints.restore_model(experiment.model, metrics["checkpoint"])

@@ -172,6 +172,13 @@ def test_the_model_is_loaded_in_one_line_without_the_experiment_file(module, fil
     np.testing.assert_allclose(error, metrics["test"]["error"], rtol=1e-5)  # another batch size rounds differently
 
 
+def test_the_config_of_a_run_comes_back(module, tmp_path):
+    run(module, tmp_path / "run", steps=7)
+    assert experiment.read_config(tmp_path / "run", module).steps == 7
+    with pytest.raises(FileNotFoundError):
+        experiment.read_config(tmp_path, module)
+
+
 def test_the_best_on_the_validation_data_is_tested_or_the_last_without_them(module, tmp_path):
     unstable = {"rate": 0.3, "steps": 40}
     metrics, _ = run(module, tmp_path / "best", **unstable)
