@@ -73,17 +73,18 @@ def summary(runs: list[dict]) -> dict:
     }
 
 
+def judged(name: str, value: float, seed: int, arguments) -> dict:
+    """One run, judged on the test data."""
+    options = {"preset": arguments.preset, "penalty": name, "seed": seed, "coefficient": value}
+    one = run(arguments.file, arguments.out / f"{name}-{value}-seed{seed}", options)
+    return {"seed": seed, "train_seconds": one["train_seconds"], "test": one["test"]}
+
+
 def curve(name: str, module, arguments) -> dict[str, dict]:
     """Every candidate of a penalty on the test data: what accuracy costs, beside what was chosen."""
-    rows = {}
-    for value in module.CANDIDATES.get(name, ()):
-        of = []
-        for seed in range(arguments.seeds):
-            options = {"preset": arguments.preset, "penalty": name, "coefficient": value, "seed": seed}
-            one = run(arguments.file, arguments.out / "curve" / f"{name}-{value}-seed{seed}", options)
-            of.append({"seed": seed, "train_seconds": one["train_seconds"], "test": one["test"]})
-        rows[str(value)] = summary(of)
-    return rows
+    seeds = range(arguments.seeds)
+    values = module.CANDIDATES.get(name, ())
+    return {str(value): summary([judged(name, value, seed, arguments) for seed in seeds]) for value in values}
 
 
 def draw(found: dict, quality: str, path: pathlib.Path) -> None:
@@ -127,16 +128,19 @@ def main() -> None:
     runs: dict[str, list[dict]] = {name: [] for name in arguments.penalties}
     for seed in range(arguments.seeds):
         for name in arguments.penalties:
-            options = {"preset": arguments.preset, "penalty": name, "seed": seed}
-            options["coefficient"] = chosen[name]["coefficient"]
-            one = run(arguments.file, arguments.out / f"{name}-seed{seed}", options)
-            runs[name].append({"seed": seed, "train_seconds": one["train_seconds"], "test": one["test"]})
+            one = judged(name, chosen[name]["coefficient"], seed, arguments)
+            runs[name].append(one)
             print(f"seed {seed} {name}: {one['test']}, train {one['train_seconds']} s", flush=True)
     path = HERE / "results" / f"penalties_{arguments.file.stem}.json"
     found = json.loads(path.read_text())["penalties"] if path.exists() else {}
     for name, of in runs.items():
-        start = json.loads((arguments.out / f"{name}-seed0" / "run.json").read_text())["starts"][-1]
-        found[name] = {**chosen[name], "run": start, "summary": summary(of), "runs": of}
+        first = arguments.out / f"{name}-{chosen[name]['coefficient']}-seed0" / "run.json"
+        found[name] = {
+            **chosen[name],
+            "run": json.loads(first.read_text())["starts"][-1],
+            "summary": summary(of),
+            "runs": of,
+        }
         if arguments.curve:
             found[name]["curve"] = curve(name, module, arguments)
     found = {name: found[name] for name in module.PENALTIES if name in found}
