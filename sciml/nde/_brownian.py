@@ -60,9 +60,8 @@ class BrownianGrid(AbstractBrownian):
     """A path drawn at equally spaced times before the solve, and linear between them.
 
     Meant for constant steps, `Solve(solver, diffrax.ConstantStepSize(), dt0=(t1 - t0) / steps)`: then its increments
-    are exact, and gradients in reverse mode cost no more than the steps themselves; the numbers of all steps are in
-    memory. Has no space-time Levy area: diffrax refuses stochastic Runge-Kutta methods (SPaRK, ShARK, GeneralShARK,
-    SlowRK, SRA1, SEA).
+    are exact, and diffrax differentiates it in reverse mode; the numbers of all steps are in memory. Has no space-time
+    Levy area: diffrax refuses stochastic Runge-Kutta methods (SPaRK, ShARK, GeneralShARK, SlowRK, SRA1, SEA).
 
     Attributes:
         steps: Number of intervals of the grid. Shorter steps see a smooth path; longer ones sum whole intervals.
