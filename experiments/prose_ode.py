@@ -35,7 +35,7 @@ are drawn in each step; solutions from our generator.
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -82,8 +82,12 @@ class Config:
     """Norm of the noise relative to that of the trajectory."""
     blank: float = 0.1
     """Part of the guesses that in training say nothing but the number of components."""
+    told: float = 0.5
+    """Part of the guesses that in training are the true equations, with their numbers."""
     sizes: prose.ProseSizes = _SIZES
     """Widths and depths."""
+    smooth: bool = True
+    """Whether models but prose-parity know from the start which numbers are near each other."""
     recipe: str = "ours"
     """The optimiser: ours (AdamW, clipped, one cycle), or published (Adam, warm-up, inverse square root)."""
     precision: str = "float32"
@@ -117,6 +121,7 @@ _PAPER = Config(
     starts=20,
     targets=None,
     blank=0.0,
+    told=0.0,
     sizes=prose.ProseSizes(),
     recipe="published",
     precision="bfloat16",
@@ -157,21 +162,19 @@ PRESETS = {
 }
 
 
-def _made(make: Callable[..., prose.Prose], *, reads: bool, writes: bool) -> Callable[..., prose.Prose]:
-    def made(components: int, words: int, sizes: prose.ProseSizes, key: jax.Array) -> prose.Prose:
-        symbols = {"symbols_in": words if reads else None, "symbols_out": words if writes else None}
-        return make(components, **symbols, sizes=sizes, key=key)
-
-    return made
+# Whether a model reads equations, and whether it writes them: 2-to-2 in our form and in the published one; 2-to-1;
+# 1-to-1, of the same sizes as far as it has the same parts.
+MODELS = {"prose": (True, True), "prose-parity": (True, True), "2to1": (True, False), "data-only": (False, False)}
 
 
-# 2-to-2 in our form and in the published one; 2-to-1; 1-to-1, of the same sizes as far as it has the same parts.
-MODELS = {
-    "prose": _made(prose.improved_ode, reads=True, writes=True),
-    "prose-parity": _made(prose.prose_ode, reads=True, writes=True),
-    "2to1": _made(prose.improved_ode, reads=True, writes=False),
-    "data-only": _made(prose.improved_ode, reads=False, writes=False),
-}
+def untrained(config: Config, components: int, vocabulary: symbolic.Vocabulary) -> prose.Prose:
+    """The model of a config with its initial values."""
+    reads, writes = (len(vocabulary) if needed else None for needed in MODELS[config.model])
+    settings = {"symbols_in": reads, "symbols_out": writes, "sizes": config.sizes, "key": jax.random.key(config.seed)}
+    if config.model == "prose-parity":
+        return prose.prose_ode(components, **settings)
+    features = prose.mantissa_features(vocabulary) if config.smooth else None
+    return prose.improved_ode(components, **settings, form=dataclasses.replace(prose.IMPROVED_FORM, features=features))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,24 +229,32 @@ def objective(config: Config, data: prose.EquationData, vocabulary: symbolic.Voc
         if config.targets is not None:
             later = jax.random.choice(first, later, (config.targets,), replace=False)
         batch = prose.thinned(batch, jnp.concatenate((given, later)))
-        return loss(model, blanked(batch, second, config.blank, vocabulary), rest)
+        return loss(model, guessed(config, batch, second, vocabulary), rest)
 
     return prose.noisy(thin, noise_of(config, data, vocabulary))
 
 
-def blanked(batch: prose.Sample, key: jax.Array, part: float, vocabulary: symbolic.Vocabulary) -> prose.Sample:
-    """Samples with a placeholder for each component as the guess of some of them."""
-    size, tokens = batch.components.shape[1], batch.tokens.shape[1]
-    if not part:
+def guessed(config: Config, batch: prose.Sample, key: jax.Array, vocabulary: symbolic.Vocabulary) -> prose.Sample:
+    """Samples with guesses some of which are blank, a placeholder for each component, and some the true equations."""
+    if not config.blank and not config.told:
         return batch
-    words = vocabulary.encode(symbolic.system_to_tokens((symbolic.PLACEHOLDER,) * size))
-    blank = np.pad(words[:tokens], (0, max(0, tokens - len(words))), constant_values=vocabulary.pad)
-    chosen = jax.random.bernoulli(key, part, (len(batch.index), 1))
-    length = 2 * jnp.sum(batch.components, axis=1, keepdims=True) - 1
-    return batch._replace(
-        tokens=jnp.where(chosen, blank.reshape(1, -1), batch.tokens),
-        tokens_mask=jnp.where(chosen, np.arange(tokens).reshape(1, -1) < length, batch.tokens_mask),
-    )
+    size = batch.components.shape[1]
+    blank = vocabulary.encode(symbolic.system_to_tokens((symbolic.PLACEHOLDER,) * size))
+    lengths = 2 * jnp.sum(batch.components, axis=1, keepdims=True) - 1
+    true, true_mask = batch.equation[:, 1:-1], batch.equation_mask[:, 2:]  # without the words that begin and end them
+    longest = max(batch.tokens.shape[1], len(blank), true.shape[1] if config.told else 0)
+    fill = lambda array, value: jnp.pad(array, ((0, 0), (0, longest - array.shape[1])), constant_values=value)
+    kind = jax.random.uniform(key, (len(batch.index), 1))
+    tokens, mask = fill(batch.tokens, vocabulary.pad), fill(batch.tokens_mask, False)
+    if config.blank:
+        chosen = kind < config.blank
+        tokens = jnp.where(chosen, fill(jnp.asarray(blank).reshape(1, -1), vocabulary.pad), tokens)
+        mask = jnp.where(chosen, np.arange(longest).reshape(1, -1) < lengths, mask)
+    if config.told:
+        chosen = kind > 1 - config.told
+        tokens = jnp.where(chosen, fill(true, vocabulary.pad), tokens)
+        mask = jnp.where(chosen, fill(true_mask, False), mask)
+    return batch._replace(tokens=tokens, tokens_mask=mask)
 
 
 def evaluate(config: Config, model: prose.Prose, part: Part) -> dict[str, float]:
@@ -334,6 +345,10 @@ def check(config: Config) -> None:
     ):
         if getattr(config, name) not in known:
             raise ValueError(f"Expected a {name} of {', '.join(known)}, got {getattr(config, name)!r}.")
+    if min(config.blank, config.told) < 0 or config.blank + config.told > 1:
+        raise ValueError(
+            f"Expected parts of guesses that are at most 1 together, got {config.blank} blank and {config.told} told."
+        )
     check_sensors(config, config.sensors or config.inputs)
     if not config.inputs < config.points or not 1 <= (config.targets or 1) <= config.points - config.inputs:
         raise ValueError(
@@ -373,7 +388,7 @@ def build(config: Config) -> Experiment:
         return trained, f"native: the trained model, given {resolution} times where it was trained with {sensors}"
 
     return Experiment(
-        model=MODELS[config.model](dimension, len(vocabulary), config.sizes, jax.random.key(config.seed)),
+        model=untrained(config, dimension, vocabulary),
         loss=objective(config, known, vocabulary),
         optimiser=optimiser(config, steps),
         train=known,

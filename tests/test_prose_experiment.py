@@ -89,14 +89,14 @@ def test_fewer_given_times_are_evaluated_with_the_same_noise(runs):
 
 @pytest.fixture(scope="module")
 def built(runs):
-    module, config = smoke(data=str(runs / "data"), noise=0.0, guess="skeleton", blank=0.0, targets=None)
+    module, config = smoke(data=str(runs / "data"), noise=0.0, guess="skeleton", blank=0.0, told=0.0, targets=None)
     return module, config, module.build(config)
 
 
 def test_without_noise_the_loss_is_that_of_the_samples(built):
-    module, _, made = built
+    module, config, made = built
     batch, key = jax.tree.map(jnp.asarray, made.train[:3]), jax.random.key(0)
-    model = module.MODELS["2to1"](VARIABLES, 1072, module.PRESETS["smoke"].sizes, key)
+    model = module.untrained(dataclasses.replace(config, model="2to1"), VARIABLES, symbolic.ode_vocabulary(VARIABLES))
     values = [jax.jit(loss)(model, batch, key)[0] for loss in (made.loss, prose.prose_loss(inputs=GIVEN))]
     np.testing.assert_allclose(*values, rtol=1e-5)  # the noise of level 0 is added to the states
 
@@ -111,22 +111,30 @@ def test_thinned_samples_keep_the_ends_of_the_given_part(built):
     np.testing.assert_array_equal(few.states, batch.states[:, [0, 4, 7]])
 
 
-def test_some_guesses_say_nothing_but_the_number_of_components(built):
-    module, _, made = built
+def test_some_guesses_say_nothing_and_some_everything(built):
+    module, config, made = built
     vocabulary = symbolic.ode_vocabulary(VARIABLES)
     batch, size = made.train[np.zeros(400, int)], 400
     batch = batch._replace(components=np.arange(3).reshape(1, 3) < np.where(np.arange(size) % 2, 2, 3).reshape(-1, 1))
     key = jax.random.key(3)
-    assert module.blanked(batch, key, 0.0, vocabulary) is batch
-    found = module.blanked(batch, key, 0.25, vocabulary)
-    words = [
-        vocabulary.decode(row[mask]) for row, mask in zip(np.asarray(found.tokens), found.tokens_mask, strict=True)
-    ]
+    with_parts = lambda blank, told: module.guessed(
+        dataclasses.replace(config, blank=blank, told=told), batch, key, vocabulary
+    )
+    assert with_parts(0.0, 0.0) is batch
     said = vocabulary.decode(batch.tokens[0][batch.tokens_mask[0]])
+    true = vocabulary.decode(batch.equation[0][batch.equation_mask[0]])[1:-1]
+    assert len(true) > len(said)  # numbers are three tokens each
     blank = {True: [UNKNOWN, "|", UNKNOWN], False: [UNKNOWN, "|", UNKNOWN, "|", UNKNOWN]}
-    chosen = [row == blank[bool(i % 2)] for i, row in enumerate(words)]
-    assert all(one or row == said for one, row in zip(chosen, words, strict=True))
-    assert 60 < sum(chosen) < 140  # 100 with a deviation of 8.7
+    for parts in ((0.25, 0.0), (0.0, 0.25), (0.25, 0.5), (1.0, 0.0), (0.0, 1.0)):
+        found = with_parts(*parts)
+        rows = zip(np.asarray(found.tokens), np.asarray(found.tokens_mask), strict=True)
+        words = [vocabulary.decode(row[mask]) for row, mask in rows]
+        nothing = [row == blank[bool(i % 2)] for i, row in enumerate(words)]
+        everything = [row == true for row in words]
+        kept = sum(row == said for row in words)
+        assert sum(nothing) + sum(everything) + kept == size
+        for part, chosen in zip(parts, (nothing, everything), strict=True):
+            assert abs(sum(chosen) - part * size) < 40  # four deviations or more
 
 
 @pytest.mark.parametrize(
@@ -138,6 +146,7 @@ def test_some_guesses_say_nothing_but_the_number_of_components(built):
         ({"sensors": 1}, "Expected from 2 to 8 given times, the inputs, got 1"),
         ({"targets": 17}, "as many targets as points are left, got 8 inputs, 24 points and 17 targets"),
         ({"inputs": 24}, "Expected fewer inputs than points, .* got 24 inputs"),
+        ({"blank": 0.6}, "Expected parts of guesses that are at most 1 together, got 0.6 blank and 0.5 told"),
         ({"recipe": "other"}, "Expected the recipe ours or published, got 'other'"),
         ({"families": ("lorentz",)}, "There is no family lorentz. Choose from thomas"),
     ],
@@ -156,8 +165,7 @@ def test_the_paper_presets_have_the_published_sizes(preset, parameters, families
     module = experiment.load_file(FILE)
     config = module.PRESETS[preset]
     dimension = max(family.dimension for family in prose.families(*config.families))
-    words = len(symbolic.ode_vocabulary(dimension))
-    assert size_of(lambda: module.MODELS[config.model](dimension, words, config.sizes, jax.random.key(0))) == parameters
+    assert size_of(lambda: module.untrained(config, dimension, symbolic.ode_vocabulary(dimension))) == parameters
     assert len(config.families) == families
     assert [count * config.starts for count in config.systems] == [512_000, 25_600, 102_400]
     assert config.epochs * 512_000 / config.batch == 160_000
@@ -288,14 +296,23 @@ def test_the_best_equation_is_chosen_and_its_constants_are_fitted(runs):
     ],
 )
 def test_a_guess_becomes_tokens_without_numbers(runs, text, words):
-    found = np.asarray(predict._guess.tokens_of(trained(runs), text, 2))
+    found = np.asarray(predict._guess.tokens_of(trained(runs, told=False), text, 2))
     assert " ".join(symbolic.ode_vocabulary(VARIABLES).decode(found)) == words
 
 
-def test_a_guess_of_known_equations_keeps_its_numbers(runs):
-    found = np.asarray(predict._guess.tokens_of(trained(runs, known=True), "2.5 * u_0 | u_1", 2))
-    words = symbolic.ode_vocabulary(VARIABLES).decode(found)
-    assert " ".join(words) == "mul + N250 E-2 u_0 | u_1"
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("2.5 * u_0 | u_1", "mul + N250 E-2 u_0 | u_1"),
+        ("2.5 * u_0 | PLACEHOLDER * u_1", f"mul {UNKNOWN} u_0 | mul {UNKNOWN} u_1"),  # no guess had both
+    ],
+)
+def test_a_guess_keeps_its_numbers_if_guesses_in_the_training_had_some(runs, text, words):
+    found = np.asarray(predict._guess.tokens_of(trained(runs), text, 2))
+    assert " ".join(symbolic.ode_vocabulary(VARIABLES).decode(found)) == words
+    if UNKNOWN not in words:
+        always = predict._guess.tokens_of(trained(runs, known=True, told=False), text, 2)
+        np.testing.assert_array_equal(always, found)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """torchdiffeq, torchode and torchsde on the problems of solvers.py, with the same weights and initial states."""
 
+import sys
+import types
+
 import numpy as np
 import solver_problems as problems
 import torch
@@ -53,10 +56,29 @@ def torchdiffeq(settings: dict) -> dict:
     return _contender(field, settings, solve, {"evaluations": steps[0]})
 
 
+def _torchode():
+    """The module, whose annotations need torchtyping, which recent versions of PyTorch cannot import."""
+    try:
+        import torchtyping  # noqa: F401
+    except RuntimeError:
+        sys.modules["torchtyping"] = types.ModuleType("torchtyping")
+        sys.modules["torchtyping"].TensorType = _Annotation
+        sys.modules["torchtyping"].is_float = None
+    import torchode
+
+    return torchode
+
+
+class _Annotation(torch.Tensor):
+    """In place of `torchtyping.TensorType`: a tensor, whatever shape is written behind it."""
+
+    def __class_getitem__(cls, shape):
+        return cls
+
+
 def torchode(settings: dict) -> dict:
     """Every sample with its own step size."""
-    import torchode as to
-
+    to = _torchode()
     field = _field(settings)
     ts = torch.from_numpy(problems.times(settings)).repeat(settings["batch"], 1)
     term = to.ODETerm(field)

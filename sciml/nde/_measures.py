@@ -103,12 +103,11 @@ class Stiffness(AbstractMeasure):
         tableau = _explicit(step.solver, type(self).__name__)
         first, second = _pair(tableau, type(innermost(step.solver)).__name__)
         a = _matrix(tableau)
-        k = step.dense_info["k"]
-        rise = jax.tree.map(lambda k: k[second] - k[first], k)
-        run = jax.tree.map(lambda k: _combine(a[second] - a[first], k), k)
+        rise = step.of_stages(lambda k: k[second] - k[first])
+        run = step.of_stages(lambda k: _combine(a[second] - a[first], k))
+        last = step.of_stages(lambda k: k[second])
         top, bottom = self.norm(rise), self.norm(run)
         floor = _ROUNDINGS * jnp.finfo(top.dtype).eps
-        last = jax.tree.map(lambda k: k[second], k)
         sure = (bottom > floor * self.norm(step.y1)) & (top > floor * self.norm(last))
         # k is already multiplied by the step
         s = jnp.where(sure, top / jnp.where(sure, bottom * step.dt.astype(bottom.dtype), 1), 0)

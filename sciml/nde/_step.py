@@ -1,5 +1,6 @@
 """One numerical step of a solver, with all that a measure may look at."""
 
+from collections.abc import Callable
 from typing import final
 
 import diffrax as dfx
@@ -22,6 +23,7 @@ class Step(eqx.Module):
         solver: The solver that took the step.
         terms: The terms that it was given; within a solve diffrax has wrapped them so that time increases.
         args: The arguments of the vector field.
+        tried: Whether the step is finite, and its `dense_info` before `without_nonfinite` made it so; None before.
     """
 
     t0: Float[Array, ""]
@@ -33,6 +35,7 @@ class Step(eqx.Module):
     solver: dfx.AbstractSolver
     terms: PyTree
     args: PyTree
+    tried: tuple[Bool[Array, ""], dict[str, PyTree]] | None = None
 
     @property
     def dt(self) -> Float[Array, ""]:
@@ -44,6 +47,15 @@ class Step(eqx.Module):
         """Whether neither the new state nor the error estimate holds a NaN or an infinity."""
         leaves = jax.tree.leaves((self.y1, self.y_error))
         return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
+
+    def of_stages(self, linear: Callable[[Float[Array, "stages *shape"]], Array]) -> PyTree:
+        """A linear function of the stages of a Runge-Kutta method, `dense_info["k"]`; 0 if the step is not finite.
+
+        Its result is made finite in place of all stages, which costs less: it is linear, so that nothing of stages that
+        are not finite comes back through it.
+        """
+        ok, info = (jnp.asarray(True), self.dense_info) if self.tried is None else self.tried
+        return jax.tree.map(lambda k: jnp.where(ok, linear(k), 0), info["k"])
 
 
 def without_nonfinite(step: Step) -> Step:
@@ -59,8 +71,10 @@ def without_nonfinite(step: Step) -> Step:
         either(step.y1, step.y0),
         either(step.y_error, zeros(step.y_error)),
         either(step.dense_info, zeros(step.dense_info)),
+        (ok, step.dense_info),
     )
-    return eqx.tree_at(lambda s: (s.y1, s.y_error, s.dense_info), step, new, is_leaf=lambda leaf: leaf is None)
+    where = lambda s: (s.y1, s.y_error, s.dense_info, s.tried)
+    return eqx.tree_at(where, step, new, is_leaf=lambda leaf: leaf is None)
 
 
 def one_step(

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from sciml.nn._activations import gelu
 from sciml.nn._attention import MultiHeadAttention
-from sciml.nn._dense import MLP
+from sciml.nn._dense import MLP, Dense
 
 Norm = Callable[[Array], Array]
 """Acts on each row and keeps the shape."""
@@ -211,6 +211,8 @@ class TransformerForm:
         join: `normalisation -> join`: `PostNorm`, `PreNorm`.
         first: `width -> normalisation` in front of all layers, or None.
         last: The same behind them.
+        identity: Whether each layer with `PreNorm` begins as the identity, the last maps of its attentions and of its
+            network being 0 (Zhang et al. 2019, "Fixup initialization", arXiv:1901.09321, section 3).
     """
 
     hidden: int
@@ -219,6 +221,7 @@ class TransformerForm:
     join: Callable[[Norm], AbstractJoin]
     first: Callable[[int], Norm] | None = None
     last: Callable[[int], Norm] | None = None
+    identity: bool = False
 
     def encoder(
         self, width: int, depth: int, *, rotation: Callable[..., Array] | None = None, key: PRNGKeyArray
@@ -249,7 +252,15 @@ class TransformerForm:
             attention_key, network_key = jax.random.split(key)
             network = MLP((width, self.hidden, width), activation=gelu, key=network_key)
             own, other = attentions(attention_key)
-            return TransformerLayer(own, other, (self.join(self.norm(width)), network))
+            made = TransformerLayer(own, other, (self.join(self.norm(width)), network))
+            zero = lambda dense: jax.tree.map(jnp.zeros_like, dense)
+            return eqx.tree_at(_last_maps, made, replace_fn=zero) if self.identity else made
 
         first, last = (None if norm is None else norm(width) for norm in (self.first, self.last))
         return Transformer(first, tuple(layer(key) for key in jax.random.split(key, depth)), last)
+
+
+def _last_maps(layer: TransformerLayer) -> list[Dense]:
+    """Those that make what is added to the stream."""
+    attentions = [part[1].out for part in (layer.own, layer.other) if part is not None]
+    return [*attentions, layer.network[1].layers[-1]]

@@ -53,7 +53,8 @@ def forecast(
         times: Increasing times `(n,)`, at most as many as the model was given in training.
         states: `(n, variables)`, at most as many variables as the model has.
         equation: A guess in Python's notation: one right-hand side in u_0, u_1, ... per variable, with `|` between
-            them. Numbers in it count only for runs that were trained with known equations.
+            them. Models that were told numbers in training take its numbers for exact: write PLACEHOLDER for those
+            that are not known, and all of them count as unknown.
         until: Last time of the forecast, by default as far from the first one as in training.
         points: Number of times, equally spaced from the last given one; by default as many as in training.
         refine: Whether the constants are fitted to the trajectory by `symbolic.refine`.

@@ -14,7 +14,9 @@ from sciml.symbolic import PLACEHOLDER, AbstractExpression, Apply, Placeholder, 
 def tokens_of(trained: Trained, equation: str | None, variables: int) -> jax.Array | None:
     """The tokens of a guess, or None for a model that reads none.
 
-    Without a guess they are a placeholder for each variable, as in the part of the training that had none.
+    Without a guess they are a placeholder for each variable, as in the part of the training that had none. Numbers are
+    what the model takes for true, if some guesses in its training had them and none in this one is a placeholder;
+    otherwise placeholders stand for all.
 
     Args:
         trained: The model.
@@ -48,13 +50,12 @@ def _system(trained: Trained, equation: str, variables: int) -> symbolic.System:
             f"{equation!r}."
         )
     system = tuple(_component(trained, text.strip(), i, variables) for i, text in enumerate(parts))
-    if not trained.known:
-        return symbolic.skeleton(system)
-    if any(isinstance(node, Placeholder) for tree in system for node in symbolic.walk(tree)):
+    unknown = any(isinstance(node, Placeholder) for tree in system for node in symbolic.walk(tree))
+    if trained.known and unknown:
         raise ValueError(
             "The model of this run was trained with numbers in the equations. Replace PLACEHOLDER by them."
         )
-    return system
+    return symbolic.skeleton(system) if unknown or not (trained.known or trained.told) else system
 
 
 def _component(trained: Trained, text: str, number: int, variables: int) -> AbstractExpression:

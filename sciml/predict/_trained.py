@@ -11,7 +11,13 @@ from sciml.experiment import load
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trained:
-    """A model, and what it was trained on."""
+    """A model, and what it was trained on.
+
+    Attributes:
+        known: Whether all guesses in its training had the true numbers.
+        told: Whether some had.
+        blank: Whether some said nothing.
+    """
 
     model: prose.Prose
     vocabulary: symbolic.Vocabulary
@@ -21,6 +27,7 @@ class Trained:
     end: float
     predicted: int
     known: bool
+    told: bool
     blank: bool
     longest: int
 
@@ -51,6 +58,7 @@ def trained_on(run: pathlib.Path) -> Trained:
         end=config["end"],
         predicted=config["points"] - config["inputs"],
         known=config["guess"] == "known",
+        told=config.get("told", 0) > 0,
         blank=config["blank"] > 0,
         longest=config["longest"],
     )

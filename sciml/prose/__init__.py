@@ -90,6 +90,7 @@ from sciml.prose._noise import noisy as noisy
 from sciml.prose._noise import with_fixed_noise as with_fixed_noise
 from sciml.prose._numbers import MeanNumbers as MeanNumbers
 from sciml.prose._numbers import likeliest_numbers as likeliest_numbers
+from sciml.prose._numbers import mantissa_features as mantissa_features
 from sciml.prose._optimiser import inverse_square_root as inverse_square_root
 from sciml.prose._optimiser import published_adam as published_adam
 from sciml.prose._patches import LearnedTimes as LearnedTimes

@@ -7,7 +7,8 @@ from typing import Any
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from sciml.nn import Dense, LayerNorm, MultiHeadAttention, PostNorm, PreNorm, RMSNorm, Rotary, TransformerForm
 from sciml.prose._model import Memory, all_rows, data_rows, symbol_rows
@@ -102,9 +103,12 @@ def pre_norm_rms(sizes: ProseSizes) -> TransformerForm:
 
 
 def normalised_queries(sizes: ProseSizes) -> TransformerForm:
-    """Root mean squares in front of each layer, behind the last, and of query and key in each head."""
+    """Root mean squares in front of each layer, behind the last, and of query and key in each head.
+
+    Each layer is the identity at first: a model that also reads equations begins as one that does not.
+    """
     attention = functools.partial(_attention, heads=sizes.heads, norm=RMSNorm)
-    return TransformerForm(sizes.hidden, attention, RMSNorm, PreNorm, last=RMSNorm)
+    return TransformerForm(sizes.hidden, attention, RMSNorm, PreNorm, last=RMSNorm, identity=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +121,7 @@ class ProseForm:
         data_sees: Which rows the data decoder attends to.
         symbols_see: Which rows the symbol decoder attends to.
         rotation: Of tokens by their position, or None for sinusoidal rows.
+        features: Of tokens, by which similar ones are alike, such as `mantissa_features`; or None.
     """
 
     transformer: Callable[[ProseSizes], TransformerForm]
@@ -124,6 +129,7 @@ class ProseForm:
     data_sees: Callable[[Memory], tuple[Array, Array]] = all_rows
     symbols_see: Callable[[Memory], tuple[Array, Array]] = all_rows
     rotation: Rotary | None = None
+    features: Float[np.ndarray, "vocabulary features"] | None = None
 
 
 ODE_FORM = ProseForm(post_norm, Unscaled(), data_rows, symbol_rows)

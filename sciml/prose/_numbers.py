@@ -14,6 +14,25 @@ from sciml.symbolic import Vocabulary
 _NEAR = math.log(1.5)
 
 
+def mantissa_features(vocabulary: Vocabulary, octaves: int = 7) -> Float[np.ndarray, "vocabulary features"]:
+    """The sines and cosines of 2 pi 2^k log10 m of each mantissa m, k = 0 .. octaves - 1; 0 for 0 and for other tokens.
+
+    They change little from 123 to 124, and from 999 to 100 with an exponent larger by 1: what is learned of a number
+    holds for those near it. For `ProseForm.features`.
+
+    Args:
+        vocabulary: Of the tokens, of which mantissas are known by their codec.
+        octaves: Number of frequencies. With 7 the shortest wave is 3.7 % long, and tokens' own rows tell finer ones.
+    """
+    digits = vocabulary.codec.digits
+    mantissas = np.arange(1, 10**digits)
+    angles = 2 * np.pi * np.log10(mantissas)[:, None] * 2.0 ** np.arange(octaves)
+    features = np.zeros((len(vocabulary), 2 * octaves), np.float32)
+    words = [vocabulary.word_to_id[f"N{m:0{digits}d}"] for m in mantissas]
+    features[words] = np.concatenate((np.sin(angles), np.cos(angles)), axis=1)
+    return features
+
+
 def likeliest_numbers(logits: Float[Array, " words"]) -> Float[Array, " words"]:
     """The logits as they are."""
     return logits

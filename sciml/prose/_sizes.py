@@ -162,11 +162,11 @@ def _assembled(
     keys = jax.random.split(key, 9)
     reader = writer = fusion = None
     if read is not None:
-        table = TokenEmbedding(read, width, positions=positions, key=keys[0])
+        table = TokenEmbedding(read, width, positions=positions, features=form.features, key=keys[0])
         reader = SymbolEncoder(table, made.encoder(width, sizes.symbol_encoder, rotation=form.rotation, key=keys[1]))
         fusion = Fusion(made.encoder(width, sizes.fusion, key=keys[2]), width, key=keys[3])
     if written is not None:
-        table = TokenEmbedding(written, width, positions=positions, key=keys[4])
+        table = TokenEmbedding(written, width, positions=positions, features=form.features, key=keys[4])
         layers = made.decoder(width, sizes.symbol_decoder, rotation=form.rotation, key=keys[5])
         bound = width**-0.5
         bias = jax.random.uniform(keys[8], (written,), minval=-bound, maxval=bound)

@@ -6,6 +6,7 @@ from typing import final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from sciml.nn import Frozen, LayerCache, Transformer, sinusoidal_table
@@ -15,32 +16,66 @@ from sciml.nn import Frozen, LayerCache, Transformer, sinusoidal_table
 class TokenEmbedding(eqx.Module):
     """A learned row for each token, plus a fixed one for its position.
 
+    Tokens with features, such as those of numbers, have a learned map of these in addition: similar tokens then have
+    similar rows before any of them has been seen often.
+
     The published table starts with a zero row for the padding, which masks keep from being seen; this one does not.
 
     Attributes:
-        table: The rows, normal of deviation 1 / sqrt(width) at first.
+        table: The rows, normal of deviation 1 / sqrt(width) at first; 0 for tokens with features.
         positions: The fixed rows, or None where attention knows the positions.
+        features: Of the tokens, rows of 0 for those that have none; or None.
+        weights: The map of the features, or None.
     """
 
     table: Float[Array, "vocabulary width"]
     positions: Frozen | None
+    features: Frozen | None
+    weights: Float[Array, "features width"] | None
 
-    def __init__(self, vocabulary: int, width: int, *, positions: int, key: PRNGKeyArray) -> None:
+    def __init__(
+        self,
+        vocabulary: int,
+        width: int,
+        *,
+        positions: int,
+        features: Float[np.ndarray, "vocabulary features"] | None = None,
+        key: PRNGKeyArray,
+    ) -> None:
         """Draws the table.
 
         Args:
             vocabulary: Number of tokens.
             width: Length of the rows.
             positions: Number of sinusoidal rows for positions, 0 for none.
+            features: Of the tokens, such as `mantissa_features`.
             key: Of the random initial values.
+
+        Raises:
+            ValueError: If there is not one row of features for each token.
         """
         self.table = jax.random.normal(key, (vocabulary, width)) / width**0.5
         self.positions = Frozen(jnp.asarray(sinusoidal_table(positions, width))) if positions else None
+        self.features = self.weights = None
+        if features is not None:
+            if features.shape[0] != vocabulary:
+                raise ValueError(f"Expected features of {vocabulary} tokens, got those of {features.shape[0]}.")
+            self.features = Frozen(jnp.asarray(features))
+            squares = np.sum(features**2, axis=1)
+            self.table = jnp.where(squares[:, None] > 0, 0, self.table)
+            drawn = jax.random.normal(jax.random.fold_in(key, 1), (features.shape[1], width))
+            self.weights = drawn / (width * squares.max()) ** 0.5
+
+    def rows(self) -> Float[Array, "vocabulary width"]:
+        """The row of each token, without a position."""
+        if self.features is None:
+            return self.table
+        return self.table + self.features.value.astype(self.table.dtype) @ self.weights
 
     def __call__(self, tokens: Int[Array, " n"], start: int | Int[Array, ""] = 0) -> Float[Array, "n width"]:
         """The rows of tokens at the positions `start`, `start + 1`, ..."""
         # Its transpose adds up the gradients of equal tokens, thousands in a batch: too many for 16 bits.
-        wide = self.table.astype(jnp.promote_types(self.table.dtype, jnp.float32))
+        wide = self.rows().astype(jnp.promote_types(self.table.dtype, jnp.float32))
         rows = wide[tokens].astype(self.table.dtype)
         if self.positions is None:
             return rows
@@ -96,7 +131,7 @@ class Cache(eqx.Module):
 class SymbolDecoder(eqx.Module):
     """Writes an equation: the probabilities of each token given those before it and a memory.
 
-    The map to logits is the transposed table of the tokens, with a bias.
+    The map to logits is the transposed rows of the tokens, with a bias.
 
     Attributes:
         embedding: Of the tokens.
@@ -119,7 +154,7 @@ class SymbolDecoder(eqx.Module):
 
     def logits(self, hidden: Float[Array, "k width"]) -> Float[Array, "k vocabulary"]:
         """Logits of the next tokens, in float32 or wider."""
-        logits = hidden @ self.embedding.table.T
+        logits = hidden @ self.embedding.rows().T
         return (logits + self.bias[None]).astype(jnp.promote_types(logits.dtype, jnp.float32))
 
     def start(self, rows: Float[Array, "m width"], mask: Bool[Array, " m"], length: int) -> Cache:

@@ -206,14 +206,19 @@ def test_a_solve_that_runs_out_of_steps_has_a_finite_penalty_and_gradient():
         eqx.filter_jit(run)(6.0, True)
 
 
-def test_a_field_that_is_undefined_in_a_rejected_step():
+@pytest.mark.parametrize(
+    ("solver", "measured"),
+    [(dfx.Heun(), nde.ErrorPenalty(ERROR)), (dfx.Tsit5(), nde.StiffnessPenalty())],
+    ids=["error", "stiffness"],
+)
+def test_a_field_that_is_undefined_in_a_rejected_step(solver, measured):
     """sqrt(y) with y' < 0: a long first step makes y negative."""
     falling = lambda t, y, args: -args * jnp.sqrt(y)
 
     def run(vector_field, controller, dt0, speed):
         sol, penalty = nde.diffeqsolve(
-            dfx.ODETerm(vector_field), dfx.Heun(), 0.0, 1.0, dt0, jnp.array([1.0, 2.0]), speed,
-            penalty=nde.ErrorPenalty(ERROR), stepsize_controller=controller, max_steps=STEPS,
+            dfx.ODETerm(vector_field), solver, 0.0, 1.0, dt0, jnp.array([1.0, 2.0]), speed,
+            penalty=measured, stepsize_controller=controller, max_steps=STEPS,
             saveat=dfx.SaveAt(t0=True, steps=True),
         )  # fmt: skip
         return penalty + jnp.where(jnp.isfinite(sol.ys[-1]), sol.ys[-1], 0).sum(), (sol.ts, sol.stats)
