@@ -1,10 +1,11 @@
 """How do forecasts and written equations hold up against noise, with fewer given times, and beyond the training?
 
-    python benchmarks/prose_robustness.py small=RUN data-only=RUN
+    python benchmarks/prose_robustness.py prose=RUN told=RUN@known data-only=RUN
 
 Finished runs of experiments/prose_ode.py, without training anything: the test of each at other noise levels (given and
 predicted states; errors are against the clean ones), with fewer given times, and for systems whose constants are drawn
-from wider intervals than in training (10 %). Writes results/prose_robustness.json and .png.
+from wider intervals than in training (10 %). Behind `@` stands what the model is told of the equations, if it is
+something else than in the run's config. Writes results/prose_robustness.json and .png.
 """
 
 import argparse
@@ -76,15 +77,16 @@ def draw(found: dict, path: pathlib.Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", help="NAME=FOLDER of finished runs")
+    parser.add_argument("runs", nargs="+", help="NAME=FOLDER or NAME=FOLDER@GUESS of finished runs")
     parser.add_argument("--decoded", type=int, default=160, help="samples whose equations are written")
     parser.add_argument("--out", type=pathlib.Path, default=HERE / "results" / "prose_robustness.json")
     arguments = parser.parse_args()
     module, found = experiment.load_file(EXPERIMENT), {}
     for name, _, folder in (text.partition("=") for text in arguments.runs):
+        folder, _, guess = folder.partition("@")
         run = pathlib.Path(folder)
         config = experiment.read_config(run, module)
-        config = dataclasses.replace(config, decoded=arguments.decoded, refined=0)
+        config = dataclasses.replace(config, decoded=arguments.decoded, refined=0, guess=guess or config.guess)
         model, rows = experiment.load(run), {}
         for series, settings in tests(config).items():
             rows[series] = {str(value): judge(module, model, changed) for value, changed in settings.items()}

@@ -103,9 +103,10 @@ class Stiffness(AbstractMeasure):
         tableau = _explicit(step.solver, type(self).__name__)
         first, second = _pair(tableau, type(innermost(step.solver)).__name__)
         a = _matrix(tableau)
-        rise = step.of_stages(lambda k: k[second] - k[first])
-        run = step.of_stages(lambda k: _combine(a[second] - a[first], k))
-        last = step.of_stages(lambda k: k[second])
+        k = step.stages
+        rise = step.or_zero(jax.tree.map(lambda k: k[second] - k[first], k))
+        run = step.or_zero(jax.tree.map(lambda k: _combine(a[second] - a[first], k), k))
+        last = jax.tree.map(lambda k: k[second], k)  # only compared
         top, bottom = self.norm(rise), self.norm(run)
         floor = _ROUNDINGS * jnp.finfo(top.dtype).eps
         sure = (bottom > floor * self.norm(step.y1)) & (top > floor * self.norm(last))

@@ -37,8 +37,8 @@ class AbstractSampling(eqx.Module):
         """The step is kept with the probability weight / (sum of the weights of all accepted steps)."""
 
     @abc.abstractmethod
-    def place(self, step: Step, key: Key[Array, ""]) -> tuple[Array, Array, PyTree]:
-        """What is kept of a step: a time, a later time and the state at the first."""
+    def place(self, step: Step, number: Float[Array, ""]) -> tuple[Array, Array, PyTree]:
+        """What is kept of a step: a time, a later time and the state at the first; by a random number in [0, 1)."""
 
 
 @final
@@ -49,7 +49,7 @@ class TimeUniform(AbstractSampling):
         """The length of the step."""
         return step.dt
 
-    def place(self, step: Step, key: Key[Array, ""]) -> tuple[Array, Array, PyTree]:
+    def place(self, step: Step, number: Float[Array, ""]) -> tuple[Array, Array, PyTree]:
         """The whole step."""
         return step.t0, step.t1, step.y0
 
@@ -62,7 +62,7 @@ class StepUniform(AbstractSampling):
         """One."""
         return jnp.ones_like(step.dt)
 
-    def place(self, step: Step, key: Key[Array, ""]) -> tuple[Array, Array, PyTree]:
+    def place(self, step: Step, number: Float[Array, ""]) -> tuple[Array, Array, PyTree]:
         """The whole step."""
         return step.t0, step.t1, step.y0
 
@@ -75,9 +75,9 @@ class PointUniform(AbstractSampling):
         """The length of the step."""
         return step.dt
 
-    def place(self, step: Step, key: Key[Array, ""]) -> tuple[Array, Array, PyTree]:
+    def place(self, step: Step, number: Float[Array, ""]) -> tuple[Array, Array, PyTree]:
         """The rest of the step after a uniformly drawn time."""
-        t = step.t0 + (step.t1 - step.t0) * jax.random.uniform(key, dtype=step.dt.dtype)
+        t = step.t0 + (step.t1 - step.t0) * number
         interpolation = step.solver.interpolation_cls(t0=step.t0, t1=step.t1, **step.dense_info)
         return t, step.t1, interpolation.evaluate(t)
 
@@ -94,10 +94,10 @@ class Reservoir(eqx.Module):
 
     def after(self, step: Step, sampling: AbstractSampling, key: Key[Array, ""]) -> "Reservoir":
         """The reservoir after one more step, which replaces the kept one with probability weight / total."""
-        choose, place = jax.random.split(key)
         weight = sampling.weight(step)
         total = self.total + weight
-        take = jax.random.uniform(choose, dtype=total.dtype) * total < weight
+        choice, place = jax.random.uniform(key, (2,), total.dtype)  # one draw: small equations feel two in every step
+        take = choice * total < weight
         new = Reservoir(*sampling.place(step, place), weight, total)
         new = jax.tree.map(lambda a, b: jnp.where(take, a, b).astype(b.dtype), new, self)
         return jax.lax.stop_gradient(eqx.tree_at(lambda r: r.total, new, total))

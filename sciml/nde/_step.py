@@ -1,6 +1,5 @@
 """One numerical step of a solver, with all that a measure may look at."""
 
-from collections.abc import Callable
 from typing import final
 
 import diffrax as dfx
@@ -48,14 +47,19 @@ class Step(eqx.Module):
         leaves = jax.tree.leaves((self.y1, self.y_error))
         return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
 
-    def of_stages(self, linear: Callable[[Float[Array, "stages *shape"]], Array]) -> PyTree:
-        """A linear function of the stages of a Runge-Kutta method, `dense_info["k"]`; 0 if the step is not finite.
+    @property
+    def stages(self) -> PyTree:
+        """The stages k_i h of a Runge-Kutta method, finite or not."""
+        return (self.dense_info if self.tried is None else self.tried[1])["k"]
 
-        Its result is made finite in place of all stages, which costs less: it is linear, so that nothing of stages that
-        are not finite comes back through it.
+    def or_zero(self, tree: PyTree) -> PyTree:
+        """Arrays that are linear in `stages`, or zeros if the step is not finite.
+
+        To replace them costs less than to replace all stages first, and is as safe: nothing comes back through a linear
+        function to stages whose value is not used.
         """
-        ok, info = (jnp.asarray(True), self.dense_info) if self.tried is None else self.tried
-        return jax.tree.map(lambda k: jnp.where(ok, linear(k), 0), info["k"])
+        ok = self.finite if self.tried is None else self.tried[0]
+        return jax.tree.map(lambda array: jnp.where(ok, array, 0), tree)
 
 
 def without_nonfinite(step: Step) -> Step:
