@@ -61,10 +61,10 @@ def draw(found: dict, path: pathlib.Path) -> None:
                 values = [(float(value), 100 * row[metric]) for value, row in run[series].items() if metric in row]
                 if values:
                     axis.plot(*zip(*values, strict=True), marker="o", label=name)
-            axis.set_yscale("log")
-            axis.yaxis.set_major_formatter("{x:g}")
-            axis.yaxis.set_minor_formatter("{x:g}")
             axis.grid(alpha=0.3, which="both")
+        column[0].set_yscale("log")
+        column[0].yaxis.set_major_formatter("{x:g}")
+        column[0].yaxis.set_minor_formatter("{x:g}")
         if series == "sensors":
             column[0].set_xscale("log", base=2)
             column[0].set_xticks(SENSORS, labels=map(str, SENSORS))

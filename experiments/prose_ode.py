@@ -14,10 +14,10 @@ The paper presets are the published settings: 512,000 trajectories, sizes, 160,0
 bfloat16. Errors there on [2, 4] and [2, 6] against noisy targets, and of the equations, in % (second-hand): known 2.74,
 2.94, 0.00; skeleton 3.39, 4.59, 2.10; unknown-3d 3.43, 4.63, 2.11; unknown-multi 3.95, 5.66, 1.88.
 
-The demo (584,819 parameters, 2250 steps; benchmarks/results/prose_demo.json) ends with 9.5 % on [2, 4] and 13.2 % on
+The demo (586,611 parameters, 2250 steps; benchmarks/results/prose_demo.json) ends with 8.9 % on [2, 4] and 12.6 % on
 [2, 6], where noise alone gives 2.2 % and 1.9 %, and with the right structure of all equations, but an expression error
-of 4.4 %: the constants are not learned so quickly. Small has 3,093,555 parameters and 10,000 steps; docs/prose.md says
-where it ends.
+of 4.3 %, 3.2 % with mean numbers: constants are not learned so quickly. Small has 3,097,139 parameters and 10,000
+steps; docs/prose.md says where it ends.
 
 Metrics: `relative_l2`, `first_half` and `second_half` of the predicted times against noisy targets, as published, with
 `clean_` against the true solution, with `floor_` of the true solution against noisy targets; `token_error`, the part of
@@ -27,9 +27,10 @@ structure is right but for the order of sums and products; the same with `gramma
 within the grammar; and for the first of these the errors before and after their constants are fitted to the given
 states, `unrefined_expression_error` and `refined_expression_error`.
 
-Differs from the source in: models but `prose-parity` are `prose.improved_ode`; recipe ours; `blank` of the guesses say
-nothing but the number of components, so that a trained model can be used without a guess; `targets` of the 128 times
-are drawn in each step; solutions from our generator.
+Differs from the source in: models but `prose-parity` are `prose.improved_ode`, with tokens of similar numbers that are
+alike (`smooth`); recipe ours; `blank` of the guesses say nothing but the number of components, and `told` of them the
+true equations with their numbers, so that a trained model can be used without a guess and with a known equation;
+`targets` of the 128 times are drawn in each step; solutions from our generator.
 """
 
 import dataclasses
