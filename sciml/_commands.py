@@ -84,7 +84,8 @@ class _Prediction:
     """New folder for forecast.csv, forecast.png, equation.txt and equation.tex."""
 
     equation: str | None = None
-    """A guess, one right-hand side per variable: "10.0 * u_1 - 10.0 * u_0 | u_0 | -u_2"."""
+    """A guess, one right-hand side per variable: "10.0 * u_1 - 10.0 * u_0 | u_0 | -u_2". PLACEHOLDER stands for numbers
+    that are not known; others are taken for exact."""
 
     until: float | None = None
     """Last time of the forecast; by default as far from the first given time as in training."""
