@@ -28,9 +28,14 @@ def mantissa_features(vocabulary: Vocabulary, octaves: int = 7) -> Float[np.ndar
     mantissas = np.arange(1, 10**digits)
     angles = 2 * np.pi * np.log10(mantissas)[:, None] * 2.0 ** np.arange(octaves)
     features = np.zeros((len(vocabulary), 2 * octaves), np.float32)
-    words = [vocabulary.word_to_id[f"N{m:0{digits}d}"] for m in mantissas]
-    features[words] = np.concatenate((np.sin(angles), np.cos(angles)), axis=1)
+    features[list(_mantissas(vocabulary))[1:]] = np.concatenate((np.sin(angles), np.cos(angles)), axis=1)
     return features
+
+
+def _mantissas(vocabulary: Vocabulary) -> tuple[int, ...]:
+    """The tokens of the mantissas, that of the number 0 first."""
+    digits = vocabulary.codec.digits
+    return tuple(vocabulary.word_to_id[f"N{m:0{digits}d}"] for m in range(10**digits))
 
 
 def likeliest_numbers(logits: Float[Array, " words"]) -> Float[Array, " words"]:
@@ -56,8 +61,7 @@ class MeanNumbers(eqx.Module):
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         """For the numbers of a vocabulary."""
-        codec = vocabulary.codec
-        self.words = tuple(vocabulary.word_to_id[f"N{m:0{codec.digits}d}"] for m in range(10**codec.digits))
+        self.words = _mantissas(vocabulary)
 
     def __call__(self, logits: Float[Array, " words"]) -> Float[Array, " words"]:
         """The logits with one finite one among those of mantissas, unless the number 0 is the likeliest of them."""
