@@ -1,19 +1,24 @@
-"""Does fitting the constants of written equations to the noisy trajectory bring them closer to the true ones?
+"""What do the written equations become by fitting their constants, and how well do they forecast?
 
-    python benchmarks/prose_refinement.py RUN --out results/prose_refinement.json
+    python benchmarks/prose_refinement.py RUN [--twin RUN]
 
 RUN is a finished run of experiments/prose_ode.py. Its model writes the equations of held-out systems within the
-grammar, with the likeliest numbers and with mean ones (`prose.MeanNumbers`). `symbolic.refine` fits the constants of
-the latter to the given states, with the noise of the run on them, held to the written ones with each of SPREADS, or
-free. The spread is chosen on the validation systems (lowest mean expression error) and judged
-on the test systems, some trajectories of each. Beside it, the error of the family's nominal constants: what is known
-without looking at the data. Equations with another number of components are counted, and left out of all rows.
+grammar, with the likeliest numbers and with mean ones (`prose.MeanNumbers`). `prose.solved_forecast` fits the constants
+of the latter and the first state to the given states, with the noise of the run on them, and solves the equations until
+the times to be predicted: with constants held to the written ones by each of SPREADS, or free. The spread is chosen on
+the validation systems (lowest mean expression error) and judged on the test systems, some trajectories of each.
+
+Beside it, of the same trajectories: the nominal constants of the families, which are known without looking at the data;
+the true equations, of which only the first state is fitted; the forecasts of the network, and those of a twin that
+knows no equations. Where equations have another number of components or cannot be solved, the network's forecast
+stands; both are counted. Writes results/prose_refinement.json.
 """
 
 import argparse
 import json
 import os
 import pathlib
+import time
 
 import jax
 import numpy as np
@@ -24,10 +29,11 @@ from sciml import experiment, prose, symbolic, train
 HERE = pathlib.Path(__file__).resolve().parent
 EXPERIMENT = HERE.parent / "experiments" / "prose_ode.py"
 SPREADS = (0.01, 0.02, 0.05, 0.1, 0.3, None)
+_HELD = 1e-3  # where constants stay as they are but for their last digit
 
 
-def equations(module, config, model, part: int, per_system: int):
-    """Samples with noise, what the model writes for them in two ways, the true and nominal equations, and families."""
+def samples(module, config, part: int, per_system: int):
+    """Samples with noise and without, and the part that they are of."""
     dimension = max(family.dimension for family in prose.families(*config.families))
     vocabulary = symbolic.ode_vocabulary(dimension)
     guess = prose.known_equations if config.guess == "known" else prose.skeleton_equations
@@ -35,30 +41,21 @@ def equations(module, config, model, part: int, per_system: int):
     rows = np.arange(len(data)).reshape(-1, config.starts)[:, :per_system].reshape(-1)
     where = module.Part(data, vocabulary, config.sensors or config.inputs, seed=part)
     sample, clean = module.noisy_samples(config, where, rows)
-    given = prose.thinned(sample, module.given_rows(config, where.sensors))
-    written = {}
+    times = np.concatenate((module.given_rows(config, where.sensors), np.arange(config.inputs, config.points)))
+    return prose.thinned(sample, times), prose.thinned(clean, times), where
+
+
+def written(model, sample, where, longest: int) -> dict[str, list]:
+    """What a model writes for samples, with the likeliest numbers and with mean ones."""
+    vocabulary, found = where.vocabulary, {}
     for name, numbers in {"likeliest": prose.likeliest_numbers, "mean": prose.MeanNumbers(vocabulary)}.items():
-        settings = where.sensors, vocabulary, prose.systems_alone, config.longest
+        settings = where.sensors, vocabulary, prose.systems_alone, longest
         writer = prose.SampleEquations(model, *settings, numbers=numbers)
-        written[name] = prose.equations(train.predict(writer, given), vocabulary, prose.read_strictly)
-    truth = prose.equations(clean.equation[:, 1:], vocabulary)
-    places = [config.families[(row // config.starts) % len(config.families)] for row in rows]
-    nominal = [prose.FAMILIES[name].system() for name in places]
-    return given, written, truth, nominal, places
-
-
-def fitted(given, written, spread: float | None) -> list:
-    """The equations with fitted constants."""
-    found = []
-    for i, one in enumerate(written):
-        if one is not None:
-            with jax.enable_x64(True):
-                one = symbolic.refine(one, given.times[i], given.states[i, :, : len(one)], spread=spread).system
-        found.append(one)
+        found[name] = prose.equations(train.predict(writer, sample), vocabulary, prose.read_strictly)
     return found
 
 
-def errors(found, truth, places) -> dict:
+def of_equations(found, truth, places) -> dict:
     """Expression errors: mean, median and by family."""
     each = prose.equation_errors(found, truth).errors
     names = np.array(places)
@@ -69,36 +66,67 @@ def errors(found, truth, places) -> dict:
     }
 
 
-def study(module, config, model, part: int, per_system: int, spreads) -> dict:
+def of_forecasts(states, sample, clean, inputs: int) -> dict:
+    """Errors of forecasts against noisy and clean states: mean and median of the first half and of all times."""
+    found = {}
+    for kind, truth in (("", sample), ("clean_", clean)):
+        errors = jax.vmap(prose.window_errors)(states, truth.states[:, inputs:], sample.components)
+        for name, each in (("first_half", errors.first), ("relative_l2", errors.whole)):
+            found[f"{kind}{name}"] = {"mean": float(np.mean(each)), "median": float(np.median(each))}
+    return found
+
+
+def study(module, config, models: dict, part: int, per_system: int, spreads) -> dict:
     """All rows of one part of the data."""
-    given, written, truth, nominal, places = equations(module, config, model, part, per_system)
-    readable = [one is not None and len(one) == len(true) for one, true in zip(written["mean"], truth, strict=True)]
-    only = lambda systems: [one if good else None for one, good in zip(systems, readable, strict=True)]
-    rows = {name: errors(only(found), truth, places) for name, found in {"nominal": nominal, **written}.items()}
-    for spread in spreads:
-        name = f"spread {spread}" if spread else "free"
-        rows[name] = errors(fitted(given, only(written["mean"]), spread), truth, places)
-        print(part, name, rows[name], flush=True)
-    return {"samples": len(truth), "left_out": readable.count(False), "expression_error": rows}
+    sample, clean, where = samples(module, config, part, per_system)
+    n, truth = where.sensors, prose.equations(clean.equation[:, 1:], where.vocabulary)
+    places = [where.data.families[family] for family in clean.family]
+    forecasts = {
+        name: np.array(train.predict(prose.SampleForecast(model, n), sample)["states"])
+        for name, model in models.items()
+    }
+    texts = written(models["network"], sample, where, config.longest)
+    expressions = {"nominal": [prose.FAMILIES[name].system() for name in places], **texts}
+    rows: dict[str, dict] = {
+        "expression_error": {name: of_equations(found, truth, places) for name, found in expressions.items()},
+        "forecast_error": {name: of_forecasts(states, sample, clean, n) for name, states in forecasts.items()},
+    }
+    candidates = {f"spread {spread}" if spread else "free": (texts["mean"], spread) for spread in spreads}
+    candidates |= {"written": (texts["mean"], _HELD), "true": (truth, _HELD)}
+    for name, (systems, spread) in candidates.items():
+        start = time.perf_counter()
+        found = prose.solved_forecasts(systems, sample, forecasts["network"], n, spread=spread)
+        seconds = (time.perf_counter() - start) / len(systems)
+        rows["expression_error"][name] = of_equations(found.systems, truth, places)
+        rows["forecast_error"][name] = {
+            **of_forecasts(found.states, sample, clean, n),
+            "not_solved": int(np.sum(~found.solved)),
+            "seconds_each": seconds,
+        }
+        print(part, name, rows["expression_error"][name], rows["forecast_error"][name], flush=True)
+    return {"samples": len(truth), **rows}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=pathlib.Path, help="folder of a finished run")
+    parser.add_argument("--twin", type=pathlib.Path, help="folder of a finished run of a model without equations")
     parser.add_argument("--per-system", type=int, default=2, help="trajectories of each system (default %(default)s)")
     parser.add_argument("--out", type=pathlib.Path, default=HERE / "results" / "prose_refinement.json")
     arguments = parser.parse_args()
     module = experiment.load_file(EXPERIMENT)
     config = experiment.read_config(arguments.run, module)
-    model = experiment.load(arguments.run)
-    validation = study(module, config, model, 1, arguments.per_system, SPREADS)
+    folders = {"network": arguments.run} | ({"twin": arguments.twin} if arguments.twin else {})
+    models = {name: experiment.load(folder) for name, folder in folders.items()}
+    validation = study(module, config, models, 1, arguments.per_system, SPREADS)
     means = {name: row["mean"] for name, row in validation["expression_error"].items()}
     chosen = min(SPREADS, key=lambda spread: means[f"spread {spread}" if spread else "free"])
-    test = study(module, config, model, 2, arguments.per_system, tuple({chosen: None, None: None}))
+    test = study(module, config, models, 2, arguments.per_system, tuple({chosen: None, None: None}))
+    twin = " --twin RUN" if arguments.twin else ""
     result = {
-        "command": f"python benchmarks/prose_refinement.py RUN --per-system {arguments.per_system}",
+        "command": f"python benchmarks/prose_refinement.py RUN{twin} --per-system {arguments.per_system}",
         "machine": timer.machine(os.cpu_count() or 1),
-        "run": json.loads((arguments.run / "run.json").read_text())["starts"][-1],
+        "runs": {name: json.loads((folder / "run.json").read_text())["starts"][-1] for name, folder in folders.items()},
         "noise": config.noise,
         "chosen_spread": chosen,
         "validation": validation,

@@ -81,7 +81,8 @@ class _Prediction:
     """A .csv file with the columns t, u_0, u_1, ..., or a .npz file with the arrays t and u."""
 
     out: pathlib.Path
-    """New folder for forecast.csv, forecast.png, equation.txt and equation.tex."""
+    """New folder for forecast.csv by the network, equation.txt and equation.tex, solution.csv by solving the fitted
+    equations, and forecast.png."""
 
     equation: str | None = None
     """A guess, one right-hand side per variable: "10.0 * u_1 - 10.0 * u_0 | u_0 | -u_2". PLACEHOLDER stands for numbers
@@ -94,7 +95,7 @@ class _Prediction:
     """Number of times of the forecast; by default as many as in training."""
 
     refine: bool = True
-    """Whether the constants of the equations are fitted to the trajectory."""
+    """Whether the constants of the equations are fitted to the trajectory, and the equations solved."""
 
 
 def predict(arguments: Sequence[str]) -> int:
@@ -108,6 +109,9 @@ def predict(arguments: Sequence[str]) -> int:
     console = Console(highlight=False, soft_wrap=True)
     for i, tree in enumerate(rounded(found.system or ())):
         console.print(f"du_{i}/dt = {to_text(tree)}", markup=False)
+    if found.misfit is not None:
+        text = "and are solved" if found.solution is not None else "but cannot be solved so far"
+        console.print(f"They fit the trajectory up to {found.misfit:.2g} of its deviation, {text}.", markup=False)
     console.print(f"{given.out}: {len(found.times)} states until t = {found.times[-1]:g}", markup=False)
     return 0
 

@@ -171,16 +171,26 @@ def test_the_paper_presets_have_the_published_sizes(preset, parameters, families
     assert config.epochs * 512_000 / config.batch == 160_000
 
 
-def test_fitted_constants_are_better_where_the_structure_is_right(built):
+def test_fitted_equations_are_better_and_their_solutions_forecast(built):
     module, config, made = built
-    config = dataclasses.replace(config, refined=2, trust=None)
     part = made.test(None)
-    sample = part.data[:2]
+    sample = part.data[:3]
     truth = prose.equations(sample.equation[:, 1:], part.vocabulary)
     doubled = symbolic.with_parameters(truth[0], 1.2 * symbolic.parameters(truth[0]))
-    found = module.refined(config, [doubled, None], truth, sample, part)
+    unlike = truth[1][:2]
+    forecasts = 1.1 * sample.states[:, GIVEN:]
+    config = dataclasses.replace(config, trust=None)
+    found = module.refined(config, [doubled, unlike, None], forecasts, (sample, sample.states), part)
     assert found["unrefined_expression_error"] > 0.01
     assert found["refined_expression_error"] < 1e-3  # the clean states are solutions with a relative error of 1e-6
+    assert found["solved"] == pytest.approx(1 / 3)
+    for kind in ("", "clean_"):
+        for window in ("relative_l2", "first_half", "second_half"):
+            assert found[f"unrefined_{kind}{window}"] == pytest.approx(0.1, rel=1e-4)
+            assert found[f"refined_{kind}{window}"] == pytest.approx(0.2 / 3, rel=1e-3)  # two are the network's
+    copied = module.refined(dataclasses.replace(config, guess="known"), truth, forecasts, (sample, sample.states), part)
+    assert copied["solved"] == 1
+    assert copied["refined_relative_l2"] < 1e-3
 
 
 # Forecasts.
@@ -239,6 +249,19 @@ def test_the_written_equations_are_read_by_sympy(forecast_folder):
     assert (forecast_folder / "forecast.png").stat().st_size > 10_000
 
 
+def test_fitted_equations_are_solved_beside_the_forecast(runs, capsys, monkeypatch):
+    times, states = np.linspace(10, 11.5, GIVEN), np.exp(-np.linspace(0, 1.5, GIVEN))[:, None]
+    path, out = as_csv(runs / "decay.csv", times, states), runs / "out" / "solved"
+    monkeypatch.setattr(predict._forecast, "_equation", lambda *_: symbolic.system_from_text("-0.95 * u_0"))
+    assert main(["predict", str(runs / "run"), str(path), "--until", "12", "--points", "4", "--out", str(out)]) == 0
+    table = np.loadtxt(out / "solution.csv", delimiter=",", skiprows=1)
+    np.testing.assert_allclose(table[:, 1], np.exp(10 - table[:, 0]), rtol=1e-5)
+    assert np.loadtxt(out / "forecast.csv", delimiter=",", skiprows=1).shape == table.shape
+    assert float((out / "equation.txt").read_text().split("*")[0]) == pytest.approx(-1, abs=1e-5)
+    text = capsys.readouterr().out
+    assert re.search(r"They fit the trajectory up to \S+e-\d+ of its deviation, and are solved", text)
+
+
 def test_arrays_and_a_file_without_names_give_the_same_forecast(runs, forecast_folder):
     times, states = trajectory(start=10.0)
     np.savez(runs / "given.npz", t=times, u=states)
@@ -282,9 +305,25 @@ def test_the_best_equation_is_chosen_and_its_constants_are_fitted(runs):
         row[: len(tokens)] = tokens
     times = np.linspace(5, 7, 12)
     states = np.stack((np.sin(times), np.cos(times)), axis=1)  # of u_0' = u_1, u_1' = -u_0
-    choose = lambda refine: predict._forecast._equation(trained(runs), written, times, states, refine)
-    assert symbolic.system_to_text(choose(False)) == texts[1]
-    np.testing.assert_allclose(symbolic.parameters(choose(True)), [1, -1], atol=1e-4)
+    chosen = predict._forecast._equation(trained(runs), written, times, states)
+    assert symbolic.system_to_text(chosen) == texts[1]
+    query = np.linspace(7, 9, 5)[1:]
+    unsolved = predict.Forecast(query, np.zeros((4, 2)), None)
+    found = predict._forecast._solved(unsolved, chosen, None, times, states)
+    np.testing.assert_allclose(symbolic.parameters(found.system), [1, -1], atol=1e-4)
+    np.testing.assert_allclose(found.solution, np.stack((np.sin(query), np.cos(query)), axis=1), atol=1e-4)
+    assert found.misfit < 1e-4
+
+
+def test_numbers_that_were_copied_from_a_guess_are_kept():
+    times = np.linspace(0, 2, 12)
+    states = np.exp(-times)[:, None] + 0.05 * np.cos(9 * times)[:, None]
+    text = lambda text: symbolic.system_from_text(text)
+    unsolved = predict.Forecast(np.array([3.0]), np.zeros((1, 1)), None)
+    for guess, moved in (("-0.9 * u_0", 1e-3), ("-0.95 * u_0", 0.02), ("PLACEHOLDER * u_0", 0.02), (None, 0.02)):
+        found = predict._forecast._solved(unsolved, text("-0.9 * u_0"), guess and text(guess), times, states)
+        change = abs(symbolic.parameters(found.system)[0] + 0.9) / 0.9
+        assert (change <= moved) if moved < 0.01 else (change > moved)
 
 
 @pytest.mark.parametrize(

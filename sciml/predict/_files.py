@@ -23,7 +23,8 @@ def predict(
     """Reads a trajectory, applies `forecast` and writes a new folder, which appears complete or not at all.
 
     The folder holds `forecast.csv` and `forecast.png` and, if the model writes equations, `equation.txt`, the
-    right-hand side of each variable in SymPy's notation, one per line, and `equation.tex`.
+    right-hand side of each variable in SymPy's notation, one per line, `equation.tex` and, if they were fitted,
+    `solution.csv`, their forecast.
 
     Args:
         run: Folder of the run.
@@ -116,18 +117,19 @@ def _read_npz(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
 def _write(folder: pathlib.Path, times: np.ndarray, states: np.ndarray, found: Forecast) -> None:
     variables = states.shape[1]
     names = ",".join(("t", *(f"u_{i}" for i in range(variables))))
-    table = np.column_stack((found.times, found.states))
-    np.savetxt(folder / "forecast.csv", table, fmt="%.9g", delimiter=",", header=names, comments="")
+    curves = {"forecast": found.states} | ({} if found.solution is None else {"solution": found.solution})
+    for name, values in curves.items():
+        table = np.column_stack((found.times, values))
+        np.savetxt(folder / f"{name}.csv", table, fmt="%.9g", delimiter=",", header=names, comments="")
     title = ""
     if found.system is not None:
-        lines = [_sympy_text(tree) for tree in found.system]
-        (folder / "equation.txt").write_text("\n".join(lines) + "\n")
+        (folder / "equation.txt").write_text("".join(f"{_sympy_text(tree)}\n" for tree in found.system))
         rows = [rf"  \dot{{u}}_{{{i}}} &= {symbolic.to_latex(tree)}" for i, tree in enumerate(found.system)]
         body = " \\\\\n".join(rows)
         (folder / "equation.tex").write_text(f"\\begin{{align*}}\n{body}\n\\end{{align*}}\n")
         title = "\n".join(f"du_{i}/dt = {symbolic.to_text(tree)}" for i, tree in enumerate(rounded(found.system)))
-    curves = {"forecast": [(found.times, found.states)]}
-    plot.save(plot.trajectories([(times, states)], [], curves, titles=[title]), folder / "forecast.png")
+    lines = {name: [(found.times, values)] for name, values in curves.items()}
+    plot.save(plot.trajectories([(times, states)], [], lines, titles=[title]), folder / "forecast.png")
 
 
 def rounded(system: symbolic.System) -> symbolic.System:

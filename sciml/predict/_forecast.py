@@ -15,7 +15,8 @@ from sciml.predict._trained import Trained, trained_on
 _WIDTH = 4  # hypotheses of the beam search
 _SLACK = 1e-6  # of time spans, relative
 # Deviation of the relative errors of written constants; chosen by benchmarks/prose_refinement.py
-_TRUST = 0.02
+_TRUST = 0.05
+_COPIED = 1e-3  # of those copied from a guess: their last digit
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,13 +25,19 @@ class Forecast:
 
     Attributes:
         times: When the states are, in the times of the trajectory.
-        states: `(times, variables)`.
+        states: `(times, variables)`, what the network predicts.
         system: The equations, or None if the model writes none.
+        solution: `(times, variables)`, what the fitted equations predict: better than the network if they have the
+            right structure, as a small misfit tells. None if they were not fitted, or cannot be solved so far.
+        misfit: Root mean square distance of the fitted solution from the trajectory, in standard deviations of each
+            variable; None if there is none.
     """
 
     times: np.ndarray
     states: np.ndarray
     system: symbolic.System | None
+    solution: np.ndarray | None = None
+    misfit: float | None = None
 
 
 def forecast(
@@ -57,7 +64,8 @@ def forecast(
             that are not known, and all of them count as unknown.
         until: Last time of the forecast, by default as far from the first one as in training.
         points: Number of times, equally spaced from the last given one; by default as many as in training.
-        refine: Whether the constants are fitted to the trajectory by `symbolic.refine`.
+        refine: Whether the constants are fitted to the trajectory and the equations solved, by
+            `prose.solved_forecast`.
 
     Raises:
         FileNotFoundError: If the folder is not a run.
@@ -73,8 +81,12 @@ def forecast(
     given, known, ahead = (jnp.asarray(one, jnp.float32) for one in arrays)
     writing = prose.Grammar(trained.vocabulary, variables), prose.MeanNumbers(trained.vocabulary)
     predicted, written = _apply(trained.model, given, known, ahead, tokens, *writing, trained.longest)
-    system = None if written is None else _equation(trained, np.asarray(written), times, states, refine)
-    return Forecast(query, np.asarray(predicted)[:, :variables], system)
+    found = Forecast(query, np.asarray(predicted)[:, :variables], None)
+    system = None if written is None else _equation(trained, np.asarray(written), times, states)
+    if system is None or not refine or len(symbolic.parameters(system)) + variables >= states.size:
+        return dataclasses.replace(found, system=system)
+    guess = None if tokens is None else symbolic.system_from_tokens(trained.vocabulary.decode(np.asarray(tokens)))
+    return _solved(found, system, guess, times, states)
 
 
 @eqx.filter_jit
@@ -96,18 +108,30 @@ def _apply(
     return predicted, found.tokens
 
 
-def _equation(
-    trained: Trained, written: np.ndarray, times: np.ndarray, states: np.ndarray, refine: bool
-) -> symbolic.System | None:
-    residual = prose.integral_residual(times, states)
-    ranked = prose.reranked(prose.equations(written, trained.vocabulary), residual)
-    if not ranked:
-        return None
-    system = ranked[0].system
-    if not refine or len(symbolic.parameters(system)) + states.shape[1] >= states.size:
-        return system
-    with jax.enable_x64(True):
-        return symbolic.refine(system, times - times[0], states, spread=_TRUST).system
+def _equation(trained: Trained, written: np.ndarray, times: np.ndarray, states: np.ndarray) -> symbolic.System | None:
+    """The hypothesis that fits best."""
+    ranked = prose.reranked(prose.equations(written, trained.vocabulary), prose.integral_residual(times, states))
+    return ranked[0].system if ranked else None
+
+
+def _solved(
+    found: Forecast,
+    system: symbolic.System,
+    guess: symbolic.System | None,
+    times: np.ndarray,
+    states: np.ndarray,
+) -> Forecast:
+    """The forecast with fitted equations and their solution."""
+    spread = _COPIED if guess is not None and _agree(system, guess) else _TRUST
+    solved = prose.solved_forecast(system, times - times[0], states, found.times - times[0], spread=spread)
+    misfit = solved.fit.after if np.isfinite(solved.fit.after) else None
+    return dataclasses.replace(found, system=solved.fit.system, solution=solved.states, misfit=misfit)
+
+
+def _agree(system: symbolic.System, guess: symbolic.System) -> bool:
+    """Whether the numbers of a guess, if it has all, have been copied."""
+    same = symbolic.skeleton(system) == symbolic.skeleton(guess) != tuple(guess)
+    return same and np.allclose(symbolic.parameters(system), symbolic.parameters(guess), rtol=_COPIED)
 
 
 def _check(trained: Trained, times: np.ndarray, states: np.ndarray) -> None:

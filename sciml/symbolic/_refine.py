@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from sciml.symbolic._evaluate import with_parameters
-from sciml.symbolic._shooting import Prior, cut, fit_constants
+from sciml.symbolic._shooting import FittedConstants, Pieces, Prior, cut, fit_constants, tolerance
 from sciml.symbolic._tree import AbstractExpression, System
 from sciml.symbolic._vector_field import VectorField
 
@@ -21,6 +23,7 @@ class Refined(NamedTuple):
             the best initial states; infinite if it could not be solved.
         after: The same of the new system, never above `before`.
         noise: Root mean square error of each component in its own unit.
+        starts: The states of the new system's solutions at the first time, one for each trajectory.
         errors: Standard errors of the constants if the errors are independent; not finite for a constant that the
             data do not determine.
     """
@@ -29,6 +32,7 @@ class Refined(NamedTuple):
     before: float
     after: float
     noise: Float[np.ndarray, " size"]
+    starts: Float[np.ndarray, "trajectories size"]
     errors: Float[np.ndarray, " constants"]
 
 
@@ -54,7 +58,8 @@ def refine(
         segments: Number of pieces of each trajectory that are solved from starts of their own, and joined in the end.
         spread: Standard deviation of the relative errors of the given constants, if they have one: the fit is then the
             most probable one, and constants that the data hardly determine stay near the given ones. The deviation of
-            the data's errors is that of the fit without it. None trusts the data alone.
+            the data's errors is that of the fit without it, for each component. None trusts the data alone, and takes
+            errors to be in proportion to the deviations of the components.
 
     Returns:
         The refined system, or the given one if no better constants were found.
@@ -76,13 +81,30 @@ def refine(
     found = fit_constants(field, pieces)
     if spread is not None and np.isfinite(found.squares):
         centre = np.asarray(field.constants, np.float64)
-        deviation = np.sqrt(found.squares / max(1, found.count - len(centre) - found.starts.size))
-        known = Prior(centre, deviation / (spread * np.where(centre == 0, 1.0, np.abs(centre))))
-        found = fit_constants(field, pieces, prior=known)
-    best = found if found.squares < given.squares else given
-    rms = lambda fitted: float(np.sqrt(fitted.squares / fitted.count))
+        weighted = eqx.tree_at(lambda one: one.scale, pieces, _deviations(found, pieces))
+        known = Prior(centre, 1 / (spread * np.where(centre == 0, 1.0, np.abs(centre))))
+        found = fit_constants(field, weighted, prior=known)
+    before, after = _rms(given, pieces), _rms(found, pieces)
+    best = found if after < before else given
     new = with_parameters(system, best.constants) if best is found else tuple(system)
-    return Refined(new, rms(given), rms(best), best.noise, standard_errors(best.jacobian, best.squares, best.count))
+    starts = best.starts.reshape(pieces.trajectories, -1, best.starts.shape[1])[:, 0]
+    errors = standard_errors(best.jacobian, best.squares, best.count)
+    return Refined(new, before, min(before, after), best.noise, starts, errors)
+
+
+def _rms(fitted: FittedConstants, pieces: Pieces) -> float:
+    """Root mean square error in standard deviations of each component, infinite if there is no solution."""
+    if not np.isfinite(fitted.squares):
+        return np.inf
+    return float(np.sqrt(np.mean((fitted.noise / np.asarray(pieces.scale)) ** 2)))
+
+
+def _deviations(fitted: FittedConstants, pieces: Pieces) -> Float[Array, " size"]:
+    """Of the data's errors, from those of a fit; not below a hundredth of the largest, all in units of the scale."""
+    scale = np.asarray(pieces.scale, np.float64)
+    unknowns = len(fitted.constants) + fitted.starts[:: len(fitted.starts) // pieces.trajectories].size
+    relative = fitted.noise / scale * np.sqrt(fitted.count / max(1, fitted.count - unknowns))
+    return jnp.asarray(scale * np.maximum(relative, max(1e-2 * relative.max(), tolerance())), pieces.scale.dtype)
 
 
 def standard_errors(

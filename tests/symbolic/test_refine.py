@@ -72,17 +72,32 @@ def test_noisy_data_give_what_scipy_finds(noisy):
     np.testing.assert_allclose(found.errors, np.sqrt(np.diag(covariance))[:4], rtol=1e-3)
 
 
-def test_a_spread_holds_constants_to_the_given_ones_as_scipy_finds(noisy):
-    scale, spread, given = noisy.std(0), 0.02, np.asarray(parameters(GUESS))
-    free = refine(GUESS, TS, noisy)
-    deviation = free.after * np.sqrt(noisy.size / (noisy.size - 4 - 2))
+@pytest.mark.parametrize("segments", [1, 4])
+def test_a_spread_holds_constants_to_the_given_ones_as_scipy_finds(segments):
+    deviations, spread, given = np.array([0.02, 0.3]), 0.02, np.asarray(parameters(GUESS))
+    clean = path(parameters(TRUE), [2.0, 1.0])
+    noisy = clean + deviations * np.random.default_rng(3).normal(size=clean.shape)
+    free = refine(GUESS, TS, noisy, segments=segments)
+    found = refine(GUESS, TS, noisy, segments=segments, spread=spread)
+    weights = 1 / (free.noise * np.sqrt(noisy.size / (noisy.size - 4 - 2)))
     residual = lambda x: np.concatenate(
-        (((path(x[:4], x[4:]) - noisy) / scale).reshape(-1), deviation / spread * (x[:4] / given - 1))
+        (((path(x[:4], x[4:]) - noisy) * weights).reshape(-1), (x[:4] / given - 1) / spread)
     )
     other = scipy.optimize.least_squares(residual, [*given, *noisy[0]], xtol=1e-12, ftol=1e-12, gtol=1e-12)
-    found = refine(GUESS, TS, noisy, spread=spread)
     np.testing.assert_allclose(parameters(found.system), other.x[:4], rtol=1e-4)  # SciPy's differences err by 1e-6
+    np.testing.assert_allclose(found.starts, [other.x[4:]], rtol=1e-3)
+    errors = (path(other.x[:4], other.x[4:]) - noisy) / noisy.std(0)
+    assert found.after == pytest.approx(np.sqrt(np.mean(errors**2)), rel=1e-4)
     assert free.after < found.after < found.before
+
+
+def test_data_without_noise_leave_the_spread_without_weight(exact):
+    found = refine(GUESS, TS, exact, segments=3, spread=0.02)
+    np.testing.assert_allclose(parameters(found.system), parameters(TRUE), rtol=1e-5)
+    np.testing.assert_allclose(found.starts, exact[:, 0], rtol=1e-5)
+
+
+def test_a_spread_is_positive(noisy):
     with pytest.raises(ValueError, match="Expected a positive spread or None, got 0"):
         refine(GUESS, TS, noisy, spread=0.0)
 
