@@ -29,7 +29,6 @@ from sciml import experiment, prose, symbolic, train
 HERE = pathlib.Path(__file__).resolve().parent
 EXPERIMENT = HERE.parent / "experiments" / "prose_ode.py"
 SPREADS = (0.01, 0.02, 0.05, 0.1, 0.3, None)
-_HELD = 1e-3  # where constants stay as they are but for their last digit
 
 
 def samples(module, config, part: int, per_system: int):
@@ -92,10 +91,10 @@ def study(module, config, models: dict, part: int, per_system: int, spreads) -> 
         "forecast_error": {name: of_forecasts(states, sample, clean, n) for name, states in forecasts.items()},
     }
     candidates = {f"spread {spread}" if spread else "free": (texts["mean"], spread) for spread in spreads}
-    candidates |= {"written": (texts["mean"], _HELD), "true": (truth, _HELD)}
+    candidates |= {"written": (texts["mean"], prose.COPIED), "true": (truth, prose.COPIED)}
     for name, (systems, spread) in candidates.items():
         start = time.perf_counter()
-        found = prose.solved_forecasts(systems, sample, forecasts["network"], n, spread=spread)
+        found = prose.solved_forecasts(systems, sample, forecasts["network"], n, spreads=[spread] * len(systems))
         seconds = (time.perf_counter() - start) / len(systems)
         rows["expression_error"][name] = of_equations(found.systems, truth, places)
         rows["forecast_error"][name] = {

@@ -5,7 +5,8 @@
 Finished runs of experiments/prose_ode.py, without training anything: the test of each at other noise levels (given and
 predicted states; errors are against the clean ones), with fewer given times, and for systems whose constants are drawn
 from wider intervals than in training (10 %). Behind `@` stands what the model is told of the equations, if it is
-something else than in the run's config. Writes results/prose_robustness.json and .png.
+something else than in the run's config. Forecasts are those of the network and, of the first samples, those of its
+equations, fitted to the given states and solved. Writes results/prose_robustness.json and .png.
 """
 
 import argparse
@@ -55,12 +56,17 @@ def draw(found: dict, path: pathlib.Path) -> None:
         "spread": "half width of the constants (trained with 10 %)",
     }
     figure, axes = plt.subplots(2, 3, figsize=(11, 6), layout="constrained", sharey="row", sharex="col")
+    metrics = (
+        ("clean_relative_l2", "refined_clean_relative_l2"),
+        ("grammar_expression_error", "refined_expression_error"),
+    )
     for column, (series, label) in zip(axes.T, labels.items(), strict=True):
-        for axis, metric in zip(column, ("clean_relative_l2", "grammar_expression_error"), strict=True):
-            for name, run in found.items():
-                values = [(float(value), 100 * row[metric]) for value, row in run[series].items() if metric in row]
-                if values:
-                    axis.plot(*zip(*values, strict=True), marker="o", label=name)
+        for axis, (written, solved) in zip(column, metrics, strict=True):
+            for colour, (name, run) in enumerate(found.items()):
+                for metric, dashes, words in ((written, "-", name), (solved, "--", f"{name}, fitted and solved")):
+                    values = [(float(value), 100 * row[metric]) for value, row in run[series].items() if metric in row]
+                    if values:
+                        axis.plot(*zip(*values, strict=True), marker="o", color=f"C{colour}", ls=dashes, label=words)
             axis.grid(alpha=0.3, which="both")
         column[0].set_yscale("log")
         column[0].yaxis.set_major_formatter("{x:g}")
@@ -78,7 +84,7 @@ def draw(found: dict, path: pathlib.Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", help="NAME=FOLDER or NAME=FOLDER@GUESS of finished runs")
-    parser.add_argument("--decoded", type=int, default=160, help="samples whose equations are written")
+    parser.add_argument("--decoded", type=int, default=160, help="samples whose equations are written and solved")
     parser.add_argument("--out", type=pathlib.Path, default=HERE / "results" / "prose_robustness.json")
     arguments = parser.parse_args()
     module, found = experiment.load_file(EXPERIMENT), {}
@@ -86,7 +92,8 @@ def main() -> None:
         folder, _, guess = folder.partition("@")
         run = pathlib.Path(folder)
         config = experiment.read_config(run, module)
-        config = dataclasses.replace(config, decoded=arguments.decoded, refined=0, guess=guess or config.guess)
+        samples = {"decoded": arguments.decoded, "refined": arguments.decoded}
+        config = dataclasses.replace(config, **samples, guess=guess or config.guess)
         model, rows = experiment.load(run), {}
         for series, settings in tests(config).items():
             rows[series] = {str(value): judge(module, model, changed) for value, changed in settings.items()}

@@ -49,8 +49,6 @@ import numpy as np
 from sciml import plot, prose, symbolic, train
 from sciml.experiment import Experiment
 
-_COPIED = 1e-3  # relative deviation of the numbers of a known equation: what is open is their last digit
-
 # Those with short equations, of up to 38 tokens.
 _EIGHT = ("thomas", "lorenz_3d", "chen_lee", "rossler", "sprott_B", "sprott_linz_F", "four_wing", "duffing")
 _SIZES = prose.ProseSizes(128, 4, 512, 2, 2, 3, 3, 3)
@@ -330,14 +328,16 @@ def refined(
         part: The data that they are of.
     """
     sample, clean = pair
-    spread = _COPIED if config.guess == "known" else config.trust
-    better = prose.solved_forecasts(systems, sample, forecasts, part.sensors, spread=spread)
-    truth = prose.equations(sample.equation[:, 1:], part.vocabulary)
+    guesses = prose.equations(np.where(sample.tokens_mask, sample.tokens, part.vocabulary.eos), part.vocabulary)
+    spreads = [prose.COPIED if same else config.trust for same in map(prose.copied, systems, guesses)]
+    better = prose.solved_forecasts(systems, sample, forecasts, part.sensors, spreads=spreads)
+    truth = [system for system in prose.equations(sample.equation[:, 1:], part.vocabulary) if system is not None]
     metrics = {"solved": float(np.mean(better.solved))}
     for name, found, states in (("unrefined", systems, forecasts), ("refined", better.systems, better.states)):
         metrics[f"{name}_expression_error"] = prose.equation_errors(found, truth).mean
         for kind, true in (("", sample.states), ("clean_", clean)):
-            errors = jax.vmap(prose.window_errors)(states, true[:, part.sensors :], sample.components)
+            windows = jnp.asarray(states), jnp.asarray(true[:, part.sensors :]), sample.components
+            errors = jax.vmap(prose.window_errors)(*windows)
             halves = {"relative_l2": errors.whole, "first_half": errors.first, "second_half": errors.second}
             metrics |= {f"{name}_{kind}{half}": float(np.mean(error)) for half, error in halves.items()}
     return metrics

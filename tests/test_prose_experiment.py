@@ -188,9 +188,21 @@ def test_fitted_equations_are_better_and_their_solutions_forecast(built):
         for window in ("relative_l2", "first_half", "second_half"):
             assert found[f"unrefined_{kind}{window}"] == pytest.approx(0.1, rel=1e-4)
             assert found[f"refined_{kind}{window}"] == pytest.approx(0.2 / 3, rel=1e-3)  # two are the network's
-    copied = module.refined(dataclasses.replace(config, guess="known"), truth, forecasts, (sample, sample.states), part)
-    assert copied["solved"] == 1
-    assert copied["refined_relative_l2"] < 1e-3
+
+
+def test_numbers_that_were_known_are_not_fitted(built):
+    module, config, made = built
+    part = made.test(None)
+    clean = part.data[:3].states
+    noise = 0.02 * np.sqrt(np.mean(clean**2)) * np.random.default_rng(0).normal(size=clean.shape).astype(np.float32)
+    skeletons = part.data[:3]._replace(states=clean + noise)
+    known = skeletons._replace(tokens=skeletons.equation[:, 1:-1], tokens_mask=skeletons.equation_mask[:, 2:])
+    truth = prose.equations(known.equation[:, 1:], part.vocabulary)
+    fitted, kept = (
+        module.refined(config, truth, clean[:, GIVEN:], (sample, clean), part)["refined_expression_error"]
+        for sample in (skeletons, known)
+    )
+    assert kept < 1e-3 < fitted
 
 
 # Forecasts.

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree, UInt32
 
 from sciml.nde._measures import AbstractMeasure
+from sciml.nde._random_words import numbered_word, seeds_of, uniform
 from sciml.nde._sampling import AbstractSampling, Reservoir, empty
 from sciml.nde._step import Step, innermost, without_nonfinite
 
@@ -75,13 +76,13 @@ class Monitored(dfx.AbstractWrappedSolver):
         wrapped: The solver that takes the steps; may itself be a wrapper, such as `diffrax.HalfSolver`.
         measures: A measure, a pytree of them, or None.
         sampling: A sampling, a pytree of them, or None; each keeps one accepted step.
+        seeds: Two random words of each sampling.
     """
 
     wrapped: dfx.AbstractSolver
     measures: PyTree
     sampling: PyTree
-    words: UInt32[Array, "words"] | None  # a typed key in the state of a solver breaks diffrax's error handling
-    generator: str | None = eqx.field(static=True)
+    seeds: tuple[UInt32[Array, ""], ...]
 
     def __init__(
         self,
@@ -104,13 +105,13 @@ class Monitored(dfx.AbstractWrappedSolver):
         """
         _all_are(AbstractMeasure, measures, "measures", "LocalError(rtol=..., atol=...)")
         _all_are(AbstractSampling, sampling, "sampling", "TimeUniform()")
-        if key is None and jax.tree.leaves(sampling, is_leaf=_is_sampling):
+        samplings = len(jax.tree.leaves(sampling, is_leaf=_is_sampling))
+        if key is None and samplings:
             raise ValueError("Keeping a step at random needs a key, got None. Pass key=jax.random.key(...).")
         self.wrapped = solver
         self.measures = measures
         self.sampling = sampling
-        self.words = None if key is None else jax.random.key_data(key)
-        self.generator = None if key is None else str(jax.random.key_impl(key))
+        self.seeds = () if key is None else seeds_of(key, 2 * samplings)
 
     @property
     def measured_globally(self) -> bool:
@@ -194,10 +195,10 @@ class Monitored(dfx.AbstractWrappedSolver):
             return before.after(jnp.where(finite, value, jnp.full_like(value, jnp.nan)))
 
         def keep(sampling: AbstractSampling, before: Reservoir) -> Reservoir:
-            numbers.append(len(numbers))
-            return before.after(safe, sampling, self._key(solver_state.count, numbers[-1]))
+            choice = numbered_word(next(seeds), solver_state.count)
+            return before.after(safe, sampling, uniform(choice, safe.dt.dtype), uniform(next(seeds), safe.dt.dtype))
 
-        numbers: list[int] = []
+        seeds = iter(self.seeds)
         state = MonitorState(
             inner,
             jax.tree.map(measure, self.measures, solver_state.measures, is_leaf=_is_measure),
@@ -205,11 +206,6 @@ class Monitored(dfx.AbstractWrappedSolver):
             solver_state.count + 1,
         )
         return y1, y_error, dense_info, state, result
-
-    def _key(self, count: Array, number: int) -> Key[Array, ""]:
-        """The key of one sampling at one accepted step."""
-        key = jax.random.wrap_key_data(self.words, impl=self.generator)  # pyright: ignore[reportArgumentType]
-        return jax.random.fold_in(jax.random.fold_in(key, number), count)
 
 
 def measured(sol: dfx.Solution, reduce: Callable[[Accumulated], Float[Array, "*batch"]] = step_sum) -> PyTree:

@@ -6,7 +6,7 @@ from typing import final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from sciml.nde._step import Step
 
@@ -92,11 +92,19 @@ class Reservoir(eqx.Module):
     weight: Float[Array, ""]
     total: Float[Array, ""]
 
-    def after(self, step: Step, sampling: AbstractSampling, key: Key[Array, ""]) -> "Reservoir":
-        """The reservoir after one more step, which replaces the kept one with probability weight / total."""
+    def after(
+        self, step: Step, sampling: AbstractSampling, choice: Float[Array, ""], place: Float[Array, ""]
+    ) -> "Reservoir":
+        """The reservoir after one more step, which replaces the kept one with probability weight / total.
+
+        Args:
+            step: The step.
+            sampling: Says its weight, and what is kept of it.
+            choice: A random number in [0, 1), another one for each step.
+            place: A random number in [0, 1), which may be the same for all steps: one of them is kept.
+        """
         weight = sampling.weight(step)
         total = self.total + weight
-        choice, place = jax.random.uniform(key, (2,), total.dtype)  # one draw: small equations feel two in every step
         take = choice * total < weight
         new = Reservoir(*sampling.place(step, place), weight, total)
         new = jax.tree.map(lambda a, b: jnp.where(take, a, b).astype(b.dtype), new, self)

@@ -16,7 +16,6 @@ _WIDTH = 4  # hypotheses of the beam search
 _SLACK = 1e-6  # of time spans, relative
 # Deviation of the relative errors of written constants; chosen by benchmarks/prose_refinement.py
 _TRUST = 0.05
-_COPIED = 1e-3  # of those copied from a guess: their last digit
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -122,16 +121,10 @@ def _solved(
     states: np.ndarray,
 ) -> Forecast:
     """The forecast with fitted equations and their solution."""
-    spread = _COPIED if guess is not None and _agree(system, guess) else _TRUST
+    spread = prose.COPIED if prose.copied(system, guess) else _TRUST
     solved = prose.solved_forecast(system, times - times[0], states, found.times - times[0], spread=spread)
     misfit = solved.fit.after if np.isfinite(solved.fit.after) else None
     return dataclasses.replace(found, system=solved.fit.system, solution=solved.states, misfit=misfit)
-
-
-def _agree(system: symbolic.System, guess: symbolic.System) -> bool:
-    """Whether the numbers of a guess, if it has all, have been copied."""
-    same = symbolic.skeleton(system) == symbolic.skeleton(guess) != tuple(guess)
-    return same and np.allclose(symbolic.parameters(system), symbolic.parameters(guess), rtol=_COPIED)
 
 
 def _check(trained: Trained, times: np.ndarray, states: np.ndarray) -> None:

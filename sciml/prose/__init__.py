@@ -112,8 +112,10 @@ from sciml.prose._sizes import prose_ode as prose_ode
 from sciml.prose._sizes import prose_pde as prose_pde
 from sciml.prose._solutions import AbstractOdeSystems as AbstractOdeSystems
 from sciml.prose._solutions import Solutions as Solutions
+from sciml.prose._solved_forecast import COPIED as COPIED
 from sciml.prose._solved_forecast import Solved as Solved
 from sciml.prose._solved_forecast import SolvedForecasts as SolvedForecasts
+from sciml.prose._solved_forecast import copied as copied
 from sciml.prose._solved_forecast import solved_forecast as solved_forecast
 from sciml.prose._solved_forecast import solved_forecasts as solved_forecasts
 from sciml.prose._states import PerTrajectory as PerTrajectory

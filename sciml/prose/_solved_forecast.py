@@ -10,10 +10,12 @@ from jaxtyping import Array, Bool, Float
 
 from sciml.prose._dataset import Sample
 from sciml.prose._integrate import integrate
-from sciml.symbolic import Refined, System, VectorField, refine
+from sciml.symbolic import Placeholder, Refined, System, VectorField, parameters, refine, skeleton, walk
 
 _SEGMENTS = 16  # fast beginnings and chaotic systems need some, and more cost no more
 _LARGEST = 100.0  # of a forecast, against the largest given state
+COPIED = 1e-3
+"""Relative deviation of numbers that were copied from exact ones: half of their last digit is open."""
 
 
 class Solved(NamedTuple):
@@ -83,7 +85,7 @@ def solved_forecasts(
     forecasts: Float[np.ndarray | Array, "samples later states"],
     inputs: int,
     *,
-    spread: float | None,
+    spreads: Sequence[float | None],
 ) -> SolvedForecasts:
     """`solved_forecast` of several samples; where it says nothing, the forecasts of a network remain.
 
@@ -92,11 +94,11 @@ def solved_forecasts(
         sample: The samples, with a leading axis.
         forecasts: States that a network predicts at the times behind the given ones.
         inputs: Number of given times.
-        spread: As for `solved_forecast`.
+        spreads: As for `solved_forecast`, one for each sample.
     """
     fitted, states, solved = list(systems), np.array(forecasts), np.zeros(len(systems), bool)
     times = np.asarray(sample.times, np.float64)
-    for i, system in enumerate(systems):
+    for i, (system, spread) in enumerate(zip(systems, spreads, strict=True)):
         size = int(np.sum(sample.components[i]))
         if system is None or len(system) != size:
             continue
@@ -106,3 +108,13 @@ def solved_forecasts(
         if found.states is not None:
             states[i, :, :size], solved[i] = found.states, True
     return SolvedForecasts(fitted, states, solved)
+
+
+def copied(system: System | None, guess: System | None) -> bool:
+    """Whether equations are a guess with all of its numbers, up to their last digit: `COPIED` is then their spread."""
+    if system is None or guess is None:
+        return False
+    unknown = any(isinstance(node, Placeholder) for tree in guess for node in walk(tree))
+    if unknown or skeleton(system) != skeleton(guess):
+        return False
+    return np.allclose(parameters(system), parameters(guess), rtol=COPIED, atol=0)

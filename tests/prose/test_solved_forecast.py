@@ -55,3 +55,20 @@ def test_few_times_make_few_segments():
 def test_query_times_that_do_not_follow_are_refused(query):
     with pytest.raises(ValueError, match="Expected increasing query times behind 0, the first given one"):
         prose.solved_forecast(LORENZ, TS, lorenz(TS), query, spread=None)
+
+
+def test_what_was_copied():
+    text = symbolic.system_from_text
+    system = text("0.5 * u_0 - 2.0 * u_1 | u_0")
+    assert prose.copied(system, text("0.5 * u_0 - 2.0 * u_1 | u_0"))
+    assert prose.copied(system, text("0.5004 * u_0 - 2.0 * u_1 | u_0"))
+    others = (
+        "0.51 * u_0 - 2.0 * u_1 | u_0",
+        "0.5 * u_0 + 2.0 * u_1 | u_0",
+        "0.5 * u_0 - PLACEHOLDER * u_1 | u_0",
+        "u_0 | u_0",
+    )
+    assert not any(prose.copied(system, text(other)) for other in others)
+    assert not prose.copied(None, system)
+    assert not prose.copied(system, None)
+    assert prose.copied(text("u_1 | u_0"), text("u_1 | u_0"))  # nothing is open
