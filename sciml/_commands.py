@@ -40,12 +40,11 @@ def evaluate(arguments: Sequence[str]) -> int:
     from sciml import experiment
 
     metrics = experiment.evaluate(options.folder, options.resolution)
-    names = list(metrics["test"])
-    table = Table("resolution", *names, "evaluated", title=f"{metrics['model']}, {metrics['parameters']} parameters")
     results = {"as trained": metrics["test"], **metrics.get("resolutions", {})}
-    for resolution, found in results.items():
-        numbers = [f"{found[name]:.4g}" for name in names]
-        table.add_row(resolution, *numbers, found.get("note", "native: the test data as they are"))
+    table = Table("resolution", *results, title=f"{metrics['model']}, {metrics['parameters']} parameters")
+    for name in dict.fromkeys(name for found in results.values() for name in found if name != "note"):
+        table.add_row(name, *(f"{found[name]:.4g}" if name in found else "" for found in results.values()))
+    table.add_row("evaluated", *(found.get("note", "native: the test data as they are") for found in results.values()))
     Console().print(table)
     return 0
 
