@@ -4,8 +4,9 @@
 
 Solves of one network (one hidden layer, tanh) as a joint batch by Tsit5, float32, tolerance 1e-5: `forward` is the
 solve alone, `step` the gradient of the mean square of its last state, plus the penalty, in the weights, each `repeat`
-times in the small cases. The reference is plain `diffrax.diffeqsolve`; processes take turns (see timer.py). Writes
-results/penalty_overhead.json.
+times in the small cases. The reference is plain `diffrax.diffeqsolve`; processes take turns (see timer.py). The solves
+over one unit of time take 3 or 4 steps, of which the local penalty takes one again, the long one as many as `steps`
+tells. Writes results/penalty_overhead.json.
 """
 
 import argparse
@@ -22,6 +23,7 @@ CASES = {
     "2 states, batch 1": {"size": 2, "hidden": 32, "batch": 1, "repeat": 50},
     "64 states, batch 128": {"size": 64, "hidden": 100, "batch": 128, "repeat": 10},
     "784 states, batch 128": {"size": 784, "hidden": 100, "batch": 128, "repeat": 1},
+    "64 states, batch 128, long": {"size": 64, "hidden": 100, "batch": 128, "repeat": 2, "end": 8.0},
 }
 
 
@@ -53,11 +55,13 @@ def contender(settings: dict) -> dict:
         hidden = jnp.tanh(y @ first + jnp.broadcast_to(shift, (*y.shape[:-1], shift.size)))
         return hidden @ second + jnp.broadcast_to(last, y.shape)
 
+    def problem(weights, y):
+        return diffrax.ODETerm(field), diffrax.Tsit5(), 0.0, settings.get("end", 1.0), 0.05, y, weights
+
     def solve(weights, y, key):
-        problem = diffrax.ODETerm(field), diffrax.Tsit5(), 0.0, 1.0, 0.05, y, weights
         if penalty is None:
-            return diffrax.diffeqsolve(*problem, stepsize_controller=controller).ys[-1], 0.0
-        sol, value = nde.diffeqsolve(*problem, penalty=penalty, key=key, stepsize_controller=controller)
+            return diffrax.diffeqsolve(*problem(weights, y), stepsize_controller=controller).ys[-1], 0.0
+        sol, value = nde.diffeqsolve(*problem(weights, y), penalty=penalty, key=key, stepsize_controller=controller)
         return sol.ys[-1], value
 
     def loss(weights, y, key):
@@ -74,11 +78,16 @@ def contender(settings: dict) -> dict:
 
         return call
 
+    steps = int(diffrax.diffeqsolve(*problem(weights, y), stepsize_controller=controller).stats["num_steps"])
     return {
         "forward": timed(run),
         "step": timed(gradient),
         "outputs": np.asarray(run(weights, y, key)[0]),
-        "info": {"jax": jax.__version__, "device": jax.devices()[0].device_kind},
+        "info": {
+            "steps": int(solved.stats["num_steps"]),
+            "jax": jax.__version__,
+            "device": jax.devices()[0].device_kind,
+        },
     }
 
 
