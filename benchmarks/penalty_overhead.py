@@ -84,7 +84,7 @@ def contender(settings: dict) -> dict:
         "step": timed(gradient),
         "outputs": np.asarray(run(weights, y, key)[0]),
         "info": {
-            "steps": int(solved.stats["num_steps"]),
+            "steps": steps,
             "jax": jax.__version__,
             "device": jax.devices()[0].device_kind,
         },
