@@ -8,10 +8,10 @@ of the latter and the first state to the given states, with the noise of the run
 the times to be predicted: with constants held to the written ones by each of SPREADS, or free. The spread is chosen on
 the validation systems (lowest mean expression error) and judged on the test systems, some trajectories of each.
 
-Beside it, of the same trajectories: the nominal constants of the families, which are known without looking at the data;
-the true equations, of which only the first state is fitted; the forecasts of the network, and those of a twin that
-knows no equations. Where equations have another number of components or cannot be solved, the network's forecast
-stands; both are counted. Writes results/prose_refinement.json.
+Beside it, of the same trajectories: the nominal constants of the families, which are known to who knows the family
+without looking at the data, also fitted; the true equations, of which only the first state is fitted; the forecasts of
+the network, and those of a twin that knows no equations. Where equations have another number of components or cannot
+be solved, the network's forecast stands (`not_solved`). Writes results/prose_refinement.json.
 """
 
 import argparse
@@ -91,7 +91,8 @@ def study(module, config, models: dict, part: int, per_system: int, spreads) -> 
         "forecast_error": {name: of_forecasts(states, sample, clean, n) for name, states in forecasts.items()},
     }
     candidates = {f"spread {spread}" if spread else "free": (texts["mean"], spread) for spread in spreads}
-    candidates |= {"written": (texts["mean"], prose.COPIED), "true": (truth, prose.COPIED)}
+    nominal = {f"nominal, {name}": (expressions["nominal"], spread) for name, (_, spread) in candidates.items()}
+    candidates |= {**nominal, "written": (texts["mean"], prose.COPIED), "true": (truth, prose.COPIED)}
     for name, (systems, spread) in candidates.items():
         start = time.perf_counter()
         found = prose.solved_forecasts(systems, sample, forecasts["network"], n, spreads=[spread] * len(systems))

@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from sciml.prose._dataset import Sample
+from sciml.prose._equations import equation_errors
 from sciml.prose._integrate import integrate
-from sciml.symbolic import Placeholder, Refined, System, VectorField, parameters, refine, skeleton, walk
+from sciml.symbolic import Placeholder, Refined, System, VectorField, refine, walk
 
 _SEGMENTS = 16  # fast beginnings and chaotic systems need some, and more cost no more
 _LARGEST = 100.0  # of a forecast, against the largest given state
@@ -111,10 +112,13 @@ def solved_forecasts(
 
 
 def copied(system: System | None, guess: System | None) -> bool:
-    """Whether equations are a guess with all of its numbers, up to their last digit: `COPIED` is then their spread."""
+    """Whether equations are a guess with all of its numbers, in any form: `COPIED` is then their spread.
+
+    By their values, which differ by no more than that in the sense of `equation_errors`.
+    """
     if system is None or guess is None:
         return False
-    unknown = any(isinstance(node, Placeholder) for tree in guess for node in walk(tree))
-    if unknown or skeleton(system) != skeleton(guess):
+    if any(isinstance(node, Placeholder) for tree in guess for node in walk(tree)):
         return False
-    return np.allclose(parameters(system), parameters(guess), rtol=COPIED, atol=0)
+    found = equation_errors([system], [guess])
+    return bool(found.valid[0]) and float(found.errors[0]) < COPIED
