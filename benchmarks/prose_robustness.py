@@ -24,6 +24,7 @@ EXPERIMENT = HERE.parent / "experiments" / "prose_ode.py"
 NOISES = (0.0, 0.01, 0.02, 0.05, 0.1)
 SENSORS = (64, 32, 16, 8, 4)
 SPREADS = (0.1, 0.15, 0.2)
+TICKS = (0.5, 1, 2, 5, 10, 20, 50)
 
 
 def tests(config) -> dict[str, dict]:
@@ -69,15 +70,16 @@ def draw(found: dict, path: pathlib.Path) -> None:
                         axis.plot(*zip(*values, strict=True), marker="o", color=f"C{colour}", ls=dashes, label=words)
             axis.grid(alpha=0.3, which="both")
         column[0].set_yscale("log")
-        column[0].yaxis.set_major_formatter("{x:g}")
-        column[0].yaxis.set_minor_formatter("{x:g}")
+        column[0].set_yticks(TICKS, labels=map(str, TICKS))
+        column[0].set_yticks([], minor=True)
+        column[0].set_ylim(0.2, 60)  # solutions without noise are below
         if series == "sensors":
             column[0].set_xscale("log", base=2)
             column[0].set_xticks(SENSORS, labels=map(str, SENSORS))
         column[1].set_xlabel(label)
     axes[0, 0].set_ylabel("error of the forecast, %")
     axes[1, 0].set_ylabel("error of the equations, %")
-    axes[0, 0].legend(frameon=False)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False)
     figure.savefig(path, dpi=150)
 
 

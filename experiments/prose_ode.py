@@ -98,9 +98,9 @@ class Config:
     """Data type of the activations in training: float32 or bfloat16."""
     longest: int = 150
     """Most tokens that are written."""
-    decoded: int = 400
+    decoded: int = 800
     """Number of test samples whose equations are written; the first ones."""
-    refined: int = 400
+    refined: int = 800
     """Number of these whose constants are fitted, and whose equations are solved in addition."""
     trust: float | None = 0.05
     """Deviation of the relative errors of written constants, to which the fit holds them; None does not hold them."""
