@@ -44,8 +44,11 @@ def evaluate(arguments: Sequence[str]) -> int:
     table = Table("resolution", *results, title=f"{metrics['model']}, {metrics['parameters']} parameters")
     for name in dict.fromkeys(name for found in results.values() for name in found if name != "note"):
         table.add_row(name, *(f"{found[name]:.4g}" if name in found else "" for found in results.values()))
-    table.add_row("evaluated", *(found.get("note", "native: the test data as they are") for found in results.values()))
-    Console().print(table)
+    console = Console(highlight=False)
+    console.print(table)
+    for resolution, found in results.items():
+        note = found.get("note", "native: the test data as they are")
+        console.print(f"{resolution}: {note}", markup=False, soft_wrap=True)
     return 0
 
 
