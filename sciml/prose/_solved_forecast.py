@@ -1,5 +1,6 @@
 """Forecasts by the equations that a model has written."""
 
+import collections
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 from sciml.prose._dataset import Sample
 from sciml.prose._equations import equation_errors
 from sciml.prose._integrate import integrate
-from sciml.symbolic import Placeholder, Refined, System, VectorField, refine, walk
+from sciml.symbolic import Placeholder, Refined, System, VectorField, refine, skeleton, walk
 
 _SEGMENTS = 16  # fast beginnings and chaotic systems need some, and more cost no more
 _LARGEST = 100.0  # of a forecast, against the largest given state
@@ -87,6 +88,7 @@ def solved_forecasts(
     inputs: int,
     *,
     spreads: Sequence[float | None],
+    structures: int = 100,
 ) -> SolvedForecasts:
     """`solved_forecast` of several samples; where it says nothing, the forecasts of a network remain.
 
@@ -96,13 +98,20 @@ def solved_forecasts(
         forecasts: States that a network predicts at the times behind the given ones.
         inputs: Number of given times.
         spreads: As for `solved_forecast`, one for each sample.
+        structures: Largest number of different structures, each of which takes seconds to compile. Of more, such as a
+            model writes that has hardly been trained, the rarest say nothing.
     """
     fitted, states, solved = list(systems), np.array(forecasts), np.zeros(len(systems), bool)
-    times = np.asarray(sample.times, np.float64)
+    times, sizes = np.asarray(sample.times, np.float64), np.sum(sample.components, axis=1)
+    fits = [
+        None if one is None or len(one) != size else skeleton(one) for one, size in zip(systems, sizes, strict=True)
+    ]
+    counts = collections.Counter(one for one in fits if one is not None)
+    kept = {structure for structure, _ in counts.most_common(structures)}
     for i, (system, spread) in enumerate(zip(systems, spreads, strict=True)):
-        size = int(np.sum(sample.components[i]))
-        if system is None or len(system) != size:
+        if system is None or fits[i] not in kept:
             continue
+        size = sizes[i]
         given = np.asarray(sample.states[i, :inputs, :size], np.float64)
         found = solved_forecast(system, times[i, :inputs], given, times[i, inputs:], spread=spread)
         fitted[i] = found.fit.system

@@ -57,6 +57,23 @@ def test_query_times_that_do_not_follow_are_refused(query):
         prose.solved_forecast(LORENZ, TS, lorenz(TS), query, spread=None)
 
 
+def test_of_many_structures_the_rarest_say_nothing():
+    times = np.linspace(0, 2, 8, dtype=np.float32)
+    states = np.stack([np.exp(-times)] * 4)[:, :, None]
+    system = symbolic.ode_vocabulary(1).encode(["u_0"])
+    tokens = np.tile(system, (4, 1))
+    sample = prose.Sample(
+        np.tile(times, (4, 1)), states, np.ones((4, 1), bool), tokens, tokens > 0, tokens, tokens > 0, *np.zeros((3, 4))
+    )
+    text = symbolic.system_from_text
+    systems = [text("-0.9 * u_0"), text("sin(u_0)"), text("-1.1 * u_0"), text("u_0 | u_0")]
+    found = prose.solved_forecasts(systems, sample, 0 * states[:, 5:], 5, spreads=[0.1] * 4, structures=1)
+    assert found.solved.tolist() == [True, False, True, False]
+    np.testing.assert_allclose(found.states[[0, 2]], states[[0, 2], 5:], atol=1e-4)
+    assert (found.states[[1, 3]] == 0).all()
+    assert [symbolic.skeleton(one) for one in found.systems] == [symbolic.skeleton(one) for one in systems]
+
+
 def test_what_was_copied():
     text = symbolic.system_from_text
     system = text("0.5 * u_0 - 2.0 * u_1 | u_0")
