@@ -274,6 +274,15 @@ def test_fitted_equations_are_solved_beside_the_forecast(runs, capsys, monkeypat
     assert re.search(r"They fit the trajectory up to \S+e-\d+ of its deviation, and are solved", text)
 
 
+def test_equations_that_cannot_be_solved_so_far_are_written_alone(runs, capsys, monkeypatch):
+    times = np.linspace(0, 0.9, GIVEN)
+    path, out = as_csv(runs / "escape.csv", times, 1 / (1 - times[:, None])), runs / "out" / "unsolved"
+    monkeypatch.setattr(predict._forecast, "_equation", lambda *_: symbolic.system_from_text("1.0 * u_0 * u_0"))
+    assert main(["predict", str(runs / "run"), str(path), "--until", "2", "--out", str(out)]) == 0
+    assert sorted(one.name for one in out.iterdir()) == ["equation.tex", "equation.txt", "forecast.csv", "forecast.png"]
+    assert "but cannot be solved so far" in capsys.readouterr().out
+
+
 def test_arrays_and_a_file_without_names_give_the_same_forecast(runs, forecast_folder):
     times, states = trajectory(start=10.0)
     np.savez(runs / "given.npz", t=times, u=states)
