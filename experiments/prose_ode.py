@@ -298,7 +298,7 @@ def _with_fixed_noise(noise: prose.Noise, batch: prose.Sample, seed: int) -> pro
 def written(
     config: Config, model: prose.Prose, sample: prose.Sample, part: Part
 ) -> tuple[dict[str, float], list[symbolic.System | None]]:
-    """Metrics of what the model writes, the likeliest tokens and equations of the grammar with mean numbers; these."""
+    """Metrics of the likeliest tokens and of equations of the grammar with mean numbers, and the latter."""
     vocabulary = part.vocabulary
     truth = [system for system in prose.equations(sample.equation[:, 1:], vocabulary) if system is not None]
     metrics, systems = {}, []

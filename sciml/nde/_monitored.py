@@ -76,7 +76,7 @@ class Monitored(dfx.AbstractWrappedSolver):
         wrapped: The solver that takes the steps; may itself be a wrapper, such as `diffrax.HalfSolver`.
         measures: A measure, a pytree of them, or None.
         sampling: A sampling, a pytree of them, or None; each keeps one accepted step.
-        seeds: Two random words of each sampling.
+        seeds: Two random words of each sampling; a typed key in a solver breaks diffrax's error handling.
     """
 
     wrapped: dfx.AbstractSolver

@@ -1,7 +1,7 @@
-"""Random words inside of a solve, where those of jax.random would cost as much as the steps of a small equation.
+"""Random words for a solve, by a few operations that the compiler joins to those of its steps.
 
-On CPUs each draw of jax.random is a loop of its own: a single one in front of a solve of two equations takes as long as
-the solve. These are a few operations that the compiler joins to the others.
+On CPUs each draw of jax.random is a loop of its own, also if it is the only one of a solve: solves of small equations
+feel it (docs/decisions.md).
 """
 
 from typing import Any
