@@ -1,12 +1,12 @@
 """What does measuring the solver's steps cost, beside the plain solve?
 
-    python benchmarks/penalty_overhead.py [--rounds 40]
+    python benchmarks/penalty_overhead.py [--rounds 12] [--starts 4]
 
 Solves of one network (one hidden layer, tanh) as a joint batch by Tsit5, float32, tolerance 1e-5: `forward` is the
 solve alone, `step` the gradient of the mean square of its last state, plus the penalty, in the weights, each `repeat`
-times in the small cases. The reference is plain `diffrax.diffeqsolve`; processes take turns (see timer.py). The solves
-over one unit of time take 3 or 4 steps, of which the local penalty takes one again, the long one as many as `steps`
-tells. Writes results/penalty_overhead.json.
+times in a row. The reference is plain `diffrax.diffeqsolve`; processes take turns and are started anew (see timer.py).
+The solves over one unit of time take 3 or 4 steps, of which the local penalty takes one again, the long one as many as
+`steps` tells. Writes results/penalty_overhead.json.
 """
 
 import argparse
@@ -22,7 +22,7 @@ PENALTIES = ("plain", "error", "error2", "stiffness", "all three", "local")
 CASES = {
     "2 states, batch 1": {"size": 2, "hidden": 32, "batch": 1, "repeat": 50},
     "64 states, batch 128": {"size": 64, "hidden": 100, "batch": 128, "repeat": 10},
-    "784 states, batch 128": {"size": 784, "hidden": 100, "batch": 128, "repeat": 1},
+    "784 states, batch 128": {"size": 784, "hidden": 100, "batch": 128, "repeat": 4},
     "64 states, batch 128, long": {"size": 64, "hidden": 100, "batch": 128, "repeat": 2, "end": 8.0},
 }
 
@@ -93,15 +93,21 @@ def contender(settings: dict) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=12, help="timed calls of each process (default %(default)s)")
+    parser.add_argument("--starts", type=int, default=4, help="processes of each penalty (default %(default)s)")
     parser.add_argument("--cores", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
-    result = {"machine": timer.machine(arguments.cores), "rounds": arguments.rounds, "cases": {}}
+    result = {
+        "machine": timer.machine(arguments.cores),
+        "rounds": arguments.rounds,
+        "starts": arguments.starts,
+        "cases": {},
+    }
     for name, sizes in CASES.items():
         contenders = [
             Contender(one, "penalty_overhead:contender", env=ENV, settings={"penalty": one}) for one in PENALTIES
         ]
-        rows = timer.compare(contenders, {"seed": 0, **sizes}, arguments.rounds, arguments.cores)
+        rows = timer.compare(contenders, {"seed": 0, **sizes}, arguments.rounds, arguments.cores, arguments.starts)
         result["cases"][name] = {"settings": sizes, "contenders": rows}
         print(name)
         for one, row in rows.items():

@@ -3,20 +3,22 @@
 A contender is a Python function, named "module:function" and imported in a worker process of its own, that takes the
 settings of a case and returns what to time as `{"forward": callable, "step": callable, ...}`; a callable returns when
 its result exists. Entries `outputs` (an array or None) and `info` (a dict) are optional and not timed. All workers get
-the same number of cores and the same allocator settings; the parent runs them round-robin and in alternating order, so
-that drifts of the machine's speed hit all alike, and pauses between two turns until the threads of the last one have
-stopped spinning.
+the same number of cores and the same allocator settings; the parent runs them in turn, in a new random order each
+round, so that drifts of the machine's speed and what the last one left in its caches hit all alike, and pauses
+between two turns until the threads of the last one have stopped spinning.
 
 Only the standard library and NumPy are needed here, so that a worker may use another interpreter.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import importlib
 import json
 import os
 import pathlib
 import platform
+import random
 import resource
 import statistics
 import subprocess
@@ -24,7 +26,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -105,8 +107,16 @@ class Worker:
         self._errors.close()
 
 
-def compare(contenders: list[Contender], settings: dict, rounds: int, cores: int) -> dict:
+def compare(contenders: list[Contender], settings: dict, rounds: int, cores: int, starts: int = 1) -> dict:
     """Times all contenders on one case; the first is the reference of the ratios.
+
+    Args:
+        contenders: What to time.
+        settings: Of the case.
+        rounds: Timed calls of each contender after each start.
+        cores: Of each process.
+        starts: How often all processes are started anew. One program differs by some per cent between two processes, by
+            where its memory lies: small ratios need several.
 
     Returns:
         For each contender a dict: `not_measured` with the reason, or `info`, `max_error` against the reference's
@@ -114,32 +124,44 @@ def compare(contenders: list[Contender], settings: dict, rounds: int, cores: int
         quartiles of the ratios of the rounds, the seconds of the first call (compilation), and page faults per call;
         peak memory in MiB.
     """
+    seconds: dict[tuple[str, str], list[float]] = {}
+    rows: dict = {}
+    for start in range(starts):
+        with _started(contenders, settings, cores) as workers:
+            _time(workers, rounds, random.Random(start), seconds)
+            rows = {worker.contender.name: _row(worker, workers[0], seconds) for worker in workers}
+    return rows
+
+
+@contextlib.contextmanager
+def _started(contenders: list[Contender], settings: dict, cores: int) -> Iterator[list[Worker]]:
     with tempfile.TemporaryDirectory() as folder:
         workers = []
         for contender in contenders:  # one after the other: the first may leave weights in `exchange` for the others
             workers.append(Worker(contender, {**settings, "exchange": folder}, cores))
         try:
-            seconds = _rounds(workers, rounds)
-            return {worker.contender.name: _row(worker, workers[0], seconds) for worker in workers}
+            yield workers
         finally:
             for worker in workers:
                 worker.close()
 
 
-def _rounds(workers: list[Worker], rounds: int) -> dict[tuple[str, str], list[float]]:
-    seconds: dict[tuple[str, str], list[float]] = {}
+def _time(workers: list[Worker], rounds: int, draw: random.Random, seconds: dict[tuple[str, str], list[float]]) -> None:
+    """Appends the seconds of all calls."""
     targets = sorted({target for worker in workers for target in worker.info.get("targets", ())})
-    for number in range(rounds):
-        order = workers if number % 2 == 0 else workers[::-1]
+    last = None
+    for _ in range(rounds):
         for target in targets:
+            order = [worker for worker in workers if target in worker.info.get("targets", ())]
+            draw.shuffle(order)
+            if order[0] is last:  # it would find its own data in the caches
+                order.append(order.pop(0))
             for worker in order:
-                if target not in worker.info.get("targets", ()):
-                    continue
                 time.sleep(PAUSE)
                 answer = worker.ask({"time": target})
                 if "seconds" in answer:
                     seconds.setdefault((worker.contender.name, target), []).append(answer["seconds"])
-    return seconds
+            last = order[-1]
 
 
 def _row(worker: Worker, reference: Worker, seconds: dict[tuple[str, str], list[float]]) -> dict:

@@ -1,6 +1,7 @@
 """Measures of a numerical step: its error estimate, and how stiff the vector field is along it."""
 
 import abc
+import functools
 from collections.abc import Callable
 from typing import final
 
@@ -66,9 +67,9 @@ class LocalError(AbstractMeasure):
                 f"{type(step.solver).__name__} estimates no error. Wrap it in diffrax.HalfSolver, or use a solver with "
                 "an embedded estimate: Tsit5, Dopri5, Dopri8, Bosh3, Heun; SPaRK, ShARK, SRA1 for SDEs."
             )
-        scaled = lambda e, y0, y1: e / (atol + rtol * jnp.maximum(jnp.abs(y0), jnp.abs(y1)))
         norm = optx.rms_norm if self.norm is None else self.norm
-        q = norm(jax.tree.map(scaled, step.y_error, step.y0, step.y1))
+        y_error, y0, y1 = step.inert((step.unguarded.y_error, step.y0, step.unguarded.y1))
+        q = norm(jax.tree.map(functools.partial(_scaled, rtol=rtol, atol=atol), y_error, y0, y1))
         return q**self.power * _length(step, self.dt_power, q)
 
 
@@ -103,13 +104,13 @@ class Stiffness(AbstractMeasure):
         tableau = _explicit(step.solver, type(self).__name__)
         first, second = _pair(tableau, type(innermost(step.solver)).__name__)
         a = _matrix(tableau)
-        k = step.stages
-        rise = step.or_zero(jax.tree.map(lambda k: k[second] - k[first], k))
-        run = step.or_zero(jax.tree.map(lambda k: _combine(a[second] - a[first], k), k))
+        k = step.unguarded.dense_info["k"]
+        rise = step.inert(jax.tree.map(lambda k: k[second] - k[first], k))
+        run = step.inert(jax.tree.map(lambda k: _combine(a[second] - a[first], k), k))
         last = jax.tree.map(lambda k: k[second], k)  # only compared
         top, bottom = self.norm(rise), self.norm(run)
         floor = _ROUNDINGS * jnp.finfo(top.dtype).eps
-        sure = (bottom > floor * self.norm(step.y1)) & (top > floor * self.norm(last))
+        sure = (bottom > floor * self.norm(step.unguarded.y1)) & (top > floor * self.norm(last))
         # k is already multiplied by the step
         s = jnp.where(sure, top / jnp.where(sure, bottom * step.dt.astype(bottom.dtype), 1), 0)
         bound = stability_bound(step.solver) if self.divisor is None else self.divisor
@@ -214,6 +215,13 @@ def _drifts(terms: PyTree) -> list[dfx.AbstractTerm]:
             f"{type(terms).__name__}. Write the drift as an ODETerm; for a controlled equation use ControlTerm.to_ode."
         )
     return drifts
+
+
+def _scaled(error: Array, y0: Array, y1: Array, rtol: Array | float, atol: Array | float) -> Array:
+    """The error in units of the tolerance, by the very operations of diffrax: compiled, both are computed once."""
+    error = jnp.where(jnp.isnan(error), jnp.inf, error)
+    y1 = jnp.where(jnp.isnan(y1).any(), y0, y1)
+    return error / (atol + jnp.maximum(jnp.abs(y0), jnp.abs(y1)) * rtol)
 
 
 def _length(step: Step, power: int, like: Array) -> Array:

@@ -22,7 +22,7 @@ class Step(eqx.Module):
         solver: The solver that took the step.
         terms: The terms that it was given; within a solve diffrax has wrapped them so that time increases.
         args: The arguments of the vector field.
-        tried: Whether the step is finite, and its `dense_info` before `without_nonfinite` made it so; None before.
+        tried: If `without_nonfinite` made this step, the one it was made of.
     """
 
     t0: Float[Array, ""]
@@ -34,7 +34,7 @@ class Step(eqx.Module):
     solver: dfx.AbstractSolver
     terms: PyTree
     args: PyTree
-    tried: tuple[Bool[Array, ""], dict[str, PyTree]] | None = None
+    tried: "Step | None" = None
 
     @property
     def dt(self) -> Float[Array, ""]:
@@ -44,22 +44,38 @@ class Step(eqx.Module):
     @property
     def finite(self) -> Bool[Array, ""]:
         """Whether neither the new state nor the error estimate holds a NaN or an infinity."""
-        leaves = jax.tree.leaves((self.y1, self.y_error))
-        return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
+        finite = jax.tree.map(jnp.isfinite, self.y1)
+        if self.y_error is not None:
+            finite = jax.tree.map(lambda ok, e: ok & jnp.isfinite(e), finite, self.y_error)
+        return jnp.all(jnp.array([jnp.all(ok) for ok in jax.tree.leaves(finite)]))
 
     @property
-    def stages(self) -> PyTree:
-        """The stages k_i h of a Runge-Kutta method, finite or not."""
-        return (self.dense_info if self.tried is None else self.tried[1])["k"]
+    def unguarded(self) -> "Step":
+        """The step as the solver took it, finite or not: less work for a measure, which differentiates it `inert`."""
+        return self if self.tried is None else self.tried
 
-    def or_zero(self, tree: PyTree) -> PyTree:
-        """Arrays that are linear in `stages`, or zeros if the step is not finite.
+    def inert(self, tree: PyTree) -> PyTree:
+        """Arrays with the same values, through which nothing is differentiated if `unguarded` is not finite.
 
-        To replace them costs less than to replace all stages first, and is as safe: nothing comes back through a linear
-        function to stages whose value is not used.
+        A measure passes all numbers of a step through it with which it goes on to compute, so that no nan comes back;
+        one that evaluates the vector field, whose parameters are not among them, uses the guarded step instead.
         """
-        ok = self.finite if self.tried is None else self.tried[0]
-        return jax.tree.map(lambda array: jnp.where(ok, array, 0), tree)
+        if self.tried is None:
+            return tree
+        ok = self.tried.finite
+        return jax.tree.map(lambda x: _inert_unless(ok, x), tree)
+
+
+@jax.custom_jvp
+def _inert_unless(ok: Bool[Array, ""], x: Array) -> Array:
+    """x, whose derivative is zero unless `ok`."""
+    return x
+
+
+@_inert_unless.defjvp
+def _inert_unless_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    ok, x = primals
+    return x, jnp.where(ok, tangents[1], 0)
 
 
 def without_nonfinite(step: Step) -> Step:
@@ -75,7 +91,7 @@ def without_nonfinite(step: Step) -> Step:
         either(step.y1, step.y0),
         either(step.y_error, zeros(step.y_error)),
         either(step.dense_info, zeros(step.dense_info)),
-        (ok, step.dense_info),
+        step,
     )
     where = lambda s: (s.y1, s.y_error, s.dense_info, s.tried)
     return eqx.tree_at(where, step, new, is_leaf=lambda leaf: leaf is None)
