@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 import scipy.integrate
+import sympy
 
 from sciml import nde, symbolic
 from sciml.symbolic import parameters, skeleton, states
@@ -29,8 +30,9 @@ def x64():
 
 def solution(system, start, ts):
     names = [one.name for one in states(len(start))]
-    field = lambda t, y: [symbolic.evaluate(tree, dict(zip(names, y, strict=True)), np) for tree in system]
-    return scipy.integrate.solve_ivp(field, (ts[0], ts[-1]), start, t_eval=ts, rtol=1e-11, atol=1e-12).y.T
+    field = sympy.lambdify(["t", names], [symbolic.to_sympy(tree) for tree in system])
+    span = (ts[0], ts[-1])
+    return scipy.integrate.solve_ivp(field, span, start, "DOP853", t_eval=ts, rtol=1e-11, atol=1e-12).y.T
 
 
 def with_noise(ys, seed):
