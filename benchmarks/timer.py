@@ -102,8 +102,10 @@ class Worker:
     def close(self) -> None:
         """Ends the process."""
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait()
+        self._process.stdout.close()
         self._errors.close()
 
 
@@ -115,8 +117,8 @@ def compare(contenders: list[Contender], settings: dict, rounds: int, cores: int
         settings: Of the case.
         rounds: Timed calls of each contender after each start.
         cores: Of each process.
-        starts: How often all processes are started anew. One program differs by some per cent between two processes, by
-            where its memory lies: small ratios need several.
+        starts: How often all processes are started anew: two processes of one program differ, too, so that ratios near
+            1 need several.
 
     Returns:
         For each contender a dict: `not_measured` with the reason, or `info`, `max_error` against the reference's
@@ -126,10 +128,14 @@ def compare(contenders: list[Contender], settings: dict, rounds: int, cores: int
     """
     seconds: dict[tuple[str, str], list[float]] = {}
     rows: dict = {}
+    failures: dict[str, str] = {}
     for start in range(starts):
         with _started(contenders, settings, cores) as workers:
+            for worker in workers:
+                worker.failure = worker.failure or failures.get(worker.contender.name, "")
             _time(workers, rounds, random.Random(start), seconds)
             rows = {worker.contender.name: _row(worker, workers[0], seconds) for worker in workers}
+            failures |= {worker.contender.name: worker.failure for worker in workers if worker.failure}
     return rows
 
 
@@ -178,7 +184,7 @@ def _row(worker: Worker, reference: Worker, seconds: dict[tuple[str, str], list[
         own, base = seconds[worker.contender.name, target], seconds.get((reference.contender.name, target))
         row[target] = {"seconds": statistics.median(own), "first_call_seconds": first_calls[target]}
         row[target]["page_faults"] = last["page_faults"][target]
-        if base:
+        if base and not reference.failure:  # else some of its calls are missing
             row[target]["ratio"] = statistics.median(own) / statistics.median(base)
             row[target]["ratio_quartiles"] = list(np.quantile(np.divide(own, base), [0.25, 0.75]))
     return row
