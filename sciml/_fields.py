@@ -28,7 +28,7 @@ def relative_errors(model: Any, pairs: Pairs) -> dict[str, float]:
     return {"relative_l2": float(l2), "relative_h1": float(h1)}
 
 
-@functools.partial(jax.jit, static_argnames="grid")  # operation by operation it takes as long as many training steps
+@functools.partial(jax.jit, static_argnames="grid")  # for each evaluation of a training run
 def _mean_errors(prediction: Array, truth: Array, grid: Grid) -> tuple[Array, Array]:
     h1 = functools.partial(metrics.relative_h1, grid=grid)
     return jnp.mean(jax.vmap(metrics.relative_l2)(prediction, truth)), jnp.mean(jax.vmap(h1)(prediction, truth))

@@ -57,8 +57,8 @@ class Step(eqx.Module):
     def inert(self, tree: PyTree) -> PyTree:
         """Arrays with the same values, through which nothing is differentiated if `unguarded` is not finite.
 
-        A measure passes all numbers of a step through it with which it goes on to compute, so that no nan comes back;
-        one that evaluates the vector field, whose parameters are not among them, uses the guarded step instead.
+        A measure passes the states, errors and stages through it with which it goes on to compute, so that no nan comes
+        back; one that evaluates the vector field, whose parameters are not among them, uses the guarded step instead.
         """
         if self.tried is None:
             return tree

@@ -190,6 +190,19 @@ def test_backwards_in_time_is_the_mirrored_problem():
         np.testing.assert_allclose(penalty_backwards, penalty_forwards, rtol=1e-9)
 
 
+def test_the_error_is_computed_once_for_the_controller_and_the_penalty():
+    """The compiled solve has no norm more than without a penalty: the measure repeats diffrax's very operations."""
+
+    def roots(penalty):
+        run = jax.jit(lambda speed: [a for a in jax.tree.leaves(solve(speed, penalty)) if eqx.is_array(a)])
+        return run.lower(1.0).compile().as_text().count(" sqrt(")
+
+    plain = roots(None)
+    assert plain > 0
+    assert roots(nde.ErrorPenalty() + nde.ErrorPenalty(nde.LocalError(power=2, dt_power=0))) == plain
+    assert roots(nde.StiffnessPenalty()) > plain
+
+
 def test_a_solve_that_runs_out_of_steps_has_a_finite_penalty_and_gradient():
     penalty = nde.ErrorPenalty() + nde.StiffnessPenalty() + nde.LocalErrorPenalty()
 
