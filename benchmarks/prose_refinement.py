@@ -24,7 +24,7 @@ import jax
 import numpy as np
 import timer
 
-from sciml import experiment, prose, symbolic, train
+from sciml import experiment, prose, symbolic, systems, train
 
 HERE = pathlib.Path(__file__).resolve().parent
 EXPERIMENT = HERE.parent / "experiments" / "prose_ode.py"
@@ -33,7 +33,7 @@ SPREADS = (0.01, 0.02, 0.05, 0.1, 0.3, None)
 
 def samples(module, config, part: int, per_system: int):
     """Samples with noise and without, and the part that they are of."""
-    dimension = max(family.dimension for family in prose.families(*config.families))
+    dimension = max(family.dimension for family in systems.families(*config.families))
     vocabulary = symbolic.ode_vocabulary(dimension)
     guess = prose.known_equations if config.guess == "known" else prose.skeleton_equations
     data = prose.EquationData(module.trajectories(config, part), vocabulary, guess=guess)
@@ -85,7 +85,7 @@ def study(module, config, models: dict, part: int, per_system: int, spreads) -> 
         for name, model in models.items()
     }
     texts = written(models["network"], sample, where, config.longest)
-    expressions = {"nominal": [prose.FAMILIES[name].system() for name in places], **texts}
+    expressions = {"nominal": [systems.FAMILIES[name].system() for name in places], **texts}
     rows: dict[str, dict] = {
         "expression_error": {name: of_equations(found, truth, places) for name, found in expressions.items()},
         "forecast_error": {name: of_forecasts(states, sample, clean, n) for name, states in forecasts.items()},
@@ -93,9 +93,9 @@ def study(module, config, models: dict, part: int, per_system: int, spreads) -> 
     candidates = {f"spread {spread}" if spread else "free": (texts["mean"], spread) for spread in spreads}
     nominal = {f"nominal, {name}": (expressions["nominal"], spread) for name, (_, spread) in candidates.items()}
     candidates |= {**nominal, "written": (texts["mean"], prose.COPIED), "true": (truth, prose.COPIED)}
-    for name, (systems, spread) in candidates.items():
+    for name, (read, spread) in candidates.items():
         start = time.perf_counter()
-        found = prose.solved_forecasts(systems, sample, forecasts["network"], n, spreads=[spread] * len(systems))
+        found = prose.solved_forecasts(read, sample, forecasts["network"], n, spreads=[spread] * len(read))
         seconds = (time.perf_counter() - start) / len(systems)
         rows["expression_error"][name] = of_equations(found.systems, truth, places)
         rows["forecast_error"][name] = {

@@ -20,8 +20,7 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
-from sciml import baselines, data, losses, metrics, train
-from sciml.baselines import Baseline
+from sciml import data, losses, metrics, train, zoo
 from sciml.experiment import Experiment, chosen, draw_predictions, relative_errors
 from sciml.grid import Grid, Neumann, Periodic
 from sciml.operators import AbstractOperator, Normalised, per_channel
@@ -70,7 +69,7 @@ PRESETS = {
         data="data",
     ),
 }
-MODELS: dict[str, Baseline] = baselines.SMALL
+MODELS: dict[str, zoo.Architecture] = zoo.MODELS
 
 
 def space_time(known: data.Pairs, problem: Burgers) -> data.Pairs:
@@ -121,11 +120,11 @@ def build(config: Config) -> Experiment:
     loss = losses.supervised(metrics.relative_l2)
     if config.physics:
         loss = losses.informed(loss, lambda x, u: config.problem.residual(u), weight=config.physics)
-    network = model.make(1, 1, grid, jax.random.key(config.seed))
+    network = model.make(1, 1, grid=grid, key=jax.random.key(config.seed))
     return Experiment(
         model=Normalised(network, per_channel(kept.x), per_channel(kept.y)),
         loss=loss,
-        optimiser=train.clipped_adamw(config.rate or model.rate, steps=steps),
+        optimiser=train.clipped_adamw(config.rate or model.lr, steps=steps),
         train=kept,
         steps=steps,
         batch=config.batch,

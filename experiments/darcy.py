@@ -19,13 +19,12 @@ without as they are.
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import jax
 import numpy as np
 
-from sciml import baselines, data, losses, metrics, published, train
-from sciml.baselines import Baseline
+from sciml import data, losses, metrics, train, zoo
 from sciml.experiment import Experiment, chosen, draw_predictions, on_grid, relative_errors
 from sciml.grid import Grid
 from sciml.operators import FNO, AbstractOperator, MgNO, Normalised, Normaliser, per_channel, per_point
@@ -98,15 +97,11 @@ PRESETS = {
 }
 
 
-def _published(make: Callable[..., AbstractOperator], rate: float, *, any_resolution: bool = False) -> Baseline:
-    return Baseline(lambda into, out, grid, key: make(into, out, grid=grid, key=key), rate, any_resolution)
-
-
-MODELS: dict[str, Baseline] = {
-    **baselines.SMALL,
-    "mgno-published": _published(published.mgno_darcy, 5e-4),
-    "mgno-published-smooth": _published(published.mgno_darcy_smooth, 5e-4),
-    "fno-published": _published(published.fno_darcy, 1e-3, any_resolution=True),
+MODELS: dict[str, zoo.Architecture] = {
+    **zoo.MODELS,
+    "mgno-published": zoo.Architecture(zoo.mgno_darcy, 5e-4),
+    "mgno-published-smooth": zoo.Architecture(zoo.mgno_darcy_smooth, 5e-4),
+    "fno-published": zoo.Architecture(zoo.fno_published, 1e-3, any_resolution=True),
 }
 
 
@@ -117,7 +112,7 @@ def network(config: Config, grid: Grid, key: jax.Array) -> AbstractOperator:
         return MgNO(1, 1, grid=grid, width=width or 24, depth=depth, levels=config.levels or 6, key=key)
     if config.model == "fno" and any((width, config.depth, config.modes)):
         return FNO(1, 1, modes=(config.modes or 24,) * 2, width=width or 32, depth=depth, grid=grid, key=key)
-    return MODELS[config.model].make(1, 1, grid, key)
+    return MODELS[config.model].make(1, 1, grid=grid, key=key)
 
 
 def normalisers(config: Config, known: data.Pairs) -> tuple[Normaliser, Normaliser]:
@@ -135,7 +130,7 @@ def normalisers(config: Config, known: data.Pairs) -> tuple[Normaliser, Normalis
 def training(config: Config, grid: Grid, samples: int) -> tuple[losses.Loss, train.Optimiser, int]:
     """Loss, optimiser and number of steps of a recipe."""
     steps = round(np.ceil(config.epochs * samples / config.batch))
-    rate = config.rate or MODELS[config.model].rate
+    rate = config.rate or MODELS[config.model].lr
     if config.recipe == "ours":
         error = lambda p, t: 0.5 * (metrics.relative_l2(p, t) + metrics.relative_h1(p, t, grid=grid))
         return losses.supervised(error), train.clipped_adamw(rate, steps=steps), steps

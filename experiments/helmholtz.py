@@ -10,7 +10,7 @@ wavelengths across the square and 49 x 49 points.
 The paper preset has the settings of He, Liu, Xu, "MgNO", ICLR 2024, on regenerated data: 8 wavelengths on 101 x 101
 points, normalisation inside of the model, an absolute H1 loss with weight 10 for the values, Adam in one cycle with the
 decay in its gradient, and the load as their data have it. Published relative L2 error of MgNO: 0.71 % in their table 3
-(second-hand), 0.81 % in a rerun of their code. The networks are `published.mgno_helmholtz` and `fno_helmholtz` there.
+(second-hand), 0.81 % in a rerun of their code. The networks are `zoo.mgno_helmholtz` and `fno_published_narrow` there.
 
 A stencil belongs to one spacing: at other resolutions (numbers of elements) operators with stencils are evaluated
 through `Resampled`, FNO as it is. The data there are solved on that mesh and differ by the error of both meshes.
@@ -24,7 +24,7 @@ from collections.abc import Mapping
 
 import jax
 
-from sciml import baselines, data, losses, metrics, train
+from sciml import data, losses, metrics, train, zoo
 from sciml.experiment import Experiment, chosen, draw_predictions, on_grid, relative_errors
 from sciml.grid import Grid
 from sciml.operators import FNO, HELMHOLTZ, AbstractOperator, MgNO, Normalised, Pointwise, per_channel
@@ -99,7 +99,7 @@ def _fno(config: Config, grid: Grid, key: jax.Array) -> FNO:
 
 
 _OWN = {"mgno": (_mgno, 1e-3), "fno": (_fno, 2e-3)}
-MODELS = baselines.SMALL
+MODELS = zoo.MODELS
 
 
 def network(config: Config, grid: Grid, key: jax.Array) -> tuple[AbstractOperator, float]:
@@ -108,7 +108,7 @@ def network(config: Config, grid: Grid, key: jax.Array) -> tuple[AbstractOperato
     if config.model in _OWN:
         make, rate = _OWN[config.model]
         return make(config, grid, key), rate
-    return MODELS[config.model].make(1, 1, grid, key), MODELS[config.model].rate
+    return MODELS[config.model].make(1, 1, grid=grid, key=key), MODELS[config.model].lr
 
 
 def build(config: Config) -> Experiment:

@@ -23,8 +23,7 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
-from sciml import baselines, data, losses, metrics, plot, published, train
-from sciml.baselines import Baseline
+from sciml import data, losses, metrics, plot, train, zoo
 from sciml.experiment import Experiment, chosen, rollout, rollout_errors
 from sciml.operators import AbstractOperator, Residual, WithFields
 from sciml.pdes import NavierStokes
@@ -84,12 +83,10 @@ PRESETS = {
     "paper": _PAPER,
     "paper-frames": dataclasses.replace(_PAPER, inputs=10, batch=20),
 }
-MODELS: dict[str, Baseline] = {
-    **baselines.SMALL,
-    "mgno-published": Baseline(
-        lambda into, out, grid, key: published.mgno_navier_stokes(into, out, grid=grid, key=key), 1e-3
-    ),
-    "fno-published": Baseline(lambda into, out, grid, key: published.fno_darcy(into, out, grid=grid, key=key), 1e-3),
+MODELS: dict[str, zoo.Architecture] = {
+    **zoo.MODELS,
+    "mgno-published": zoo.Architecture(zoo.mgno_navier_stokes, 1e-3),
+    "fno-published": zoo.Architecture(zoo.fno_published, 1e-3),
 }
 
 
@@ -102,7 +99,7 @@ def forcing(problem: NavierStokes) -> np.ndarray:
 
 def optimiser(config: Config, pairs: int, steps: int) -> train.Optimiser:
     """The optimiser of a recipe."""
-    rate = config.rate or MODELS[config.model].rate
+    rate = config.rate or MODELS[config.model].lr
     if config.recipe == "ours":
         return train.clipped_adamw(rate, steps=steps)
     if config.recipe != "published":
@@ -142,7 +139,7 @@ def build(config: Config) -> Experiment:
 
     steps = round(np.ceil(config.epochs * len(pairs) / config.batch))
     make = MODELS[config.model].make
-    network = make(config.inputs + 1, 1, config.problem.grid, jax.random.key(config.seed))
+    network = make(config.inputs + 1, 1, grid=config.problem.grid, key=jax.random.key(config.seed))
     scale = float(config.batch) if config.recipe == "published" else 1.0
     return Experiment(
         model=Residual(WithFields(network, forcing(config.problem))),

@@ -47,13 +47,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sciml import plot, prose, symbolic, train
+from sciml import plot, prose, symbolic, systems, train
 from sciml.experiment import Experiment
 
 # Those with short equations, of up to 38 tokens.
 _EIGHT = ("thomas", "lorenz_3d", "chen_lee", "rossler", "sprott_B", "sprott_linz_F", "four_wing", "duffing")
 _SIZES = prose.ProseSizes(128, 4, 512, 2, 2, 3, 3, 3)
-_TWELVE = tuple(name for name, family in prose.FAMILIES.items() if family.dimension == 3)
+_TWELVE = tuple(name for name, family in systems.FAMILIES.items() if family.dimension == 3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Config:
     guess: str = "unknown"
     """What the model is told of the equations: known, skeleton or unknown."""
     families: tuple[str, ...] = _EIGHT
-    """Names of sciml.prose.FAMILIES."""
+    """Names of sciml.systems.FAMILIES."""
     systems: tuple[int, int, int] = (8000, 24, 80)
     """Numbers of training, validation and test systems."""
     starts: int = 10
@@ -162,7 +162,7 @@ PRESETS = {
     "paper-known": dataclasses.replace(_PAPER, guess="known"),
     "paper-skeleton": dataclasses.replace(_PAPER, guess="skeleton"),
     "paper-unknown-3d": _PAPER,
-    "paper-unknown-multi": dataclasses.replace(_PAPER, families=tuple(prose.FAMILIES)),
+    "paper-unknown-multi": dataclasses.replace(_PAPER, families=tuple(systems.FAMILIES)),
 }
 
 
@@ -200,13 +200,13 @@ class Part:
     decoded: int = 0
 
 
-def trajectories(config: Config, part: int) -> tuple[prose.Trajectories, ...]:
+def trajectories(config: Config, part: int) -> tuple[systems.Trajectories, ...]:
     """Training (0), validation (1) or test trajectories (2), generated unless an earlier run has."""
-    solutions = prose.Solutions(starts=config.starts, points=config.points, end=config.end)
+    solutions = systems.Solutions(starts=config.starts, points=config.points, end=config.end)
     spread = config.spread if part == 2 else 0.1
-    mixture = prose.Mixture(solutions=solutions, families=config.families, spread=spread)
+    mixture = systems.Mixture(solutions=solutions, families=config.families, spread=spread)
     seed = 3 * config.data_seed + part
-    return prose.stored_trajectories(mixture, config.data, count=config.systems[part], seed=seed)
+    return systems.stored_trajectories(mixture, config.data, count=config.systems[part], seed=seed)
 
 
 def given_rows(config: Config, sensors: int) -> np.ndarray:
@@ -396,7 +396,7 @@ def check_sensors(config: Config, sensors: int) -> None:
 def build(config: Config) -> Experiment:
     """The experiment of a config; generates its data unless an earlier run has."""
     check(config)
-    dimension = max(family.dimension for family in prose.families(*config.families))
+    dimension = max(family.dimension for family in systems.families(*config.families))
     vocabulary = symbolic.ode_vocabulary(dimension)
     guess = prose.known_equations if config.guess == "known" else prose.skeleton_equations
     known, validation, testing = (

@@ -27,7 +27,7 @@ within the grammar and with the means of the numbers that come into question (`p
 `nominal_expression_error`, that of the equations with the constants around which the families are drawn, which is to be
 undercut: most of a residual on a polynomial comes from terms whose constants are the same.
 
-Differs from the source in: solutions from our generator and residuals with their signs (see `prose.PDE_FAMILIES`);
+Differs from the source in: solutions from our generator and residuals with their signs (see `systems.PDE_FAMILIES`);
 noise is fresh in every step; R^2 over a whole family where the source has means over batches.
 """
 
@@ -42,7 +42,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sciml import plot, prose, symbolic, train
+from sciml import plot, prose, symbolic, systems, train
 from sciml.experiment import Experiment, chosen
 
 _SIZES = prose.ProseSizes(128, 4, 512, 2, 2, 3, 3, 3)
@@ -58,8 +58,8 @@ class Config:
     """One of MODELS."""
     guess: str = "skeleton"
     """What the model is told of the equation: known or skeleton."""
-    families: tuple[str, ...] = tuple(prose.PDE_FAMILIES)
-    """Names of sciml.prose.PDE_FAMILIES."""
+    families: tuple[str, ...] = tuple(systems.PDE_FAMILIES)
+    """Names of sciml.systems.PDE_FAMILIES."""
     systems: tuple[int, int, int] = (2000, 40, 100)
     """Numbers of training, validation and test systems."""
     starts: int = 10
@@ -165,11 +165,11 @@ class Part:
     decoded: int = 0
 
 
-def source(config: Config, spread: float = 0.1) -> prose.PdeMixture:
+def source(config: Config, spread: float = 0.1) -> systems.PdeMixture:
     """Where evolutions are drawn from."""
     starts = config.starts
-    evolutions = prose.Evolutions(starts=starts, candidates=2 * starts, frames=config.frames, points=config.points)
-    return prose.PdeMixture(families=config.families, spread=spread, evolutions=evolutions)
+    evolutions = systems.Evolutions(starts=starts, candidates=2 * starts, frames=config.frames, points=config.points)
+    return systems.PdeMixture(families=config.families, spread=spread, evolutions=evolutions)
 
 
 def given_rows(config: Config, sensors: int) -> np.ndarray:
@@ -233,15 +233,15 @@ def evaluate(config: Config, model: prose.Prose, part: Part) -> dict[str, float]
 def written(config: Config, model: prose.Prose, sample: prose.Sample, part: Part) -> dict[str, float]:
     """Metrics of what the model writes: the likeliest tokens, and equations of the grammar with mean numbers."""
     truth = [system for system in prose.equations(sample.equation[:, 1:], part.vocabulary) if system is not None]
-    nominal = [prose.PDE_FAMILIES[part.data.families[number]].system() for number in sample.family]
+    nominal = [systems.PDE_FAMILIES[part.data.families[number]].system() for number in sample.family]
     metrics = {"nominal_expression_error": prose.residual_errors(nominal, truth, part.values).mean}
     vocabulary = part.vocabulary
     published = prose.any_tokens, prose.likeliest_numbers, symbolic.system_from_tokens_as_published
     ours = prose.residuals_alone, prose.MeanNumbers(vocabulary), prose.read_strictly
     for name, (constraint, numbers, reading) in {"": published, "grammar_": ours}.items():
         writer = prose.SampleEquations(model, part.sensors, vocabulary, constraint, config.longest, numbers=numbers)
-        systems = prose.equations(train.predict(writer, sample), vocabulary, reading)
-        found = prose.equation_metrics(systems, truth, prose.residual_errors(systems, truth, part.values))
+        read = prose.equations(train.predict(writer, sample), vocabulary, reading)
+        found = prose.equation_metrics(read, truth, prose.residual_errors(read, truth, part.values))
         metrics |= {f"{name}{metric}": value for metric, value in found.items()}
     return metrics
 
@@ -269,7 +269,7 @@ def build(config: Config) -> Experiment:
     def data(part: int) -> prose.EquationData:
         drawn = source(config, config.spread) if part == 2 else mixture
         settings = {"count": config.systems[part], "seed": 3 * config.data_seed + part}
-        return prose.EquationData(prose.stored_trajectories(drawn, config.data, **settings), vocabulary, guess=guess)
+        return prose.EquationData(systems.stored_trajectories(drawn, config.data, **settings), vocabulary, guess=guess)
 
     known, validation, testing = map(data, range(3))
     steps = round(np.ceil(config.epochs * len(known) / config.batch))

@@ -10,9 +10,8 @@ from types import ModuleType
 __version__ = "0.1.0"
 
 _AREAS = (
-    "baselines",
     "benchmark",
-    "comparison",
+    "cli",
     "data",
     "experiment",
     "grid",
@@ -24,12 +23,13 @@ _AREAS = (
     "operators",
     "pdes",
     "plot",
-    "predict",
     "prose",
-    "published",
     "rollout",
     "symbolic",
+    "systems",
+    "tasks",
     "train",
+    "zoo",
 )
 
 

@@ -16,10 +16,10 @@ import pytest
 from rich.console import Console
 
 from sciml import benchmark, experiment, train
-from sciml.__main__ import main
 from sciml.benchmark._board import Board
 from sciml.benchmark._calibration import fitted, measure
 from sciml.benchmark._report import curve, spread
+from sciml.cli import main
 from sciml.train import _loop
 
 EXPERIMENTS = pathlib.Path(__file__).resolve().parent.parent / "experiments"

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from sciml import _process, data
-from sciml.__main__ import main
+from sciml import data
+from sciml.cli import _process, main
 
 FILE = '''
 """A quick experiment, for tests of the command line."""
@@ -204,7 +204,7 @@ def test_an_import_changes_nothing_and_does_not_start_jax():
 
 FAULTS = """
 import resource, sys
-from sciml import _process
+from sciml.cli import _process
 if sys.argv[1] == "prepared":
     _process.prepare(restart=True)
 import jax, jax.numpy as jnp

@@ -283,7 +283,7 @@ def test_a_file_that_is_no_experiment_is_refused(tmp_path, text, message):
 
 
 def test_configs_survive_json():
-    from sciml._run_folder import from_json, to_json
+    from sciml.experiment._folder import from_json, to_json
 
     @dataclasses.dataclass(frozen=True)
     class Config:

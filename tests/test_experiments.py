@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from sciml import comparison, experiment
-from sciml.__main__ import main
+from sciml import experiment
+from sciml.cli import main
 from sciml.operators import Resampled
 
 EXPERIMENTS = pathlib.Path(__file__).resolve().parent.parent / "experiments"
@@ -51,7 +51,7 @@ def test_darcy_trains_and_says_how_it_was_evaluated(darcy_runs, model, note):
 def test_compare_draws_all_runs_and_writes_their_table(darcy_runs, tmp_path):
     stream = io.StringIO()
     folders = [darcy_runs / "mgno", darcy_runs / "fno"]
-    rows = comparison.compare(folders, tmp_path / "out", console=Console(file=stream, width=200))
+    rows = experiment.compare(folders, tmp_path / "out", console=Console(file=stream, width=200))
     assert [row["run"] for row in rows] == ["mgno", "fno"]
     assert json.loads((tmp_path / "out" / "table.json").read_text()) == rows
     for row in rows:
@@ -63,9 +63,9 @@ def test_compare_draws_all_runs_and_writes_their_table(darcy_runs, tmp_path):
 
 def test_compare_refuses_what_it_cannot_compare_and_leaves_nothing(darcy_runs, tmp_path):
     with pytest.raises(ValueError, match="at least one finished run"):
-        comparison.compare([], tmp_path / "out")
+        experiment.compare([], tmp_path / "out")
     with pytest.raises(FileNotFoundError, match="not the folder of a run"):
-        comparison.compare([darcy_runs / "mgno", tmp_path / "nothing"], tmp_path / "out")
+        experiment.compare([darcy_runs / "mgno", tmp_path / "nothing"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -15,8 +15,8 @@ import sympy
 from helpers import size_of
 from rich.console import Console
 
-from sciml import experiment, predict, prose, symbolic, train
-from sciml.__main__ import main
+from sciml import experiment, prose, symbolic, systems, tasks, train
+from sciml.cli import main
 
 FILE = pathlib.Path(__file__).resolve().parent.parent / "experiments" / "prose_ode.py"
 GIVEN, POINTS, VARIABLES = 8, 24, 3  # of the smoke preset
@@ -164,7 +164,7 @@ def test_wrong_settings_are_refused(runs, changes, message):
 def test_the_paper_presets_have_the_published_sizes(preset, parameters, families):
     module = experiment.load_file(FILE)
     config = module.PRESETS[preset]
-    dimension = max(family.dimension for family in prose.families(*config.families))
+    dimension = max(family.dimension for family in systems.families(*config.families))
     assert size_of(lambda: module.untrained(config, dimension, symbolic.ode_vocabulary(dimension))) == parameters
     assert len(config.families) == families
     assert [count * config.starts for count in config.systems] == [512_000, 25_600, 102_400]
@@ -288,7 +288,7 @@ def test_arrays_and_a_file_without_names_give_the_same_forecast(runs, forecast_f
     np.savez(runs / "given.npz", t=times, u=states)
     for path in (runs / "given.npz", as_csv(runs / "plain.csv", times, states, names=False)):
         out = runs / "out" / path.stem / path.suffix[1:]
-        predict.predict(runs / "run", path, out, refine=False)
+        tasks.predict(runs / "run", path, out, refine=False)
         for name in ("forecast.csv", "equation.txt"):
             assert (out / name).read_text() == (forecast_folder / name).read_text()
 
@@ -296,16 +296,16 @@ def test_arrays_and_a_file_without_names_give_the_same_forecast(runs, forecast_f
 def test_a_guess_and_other_times(runs):
     times, states = trajectory()
     options = {"until": 5.0, "points": POINTS - GIVEN, "refine": False}
-    found = predict.forecast(runs / "run", times, states, equation="u_1 | u_2 | u_0", **options)
+    found = tasks.forecast(runs / "run", times, states, equation="u_1 | u_2 | u_0", **options)
     np.testing.assert_allclose(found.times, np.linspace(times[-1], 5, POINTS - GIVEN + 1)[1:])
-    without = predict.forecast(runs / "run", times, states, **options)
+    without = tasks.forecast(runs / "run", times, states, **options)
     assert np.abs(found.states - without.states).max() > 1e-4
     assert len(found.system) == VARIABLES
 
 
 def test_constants_are_shown_with_six_digits():
     system = symbolic.system_from_text("0.407000000000003 * u_0 | u_0 + 1234567.8")
-    assert symbolic.system_to_text(predict.rounded(system)) == "0.407 * u_0 | u_0 + 1234570.0"
+    assert symbolic.system_to_text(tasks.rounded(system)) == "0.407 * u_0 | u_0 + 1234570.0"
 
 
 @functools.cache
@@ -425,7 +425,7 @@ def changed(times, states, **changes):
 )
 def test_trajectories_that_the_model_was_not_trained_for_are_refused(runs, given, options, message):
     with pytest.raises(ValueError, match=message):
-        predict.forecast(runs / "run", *given, **options)
+        tasks.forecast(runs / "run", *given, **options)
 
 
 @pytest.mark.parametrize(
@@ -475,11 +475,11 @@ def test_what_is_there_is_kept_and_nothing_is_left_of_a_failure(runs, tmp_path, 
 
 def test_a_run_of_another_experiment_is_refused(runs, tmp_path):
     with pytest.raises(FileNotFoundError, match="is not the folder of a run"):
-        predict.forecast(tmp_path, *trajectory())
+        tasks.forecast(tmp_path, *trajectory())
     (tmp_path / "run").mkdir()
     for one in (runs / "run").iterdir():
         (tmp_path / "run" / one.name).symlink_to(one)
     (tmp_path / "run" / "config.json").unlink()
     (tmp_path / "run" / "config.json").write_text('{"model": "mgno"}')
     with pytest.raises(ValueError, match=r"Expected a run of experiments/prose_ode.py in .*, got one of mgno"):
-        predict.forecast(tmp_path / "run", *trajectory())
+        tasks.forecast(tmp_path / "run", *trajectory())

@@ -12,7 +12,7 @@ import pytest
 from helpers import size_of
 from rich.console import Console
 
-from sciml import experiment, prose, symbolic
+from sciml import experiment, prose, symbolic, systems
 
 FILE = pathlib.Path(__file__).resolve().parent.parent / "experiments" / "prose_pde.py"
 GIVEN, FRAMES, POINTS = 3, 12, 16  # of the smoke preset
@@ -123,7 +123,7 @@ def test_the_paper_presets_have_the_published_sizes():
 
 def test_the_longest_equation_can_be_written():
     module = experiment.load_file(FILE)
-    longest = max(len(symbolic.system_to_tokens(family.system())) for family in prose.PDE_FAMILIES.values())
+    longest = max(len(symbolic.system_to_tokens(family.system())) for family in systems.PDE_FAMILIES.values())
     assert longest < module.PRESETS["small"].longest
 
 

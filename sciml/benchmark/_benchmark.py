@@ -7,13 +7,13 @@ from typing import Any
 from rich.console import Console
 
 from sciml import experiment
-from sciml._run_folder import check, read_json, write_json
 from sciml.benchmark._board import Board
 from sciml.benchmark._calibration import fitted, measure
 from sciml.benchmark._figures import draw
 from sciml.benchmark._plan import Plan, run_name
 from sciml.benchmark._report import report
 from sciml.benchmark._table import explanation, table, write_csv, write_markdown
+from sciml.experiment import check_folder, read_json, write_json
 
 
 def benchmark(plan: Plan, out: str | pathlib.Path, *, console: Console | None = None) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def benchmark(plan: Plan, out: str | pathlib.Path, *, console: Console | None = 
     """
     out = pathlib.Path(out)
     console = Console() if console is None else console
-    check(out, plan.settings())
+    check_folder(out, plan.settings())
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "config.json", plan.settings())
     failures: dict[str, str] = {}

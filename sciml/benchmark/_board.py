@@ -11,7 +11,7 @@ from rich.progress import Progress as Bar
 from rich.table import Column
 
 from sciml import train
-from sciml._training import ShowProgress
+from sciml.experiment import ShowProgress
 
 
 class Board:

@@ -8,8 +8,7 @@ import jax
 import numpy as np
 
 from sciml import train
-from sciml._training import Step, cadences, prepare
-from sciml.experiment import Experiment
+from sciml.experiment import Experiment, Step, cadences, prepare
 
 _LEAST_STEPS = 10  # of a run
 _WINDOWS, _SECONDS = 5, 2.0  # least that is timed

@@ -8,7 +8,7 @@ import typing
 from types import ModuleType
 from typing import Any
 
-from sciml._run_folder import to_json
+from sciml.experiment import to_json
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 

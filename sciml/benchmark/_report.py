@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from sciml._run_folder import provenance, read_json, versions
-from sciml._training import device
 from sciml.benchmark._plan import Plan, run_name
+from sciml.experiment import device, provenance, read_json, versions
 from sciml.train import read_log
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sciml.__main__ import main
+from sciml.cli import main
 from sciml.data import cached, draw, read, trajectories
 from sciml.pdes import NavierStokes, Scheme, periodic_field, velocity
 

@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from sciml.prose import FAMILIES, Mixture, Solutions, families, skeleton_equations
+from sciml.prose import skeleton_equations
 from sciml.symbolic import (
     NumberCodec,
     evaluate_system,
@@ -15,6 +15,7 @@ from sciml.symbolic import (
     system_from_tokens,
     system_to_tokens,
 )
+from sciml.systems import FAMILIES, Mixture, Solutions, families
 
 # The names of the constants in the fixtures, in the order of our equations' arguments.
 ARGUMENTS = {

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sciml import prose, symbolic
+from sciml import prose, symbolic, systems
 
 FAMILIES = ("vortices", "waves")
 FRAMES, POINTS, WINDOW = 5, 8, 3
-MIXTURE = prose.FluidMixture(families=FAMILIES, resolution=POINTS, frames=FRAMES)
+MIXTURE = systems.FluidMixture(families=FAMILIES, resolution=POINTS, frames=FRAMES)
 VOCABULARY = symbolic.fluid_vocabulary()
 
 
@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def parts(folder):
     """Five flows in files of two: vortices, waves, vortices, waves, vortices."""
-    return prose.stored_trajectories(MIXTURE, folder, count=5, seed=3, per_shard=2, lanes=2)
+    return systems.stored_trajectories(MIXTURE, folder, count=5, seed=3, per_shard=2, lanes=2)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_flows_are_the_solutions_of_their_equations(parts, joined):
     assert len(set(texts)) == 5
     flow = MIXTURE.system("waves", (3, 1, 1))
     (start,) = MIXTURE.starts("waves", flow, (3, 1, 2))
-    family = prose.FLUID_FAMILIES["waves"]
+    family = systems.FLUID_FAMILIES["waves"]
     assert MIXTURE.tokens(flow) == family.tokens(flow.constants)
     states, good = MIXTURE.solve("waves", MIXTURE.fields("waves", [flow]), start[None])
     with jax.enable_x64(True):
@@ -65,13 +65,13 @@ def test_water_is_stored_as_means_so_that_its_mass_is_kept(joined):
 
 
 def test_a_flow_depends_on_its_number_alone(parts, folder):
-    few = prose.draw_trajectories(MIXTURE, [3, 0], seed=3, lanes=1)
+    few = systems.draw_trajectories(MIXTURE, [3, 0], seed=3, lanes=1)
     np.testing.assert_allclose(few.states[0], parts[1].states[1], atol=1e-6)
     np.testing.assert_allclose(few.states[1], parts[0].states[0], atol=1e-6)
     assert few.equations == (parts[1].equations[1], parts[0].equations[0])
-    other = prose.draw_trajectories(MIXTURE, [0], seed=4, lanes=1)
+    other = systems.draw_trajectories(MIXTURE, [0], seed=4, lanes=1)
     assert np.abs(other.states - few.states[1:]).max() > 0.1
-    again = prose.stored_trajectories(MIXTURE, folder, count=5, seed=3, per_shard=2, lanes=2)
+    again = systems.stored_trajectories(MIXTURE, folder, count=5, seed=3, per_shard=2, lanes=2)
     np.testing.assert_array_equal(again[2].states, parts[2].states)
 
 
@@ -86,7 +86,7 @@ def test_a_flow_depends_on_its_number_alone(parts, folder):
 )
 def test_bad_settings(settings, message):
     with pytest.raises(ValueError, match=message):
-        prose.FluidMixture(**settings)
+        systems.FluidMixture(**settings)
 
 
 def data_of(parts, guess=prose.known_equations, **settings):

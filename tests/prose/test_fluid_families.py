@@ -7,19 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sciml import prose, symbolic
+from sciml import symbolic, systems
 from sciml.pdes import FitzHughNagumo, NavierStokes, ShallowWater, periodic_field, velocity
 
 VOCABULARY = symbolic.fluid_vocabulary()
 CODEC = symbolic.NumberCodec()
 ARITY = {"dt": 1, "D": 1, "D2": 1, "diverg": 1, "pow3": 1, "add": 2, "sub": 2, "mul": 2}
 FIELDS = {"U", "h", "p", "u", "v", "F"}
-FAMILIES = pytest.mark.parametrize("name", prose.FLUID_FAMILIES)
+FAMILIES = pytest.mark.parametrize("name", systems.FLUID_FAMILIES)
 
 
 def middle(name):
     """Constants in the middle of their ranges."""
-    family = prose.FLUID_FAMILIES[name]
+    family = systems.FLUID_FAMILIES[name]
     return family.drawn([0.5] * len(family.constants))
 
 
@@ -45,7 +45,7 @@ def parts(words):
 
 @FAMILIES
 def test_equations_are_words_of_the_vocabulary_and_can_be_read(name):
-    words = prose.FLUID_FAMILIES[name].tokens(middle(name))
+    words = systems.FLUID_FAMILIES[name].tokens(middle(name))
     assert VOCABULARY.decode(VOCABULARY.encode(words)) == words
     assert 23 <= len(words) <= 78  # the published lengths
     equations, boundary = parts(words)
@@ -59,7 +59,7 @@ def test_equations_are_words_of_the_vocabulary_and_can_be_read(name):
 
 @FAMILIES
 def test_constants_are_in_the_words(name):
-    family = prose.FLUID_FAMILIES[name]
+    family = systems.FLUID_FAMILIES[name]
     names, low, high = zip(*family.constants, strict=True)
     np.testing.assert_allclose(family.drawn([0.0] * len(names)), low, rtol=5e-3)  # three digits
     np.testing.assert_allclose(family.drawn([1 - 1e-9] * len(names)), high, rtol=5e-3)
@@ -126,7 +126,7 @@ class Terms:
 
 def residuals(name, constants, terms):
     """What the words say on the frames without the first and the last, over the mean derivative in time."""
-    equations, _ = parts(prose.FLUID_FAMILIES[name].tokens(constants))
+    equations, _ = parts(systems.FLUID_FAMILIES[name].tokens(constants))
     found = [grown(part, terms.apply, terms.fields.get)[0][..., 1:-1, :, :] for part in equations]
     return [value / terms.rate for value in found]
 
@@ -191,6 +191,6 @@ def test_solutions_satisfy_what_is_written(name, solve):
 
 
 def test_the_two_kinds_of_water_have_one_equation():
-    dam, waves = prose.FLUID_FAMILIES["dam_break"], prose.FLUID_FAMILIES["waves"]
+    dam, waves = systems.FLUID_FAMILIES["dam_break"], systems.FLUID_FAMILIES["waves"]
     assert dam.equation == waves.equation
     assert dataclasses.replace(dam, start=waves.start) == waves

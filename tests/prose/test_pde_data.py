@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sciml import prose
+from sciml import prose, systems
 from sciml.symbolic import pde_vocabulary, skeleton, system_from_tokens, system_to_tokens
 
 SYSTEMS, STARTS, FRAMES, POINTS, INPUTS = 5, 2, 10, 24, 4
-MIXTURE = prose.PdeMixture(
+MIXTURE = systems.PdeMixture(
     families=("heat", "inviscid_cubic"),
-    evolutions=prose.Evolutions(starts=STARTS, candidates=4, frames=FRAMES, points=POINTS),
+    evolutions=systems.Evolutions(starts=STARTS, candidates=4, frames=FRAMES, points=POINTS),
 )
 LANES = 4
 VOCABULARY = pde_vocabulary()
@@ -23,7 +23,7 @@ VOCABULARY = pde_vocabulary()
 
 @pytest.fixture(scope="module")
 def found():
-    return prose.draw_trajectories(MIXTURE, range(SYSTEMS), seed=1, lanes=LANES)
+    return systems.draw_trajectories(MIXTURE, range(SYSTEMS), seed=1, lanes=LANES)
 
 
 def test_draws(found):
@@ -35,7 +35,7 @@ def test_draws(found):
     assert len(np.unique(found.states[:, :, 0, 0], axis=1).reshape(-1, POINTS)) == SYSTEMS * STARTS
     for name, equation, states in zip(found.families, found.equations, found.states, strict=True):
         # The stored frames are those of the constants that the tokens hold.
-        family = prose.PDE_FAMILIES[name]
+        family = systems.PDE_FAMILIES[name]
         fields = np.array([family.constants_of(system_from_tokens(equation.split()))] * LANES)
         starts = states[np.minimum(np.arange(LANES), STARTS - 1), 0].astype(float)
         again, good = MIXTURE.solve(name, fields, starts)
@@ -44,13 +44,13 @@ def test_draws(found):
 
 
 def test_a_system_depends_on_seed_family_and_number_only(found):
-    again = prose.draw_trajectories(MIXTURE, [3, 0], seed=1, lanes=LANES)
+    again = systems.draw_trajectories(MIXTURE, [3, 0], seed=1, lanes=LANES)
     np.testing.assert_allclose(again.states, found.states[[3, 0]], atol=1e-6)
     assert again.equations == (found.equations[3], found.equations[0])
     alone = dataclasses.replace(MIXTURE, families=("heat",))
-    one = prose.draw_trajectories(alone, [1], seed=1, lanes=LANES)
+    one = systems.draw_trajectories(alone, [1], seed=1, lanes=LANES)
     np.testing.assert_allclose(one.states[0], found.states[2], atol=1e-6)
-    other = prose.draw_trajectories(alone, [1], seed=2, lanes=LANES)
+    other = systems.draw_trajectories(alone, [1], seed=2, lanes=LANES)
     assert other.equations != one.equations
     assert np.abs(other.states[:, :, 0] - one.states[:, :, 0]).max() > 0.1
 
@@ -68,7 +68,7 @@ def test_solutions_that_are_not_finite_or_of_another_size_are_not_good():
 
 def test_files_and_samples(found, tmp_path):
     data = prose.EquationData(
-        prose.stored_trajectories(MIXTURE, tmp_path, count=SYSTEMS, seed=1),
+        systems.stored_trajectories(MIXTURE, tmp_path, count=SYSTEMS, seed=1),
         VOCABULARY,
         guess=prose.skeleton_equations,
     )
@@ -76,7 +76,7 @@ def test_files_and_samples(found, tmp_path):
     before = [path.stat().st_mtime_ns for path in folder.iterdir()]
     with h5py.File(next(folder.iterdir())) as file:
         assert [axis.label for axis in file["states"].dims] == ["system", "start", "time", "state", "x"]
-    prose.stored_trajectories(MIXTURE, tmp_path, count=SYSTEMS, seed=1)
+    systems.stored_trajectories(MIXTURE, tmp_path, count=SYSTEMS, seed=1)
     assert [path.stat().st_mtime_ns for path in folder.iterdir()] == before  # nothing is made twice
     assert len(data) == SYSTEMS * STARTS
     sample = data[np.array([7, 0])]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sciml.prose import PDE_FAMILIES, Evolutions, PdeMixture, pde_families, skeleton_equations
+from sciml.prose import skeleton_equations
 from sciml.symbolic import (
     NumberCodec,
     evaluate,
@@ -18,6 +18,7 @@ from sciml.symbolic import (
     system_to_tokens,
     with_parameters,
 )
+from sciml.systems import PDE_FAMILIES, Evolutions, PdeMixture, pde_families
 
 POINTS, FRAMES, LENGTH, PART = 96, 48, 2.0, 4
 STEP = 2.0 / PART / FRAMES  # of the frames, in the time of the equations

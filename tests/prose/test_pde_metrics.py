@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from sciml import prose, symbolic
+from sciml import prose, symbolic, systems
 
 SAMPLES, TIMES, POINTS = 5, 3, 4
 U, UX, UT = symbolic.variables("u_0 ux_0 ut_0")
@@ -99,7 +99,7 @@ def test_errors_of_residuals():
 
 
 def test_true_residuals_of_all_families_have_values():
-    truth = [family.system() for family in prose.PDE_FAMILIES.values()]
+    truth = [family.system() for family in systems.PDE_FAMILIES.values()]
     found = prose.residual_errors(truth, truth, VALUES)
     assert found.valid.all()
     assert found.mean == 0

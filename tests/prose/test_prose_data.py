@@ -9,17 +9,9 @@ from test_trajectories import LANES, MIXTURE
 import sciml
 from sciml import train
 from sciml.data import Dataset, rows
-from sciml.prose import (
-    FAMILIES,
-    EquationData,
-    Trajectories,
-    draw_trajectories,
-    generate_trajectories,
-    known_equations,
-    read_trajectories,
-    skeleton_equations,
-)
+from sciml.prose import EquationData, known_equations, skeleton_equations
 from sciml.symbolic import ode_vocabulary, skeleton, system_from_tokens, system_to_tokens
+from sciml.systems import FAMILIES, Trajectories, draw_trajectories, generate_trajectories, read_trajectories
 
 ONE = dataclasses.replace(MIXTURE, families=("lorenz_96_5d",))
 SYSTEMS, PER_SHARD, STARTS = 5, 2, 3

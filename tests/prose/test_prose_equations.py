@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from sciml import prose, symbolic
+from sciml import prose, symbolic, systems
 
 ODE = symbolic.ode_vocabulary(3)
 X, Y, Z = symbolic.states(3)
@@ -38,7 +38,9 @@ def test_equations_are_read_up_to_their_end():
 def test_the_equations_of_a_data_set_are_read():
     texts = tuple(" ".join(symbolic.system_to_tokens(system)) for system in (LORENZ, OSCILLATOR))
     states = np.zeros((2, 1, 4, 3), np.float32)
-    part = prose.Trajectories(np.arange(4.0), states, equations=texts, families=("a", "b"), tried=np.ones(2, np.int32))
+    part = systems.Trajectories(
+        np.arange(4.0), states, equations=texts, families=("a", "b"), tried=np.ones(2, np.int32)
+    )
     data = prose.EquationData([part], ODE, guess=prose.skeleton_equations)
     read = prose.equations(data[:].equation[:, 1:], ODE)
     assert read == [LORENZ, OSCILLATOR]

@@ -7,7 +7,6 @@ import pytest
 from test_prose_data import PARTS, VOCABULARY
 
 from sciml.prose import (
-    FAMILIES,
     Additive,
     EquationData,
     Multiplicative,
@@ -18,6 +17,7 @@ from sciml.prose import (
     with_fixed_noise,
 )
 from sciml.symbolic import ode_vocabulary, skeleton, system_to_tokens
+from sciml.systems import FAMILIES
 
 STRUCTURES = tuple((name, skeleton(family.system())) for name, family in FAMILIES.items())
 

@@ -8,16 +8,6 @@ import pytest
 import scipy.integrate
 from test_families import fixture_system
 
-from sciml.prose import (
-    FAMILIES,
-    Accuracy,
-    Mixture,
-    RandomSystems,
-    Solutions,
-    Trajectories,
-    draw_trajectories,
-    integrate,
-)
 from sciml.symbolic import (
     Variable,
     VectorField,
@@ -29,6 +19,16 @@ from sciml.symbolic import (
     states,
     system_from_tokens,
     walk,
+)
+from sciml.systems import (
+    FAMILIES,
+    Accuracy,
+    Mixture,
+    RandomSystems,
+    Solutions,
+    Trajectories,
+    draw_trajectories,
+    integrate,
 )
 
 MIXTURE = Mixture(

@@ -1,0 +1,141 @@
+"""Commands that need no experiment file, and how all of them read their options."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+
+class Usage(Exception):
+    """A wrong command line."""
+
+
+def parse(kind: Any, arguments: Sequence[str], prog: str, description: str = "", default: Any = None) -> Any:
+    """The options of a command."""
+    options = {} if default is None else {"default": default}
+    return tyro.cli(
+        kind, args=list(arguments), prog=prog, description=description, config=(tyro.conf.OmitArgPrefixes,), **options
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Evaluation:
+    """Test a finished run, at its own and at other resolutions; metrics.json and the figures are brought up to date."""
+
+    folder: tyro.conf.Positional[pathlib.Path]
+    """Folder of the run."""
+
+    resolution: tuple[int, ...] = ()
+    """Number of points along each axis; several are possible."""
+
+
+def evaluate(arguments: Sequence[str]) -> int:
+    """Tests a finished run."""
+    options = parse(_Evaluation, arguments, "sciml evaluate")
+    from sciml import experiment
+
+    metrics = experiment.evaluate(options.folder, options.resolution)
+    results = {"as trained": metrics["test"], **metrics.get("resolutions", {})}
+    table = Table("resolution", *results, title=f"{metrics['model']}, {metrics['parameters']} parameters")
+    for name in dict.fromkeys(name for found in results.values() for name in found if name != "note"):
+        table.add_row(name, *(f"{found[name]:.4g}" if name in found else "" for found in results.values()))
+    console = Console(highlight=False)
+    console.print(table)
+    for resolution, found in results.items():
+        note = found.get("note", "native: the test data as they are")
+        console.print(f"{resolution}: {note}", markup=False, soft_wrap=True)
+    return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Comparison:
+    """Print a table of finished runs of one experiment and draw their losses, predictions and errors by resolution."""
+
+    folders: tyro.conf.Positional[tuple[pathlib.Path, ...]]
+    """Folders of the runs."""
+
+    out: pathlib.Path
+    """Folder for the table (JSON) and the figures."""
+
+
+def compare(arguments: Sequence[str]) -> int:
+    """Puts finished runs beside each other."""
+    options = parse(_Comparison, arguments, "sciml compare")
+    from sciml import experiment
+
+    experiment.compare(options.folders, options.out)
+    return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Prediction:
+    """Forecast a trajectory and write its equations with a trained run of experiments/prose_ode.py."""
+
+    run: tyro.conf.Positional[pathlib.Path]
+    """Folder of the run."""
+
+    trajectory: tyro.conf.Positional[pathlib.Path]
+    """A .csv file with the columns t, u_0, u_1, ..., or a .npz file with the arrays t and u."""
+
+    out: pathlib.Path
+    """New folder for forecast.csv by the network, equation.txt and equation.tex, solution.csv by solving the fitted
+    equations, and forecast.png."""
+
+    equation: str | None = None
+    """A guess, one right-hand side per variable: "10.0 * u_1 - 10.0 * u_0 | u_0 | -u_2". PLACEHOLDER stands for numbers
+    that are not known; others are taken for exact."""
+
+    until: float | None = None
+    """Last time of the forecast; by default as far from the first given time as in training."""
+
+    points: int | None = None
+    """Number of times of the forecast; by default as many as in training."""
+
+    refine: bool = True
+    """Whether the constants of the equations are fitted to the trajectory, and the equations solved."""
+
+
+def predict(arguments: Sequence[str]) -> int:
+    """Writes a forecast and the equations of a trajectory."""
+    given = parse(_Prediction, arguments, "sciml predict")
+    from sciml.symbolic import to_text
+    from sciml.tasks import predict, rounded
+
+    options = {"equation": given.equation, "until": given.until, "points": given.points, "refine": given.refine}
+    found = predict(given.run, given.trajectory, given.out, **options)
+    console = Console(highlight=False, soft_wrap=True)
+    for i, tree in enumerate(rounded(found.system or ())):
+        console.print(f"du_{i}/dt = {to_text(tree)}", markup=False)
+    if found.misfit is not None:
+        text = "and are solved" if found.solution is not None else "but cannot be solved so far"
+        console.print(f"They fit the trajectory up to {found.misfit:.2g} of its deviation, {text}.", markup=False)
+    console.print(f"{given.out}: {len(found.times)} states until t = {found.times[-1]:g}", markup=False)
+    return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Information:
+    """Versions and devices."""
+
+
+def info(arguments: Sequence[str]) -> int:
+    """Prints versions and devices."""
+    parse(_Information, arguments, "sciml info")
+    import jax
+
+    from sciml.experiment import versions
+
+    table = Table("", "", show_header=False)
+    for name, version in versions().items():
+        table.add_row(name, version)
+    for name in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES", "JAX_COMPILATION_CACHE_DIR"):
+        table.add_row(name, os.environ.get(name, "not set"))
+    for device in jax.local_devices():
+        table.add_row(f"device {device.id}", f"{device.platform} {device.device_kind}")
+    Console().print(table)
+    return 0

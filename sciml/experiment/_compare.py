@@ -1,0 +1,80 @@
+"""Finished runs of one experiment beside each other: a table and figures."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from sciml.experiment._definition import load_file
+from sciml.experiment._figures import draw_losses, draw_resolutions
+from sciml.experiment._folder import read_json, write_json
+from sciml.experiment._run import load, read_config
+from sciml.train import read_log
+
+
+def compare(folders: Sequence[str | pathlib.Path], out: str | pathlib.Path, *, console: Console | None = None) -> Any:
+    """Prints a table of finished runs and draws their losses, predictions and errors against the resolution.
+
+    Args:
+        folders: Folders of runs of one experiment file; the test data are those of the first one.
+        out: Folder for `table.json` and the figures `losses.png`, `predictions.png` and, for runs that were evaluated
+            at several resolutions, `resolutions.png`.
+        console: Where the table is printed.
+
+    Returns:
+        The rows of the table: `run`, and what `metrics.json` of the run holds.
+
+    Raises:
+        FileNotFoundError: If a folder is not a finished run, or the experiment file is gone.
+        ValueError: If no folder is given, or the runs belong to different experiment files.
+    """
+    paths = [pathlib.Path(folder) for folder in folders]
+    if not paths:
+        raise ValueError("Expected at least one finished run to compare, got none.")
+    found = [read_json(path / "metrics.json") for path in paths]
+    started = [read_json(path / "run.json") for path in paths]
+    files = {one["experiment"] for one in started}
+    if len(files) > 1:
+        raise ValueError(f"Expected runs of one experiment file, got runs of {', '.join(map(str, files))}.")
+    models = [one["model"] for one in found]
+    names = [one if models.count(one) == 1 else path.name for one, path in zip(models, paths, strict=True)]
+    out = pathlib.Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    rows = [{"run": name, **one} for name, one in zip(names, found, strict=True)]
+    write_json(out / "table.json", rows)
+    (Console() if console is None else console).print(_table(rows))
+    metric = started[0]["metric"] or next(iter(found[0]["test"]))
+    draw_losses(
+        {name: read_log(path / "log.jsonl") for name, path in zip(names, paths, strict=True)},
+        metric,
+        out / "losses.png",
+    )
+    draw_resolutions(dict(zip(names, found, strict=True)), metric, out / "resolutions.png")
+    _draw_predictions(files.pop(), names, paths, out)
+    return rows
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> Table:
+    """One line per run: size, errors on the test data, and errors at other resolutions where they were asked for."""
+    names = list(rows[0]["test"])
+    resolutions = sorted({size for row in rows for size in row.get("resolutions", {})}, key=int)
+    others = [f"{names[0]} at {size}" for size in resolutions]
+    table = Table("model", "parameters", *names, *others, "seconds", title="errors on the test data")
+    for row in rows:
+        far = [row.get("resolutions", {}).get(size, {}).get(names[0]) for size in resolutions]
+        errors = [*(row["test"].get(name) for name in names), *far]
+        cells = ["" if error is None else f"{error:.4f}" for error in errors]
+        table.add_row(row["run"], f"{row['parameters']:,}", *cells, f"{row['seconds']:.0f}")
+    return table
+
+
+def _draw_predictions(file: str | None, names: Sequence[str], paths: Sequence[pathlib.Path], out: pathlib.Path) -> None:
+    if file is None:
+        return
+    module = load_file(file)
+    experiment = module.build(read_config(paths[0], module))
+    if experiment.figures is not None:
+        classes = [one for one in vars(module).values() if isinstance(one, type)]
+        experiment.figures({name: load(path, classes) for name, path in zip(names, paths, strict=True)}, out)

@@ -1,0 +1,155 @@
+"""The files of a run folder: JSON written atomically, the settings of the run, what it ran on."""
+
+import dataclasses
+import datetime
+import enum
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+_PACKAGES = ("sciml", "jax", "jaxlib", "equinox", "optax", "flax", "orbax-checkpoint", "numpy")
+
+
+def write_json(path: pathlib.Path, content: Any) -> None:
+    """Writes a file that is complete or not there at all."""
+    new = path.with_name(f"{path.name}.new")
+    with new.open("w") as file:
+        json.dump(content, file, indent=2)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        FileNotFoundError: If it is missing, hence the folder is not a run.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.parent} is not the folder of a run: it has no {path.name}.")
+    return json.loads(path.read_text())
+
+
+def to_json(value: Any) -> Any:
+    """A config as JSON: dataclasses become objects, tuples lists, paths and enumerations strings."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [to_json(item) for item in value]
+    if isinstance(value, enum.Enum):
+        return value.name
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise ValueError(f"A Config holds numbers, strings, paths, tuples and dataclasses, got {value!r}.")
+
+
+def from_json(kind: Any, value: Any) -> Any:
+    """The inverse of `to_json` for an annotated type, such as a Config."""
+    arguments = typing.get_args(kind)
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return None if value is None else from_json(_member(arguments, value), value)
+    if typing.get_origin(kind) is typing.Annotated:
+        return from_json(arguments[0], value)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        hints = typing.get_type_hints(kind, include_extras=True)
+        return kind(**{name: from_json(hints[name], item) for name, item in value.items()})
+    if isinstance(value, list):
+        plain = typing.get_origin(kind) or kind
+        same = arguments[:1] * len(value) if arguments and (plain is list or arguments[-1] is ...) else arguments
+        items = [from_json(one, item) for one, item in zip(same or [Any] * len(value), value, strict=True)]
+        return items if plain is list else tuple(items)
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return kind[value]
+    if kind is float:
+        return float(value)
+    if isinstance(kind, type) and issubclass(kind, pathlib.PurePath):
+        return kind(value)
+    return value
+
+
+def _member(arguments: tuple[Any, ...], value: Any) -> Any:
+    """The member of a union that a JSON value was written from."""
+    for kind in arguments:
+        plain = typing.get_origin(kind) or kind
+        if isinstance(value, list) and plain in (tuple, list):
+            return kind
+        if isinstance(value, dict) and dataclasses.is_dataclass(plain):
+            return kind
+        if isinstance(plain, type) and type(value) is plain:
+            return kind
+    return next((kind for kind in arguments if kind is not type(None)), Any)
+
+
+def differences(before: Any, now: Any) -> list[tuple[str, Any, Any]]:
+    """Names and values of the fields in which two configs (as JSON) differ; None for one that is missing."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        names = dict.fromkeys((*before, *now))
+        inner = [(name, differences(before.get(name), now.get(name))) for name in names]
+        return [(f"{name}.{rest}".rstrip("."), old, new) for name, found in inner for rest, old, new in found]
+    return [] if before == now else [("", before, now)]
+
+
+def check_folder(folder: pathlib.Path, config: Any) -> None:
+    """Refuses a folder that holds something else than a run of this config.
+
+    Raises:
+        ValueError: If it is a run of another config, or holds other files.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is a file. Give a folder for the run.")
+    if not (folder / "config.json").exists():
+        others = sorted(path.name for path in folder.iterdir() if not path.name.endswith(".new"))
+        if others:
+            shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+            raise ValueError(f"{folder} is not a run and holds other files ({shown}). Use another folder.")
+        return
+    found = differences(read_json(folder / "config.json"), to_json(config))
+    if found:
+        before = ", ".join(f"{name}={old}" for name, old, _ in found)
+        now = ", ".join(f"{name}={new}" for name, _, new in found)
+        raise ValueError(f"{folder} was started with {before}, now {now}; use another folder.")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide the result."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def provenance(path: pathlib.Path | None) -> dict[str, Any]:
+    """Commit of the repository that holds the experiment file, None outside of one, and the time."""
+    where = pathlib.Path.cwd() if path is None else path.parent
+    time = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+    return {"commit": _commit(where), "time": time}
+
+
+def _commit(folder: pathlib.Path) -> str | None:
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    return f"{commit} with changes" if commit and git("status", "--porcelain") else commit

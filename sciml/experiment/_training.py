@@ -1,0 +1,95 @@
+"""The training of an experiment: its compiled step, its hooks, the loop that fills a run folder."""
+
+import contextlib
+import functools
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from rich.console import Console
+
+from sciml import train
+from sciml.data import rows
+from sciml.experiment._definition import Experiment
+
+Step = Callable[[train.TrainState, Any, Any], tuple[train.TrainState, Any]]
+ShowProgress = Callable[[str], contextlib.AbstractContextManager[train.Hook]]
+
+
+def device() -> dict[str, Any]:
+    """What is trained on."""
+    one = jax.devices()[0]
+    return {"platform": one.platform, "kind": one.device_kind, "count": jax.local_device_count()}
+
+
+def prepare(experiment: Experiment) -> tuple[train.TrainState, Step, train.Batches]:
+    """The state before the first step, the step, and the batches, on all devices that share a batch."""
+    mesh = train.mesh_for(experiment.batch) if experiment.split_batches else None
+    state = train.replicate(train.init(experiment.model, experiment.optimiser), mesh)
+    which = functools.partial(rows, len(experiment.train), experiment.batch, experiment.seed)
+    batches = train.batches(experiment.train, which, mesh=mesh)
+    step = train.make_step(experiment.loss, experiment.optimiser, seed=experiment.seed, fetch=batches.fetch, mesh=mesh)
+    return state, step, batches
+
+
+def cadences(experiment: Experiment) -> tuple[int, int]:
+    """Numbers of steps between evaluations, and between lines of the log; the second divides the first."""
+    often = experiment.every or max(1, experiment.steps // 20)
+    return often, max(n for n in range(1, max(1, often // 10) + 1) if often % n == 0)
+
+
+def train_into(
+    folder: pathlib.Path,
+    experiment: Experiment,
+    checkpoints: train.Checkpoints,
+    console: Console,
+    progress: ShowProgress,
+) -> train.Log:
+    """Trains to the end, from the last checkpoint if there is one, and waits until everything is saved."""
+    state, step, batches = prepare(experiment)
+    if checkpoints.latest is not None:
+        state = checkpoints.restore(state)
+        console.print(f"{folder} goes on at step {checkpoints.latest}", highlight=False, soft_wrap=True)
+    log = train.Log(folder / "log.jsonl", step=int(state.step))
+    known = [one["validation"].get(experiment.metric) for one in log.records if "validation" in one]
+    history = [float("nan") if value is None else value for value in known]
+    if experiment.patience is not None and train.stalled(history, experiment.patience):
+        return log
+    with progress(folder.name) as show:
+        hooks = [*_hooks(experiment, checkpoints, log, show, history), *experiment.hooks(folder)]
+        try:
+            checkpoints.save(train.fit(state, step, batches, steps=experiment.steps, hooks=hooks))
+            checkpoints.wait()
+        except FloatingPointError as error:
+            checkpoints.wait()
+            raise FloatingPointError(f"{error} {_last(checkpoints, 'finite')}") from None
+        except KeyboardInterrupt:
+            checkpoints.wait()
+            raise KeyboardInterrupt(f"{_last(checkpoints, 'saved')} Run the same command again to go on.") from None
+    return log
+
+
+def _hooks(
+    experiment: Experiment,
+    checkpoints: train.Checkpoints,
+    log: train.Log,
+    show: train.Hook,
+    history: Sequence[float],
+) -> list[train.Every]:
+    often, shown = cadences(experiment)
+    hooks: list[train.Every] = []
+    if experiment.validation is not None:
+        score = lambda model: experiment.evaluate(model, experiment.validation)
+        hooks.append(train.every(often, train.evaluation(score)))
+    hooks += [train.every(shown, log), train.every(shown, show)]
+    hooks.append(train.every(often, train.checkpointing(checkpoints, seconds=experiment.save_seconds)))
+    if experiment.patience is not None:
+        hooks.append(train.every(often, train.early_stop(experiment.metric, experiment.patience, history)))
+    return hooks
+
+
+def _last(checkpoints: train.Checkpoints, kind: str) -> str:
+    if checkpoints.latest is None:
+        return "There is no checkpoint yet."
+    return f"The last {kind} checkpoint is of step {checkpoints.latest} in {checkpoints.folder}."

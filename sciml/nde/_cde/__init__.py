@@ -1,0 +1,1 @@
+"""Models of controlled differential equations."""

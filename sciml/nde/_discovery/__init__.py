@@ -1,0 +1,1 @@
+"""Equations read from data."""

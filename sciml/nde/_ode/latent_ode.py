@@ -1,0 +1,142 @@
+"""Latent ordinary differential equation: a generative model of irregular series."""
+
+import math
+from collections.abc import Callable
+from typing import Any, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from sciml.nde._solve.integrals import Field
+from sciml.nde._solve.solve import AbstractSolve, Aux, Solve
+
+
+@final
+class ELBO(eqx.Module):
+    """The evidence lower bound, log_likelihood - kl at weight 1, and its parts.
+
+    Attributes:
+        loss: kl_weight * kl - log_likelihood, to be minimised.
+        log_likelihood: Of the observed values, summed, for one draw of the latent state.
+        kl: Divergence of the posterior of the latent state from its prior.
+        squared_error: Mean over the observed values.
+        aux: From the solve.
+    """
+
+    loss: Float[Array, "*batch"]
+    log_likelihood: Float[Array, "*batch"]
+    kl: Float[Array, "*batch"]
+    squared_error: Float[Array, "*batch"]
+    aux: Aux
+
+
+@final
+class LatentODE(eqx.Module):
+    """A series as noisy observations of a latent state that moves by an ODE.
+
+    z(t0) ~ N(0, 1), dz/dt = field(t, z), x(t_i) ~ N(decoder(z(t_i)), noise^2). The encoder gives the approximate
+    posterior of z(t0). t0 is the first time of a series.
+
+    With `Jointly` in `solve`, a batch of series at the same times `(batch, times, size)` is one solve and results have
+    one value per series; leave out what was not observed as NaN to bring series to the same times.
+
+    Source: Rubanova, Chen, Duvenaud 2019, arXiv:1907.03907.
+
+    Attributes:
+        encoder: `(ts, xs) -> (mean, log deviation)`, such as `GRUEncoder`.
+        field: Of the latent state, such as `MLPField`.
+        decoder: From a latent state to the means of the values at that time, such as `equinox.nn.Linear`.
+        solve: How it is solved.
+        noise: Deviation of an observation; 0.01 in the source.
+    """
+
+    encoder: Callable[..., Any]
+    field: Field
+    decoder: Callable[[Array], Array]
+    solve: AbstractSolve = Solve()
+    noise: float = eqx.field(static=True, default=0.01)
+
+    def decode(
+        self, z0: Float[Array, "*batch latent"], ts: Float[Array, " times"], *, key: PRNGKeyArray | None = None
+    ) -> tuple[Float[Array, "*batch times size"], Aux]:
+        """The means of the values at the times `ts` for the latent state `z0` at `ts[0]`, and what came with them."""
+        zs, aux = self.solve(self.field, z0, ts, key=key)
+        return jnp.moveaxis(_mapped(self.decoder, zs.ndim - 1)(zs), 0, -2), aux
+
+    def predict(
+        self,
+        ts: Float[Array, " times"],
+        xs: Float[Array, "*batch times size"],
+        at: Float[Array, " queries"],
+        *,
+        key: PRNGKeyArray | None = None,
+    ) -> Float[Array, "*batch queries size"]:
+        """The means of the values at other times, from the posterior's mean or, with a key, one draw from it.
+
+        Args:
+            ts: Times of the observations.
+            xs: Observations, NaN where missing.
+            at: Increasing times, not before `ts[0]`.
+            key: Of the draw.
+
+        Raises:
+            ValueError: As the encoder.
+        """
+        z0, log_deviation = self._encode(ts, xs)
+        solve_key = None
+        if key is not None:
+            draw_key, solve_key = jax.random.split(key)
+            z0 = z0 + jnp.exp(log_deviation) * jax.random.normal(draw_key, z0.shape, z0.dtype)
+        values, _ = self.decode(z0, jnp.concatenate((ts[:1], at)), key=solve_key)
+        return values[..., 1:, :]
+
+    def elbo(
+        self,
+        ts: Float[Array, " times"],
+        xs: Float[Array, "*batch times size"],
+        *,
+        kl_weight: float | Float[Array, ""] = 1.0,
+        key: PRNGKeyArray,
+    ) -> ELBO:
+        """The bound for one series, with one draw of its latent state.
+
+        The likelihood is the sum over the observed values; divide the loss by their number for one that does not grow
+        with the length of the series.
+
+        Args:
+            ts: Times of the observations.
+            xs: Observations, NaN where missing; their values there have no influence.
+            kl_weight: Factor of the divergence in the loss, such as 1 - 0.99^epoch.
+            key: Of the draw, and of a penalty that draws at random.
+
+        Raises:
+            ValueError: As the encoder.
+        """
+        draw_key, solve_key = jax.random.split(key)
+        mean, log_deviation = self._encode(ts, xs)
+        z0 = mean + jnp.exp(log_deviation) * jax.random.normal(draw_key, mean.shape, mean.dtype)
+        predicted, aux = self.decode(z0, ts, key=solve_key)
+        seen = ~jnp.isnan(xs)
+        squares = jnp.sum((jnp.where(seen, xs, 0) - jnp.where(seen, predicted, 0)) ** 2, axis=(-2, -1))
+        count = jnp.sum(seen, axis=(-2, -1))
+        log_likelihood = -0.5 * squares / self.noise**2 - count * (math.log(self.noise) + 0.5 * math.log(2 * math.pi))
+        kl = 0.5 * jnp.sum(mean**2 + jnp.exp(2 * log_deviation) - 1 - 2 * log_deviation, axis=-1)
+        return ELBO(kl_weight * kl - log_likelihood, log_likelihood, kl, squares / count, aux)
+
+    def sample(
+        self, ts: Float[Array, " times"], size: int, *, key: PRNGKeyArray, shape: tuple[int, ...] = ()
+    ) -> Float[Array, "*batch times size"]:
+        """The means of the values of a series drawn from the prior; `size` is that of the latent state."""
+        draw_key, solve_key = jax.random.split(key)
+        return self.decode(jax.random.normal(draw_key, (*shape, size), ts.dtype), ts, key=solve_key)[0]
+
+    def _encode(self, ts: Array, xs: Array) -> tuple[Array, Array]:
+        return _mapped(lambda xs: self.encoder(ts, xs), xs.ndim - 2)(xs)
+
+
+def _mapped(function: Callable[..., Any], times: int) -> Callable[..., Any]:
+    for _ in range(times):
+        function = jax.vmap(function)
+    return function

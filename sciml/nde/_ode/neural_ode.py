@@ -1,0 +1,120 @@
+"""Neural ordinary differential equation."""
+
+from collections.abc import Mapping
+from typing import final
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from sciml.nde._solve.integrals import Field, Integrand
+from sciml.nde._solve.solve import AbstractSolve, Aux, Solve
+
+
+@final
+class NeuralODE(eqx.Module):
+    """The solution of dy/dt = field(t, y, args) as a function of its initial state.
+
+    With `augment` > 0 that many zeros are appended to the initial state and dropped from the solution, so that paths
+    need not cross in the space where they live; the field then acts on `size + augment` entries.
+
+    Sources: Chen, Rubanova, Bettencourt, Duvenaud, "Neural ordinary differential equations", 2018, arXiv:1806.07366;
+    augmentation: Dupont, Doucet, Teh, "Augmented neural ODEs", 2019, arXiv:1904.01681.
+
+    Attributes:
+        field: `(t, y, args) -> dy/dt`, such as `MLPField`.
+        solve: How it is solved; `Jointly` for a batch as one state.
+        augment: Number of zeros.
+    """
+
+    field: Field
+    solve: AbstractSolve = Solve()
+    augment: int = eqx.field(static=True, default=0)
+
+    def __call__(
+        self, y0: PyTree, ts: Float[Array, " times"], args: PyTree = None, *, key: PRNGKeyArray | None = None
+    ) -> PyTree:
+        """The states at the times `ts`, the first of which is that of `y0`. Raises as `solution`."""
+        return self.solution(y0, ts, args, key=key)[0]
+
+    def solution(
+        self,
+        y0: PyTree,
+        ts: Float[Array, " times"],
+        args: PyTree = None,
+        *,
+        integrands: Mapping[str, Integrand] | None = None,
+        key: PRNGKeyArray | None = None,
+    ) -> tuple[PyTree, Aux]:
+        """The states, and the penalty, running integrals and statistics of the solve.
+
+        Args:
+            y0: Initial state: a vector, or any pytree of arrays if nothing is augmented.
+            ts: Times, increasing or decreasing.
+            args: Passed to the field.
+            integrands: Running integrals, for example `{"energy": kinetic_energy}`.
+            key: For a penalty that draws at random.
+
+        Raises:
+            ValueError: If there are fewer than two times, or something other than an array is augmented.
+        """
+        if not self.augment:
+            return self.solve(self.field, y0, ts, args, integrands=integrands, key=key)
+        if not eqx.is_array(y0):
+            raise ValueError(
+                f"Expected an array to append {self.augment} zeros to, got a {type(y0).__name__}. "
+                "Join the state into one vector, or set augment=0."
+            )
+        zeros = jnp.zeros((*y0.shape[:-1], self.augment), y0.dtype)
+        start = jnp.concatenate((y0, zeros), axis=-1)
+        ys, aux = self.solve(self.field, start, ts, args, integrands=integrands, key=key)
+        return ys[..., : y0.shape[-1]], aux
+
+
+@final
+class SecondOrderODE(eqx.Module):
+    """The solution of x'' = acceleration(t, [x, x'], args): a neural ODE whose velocity is the state's derivative.
+
+    Source: Norcliffe, Bodnar, Day, Simidjievski, Lio, "On second order behaviour in augmented neural ODEs", 2020,
+    arXiv:2006.07220.
+
+    Attributes:
+        acceleration: From the 2 n entries [x, x'] to the n of x'', such as `MLPField(2 * n, n, key=key)`.
+        solve: How it is solved.
+    """
+
+    acceleration: Field
+    solve: AbstractSolve = Solve()
+
+    def dynamics(self, t: Array, y: Float[Array, " twice"], args: PyTree = None) -> Float[Array, " twice"]:
+        """The field of the first-order system, d[x, v]/dt = [v, acceleration]."""
+        half = y.shape[0] // 2
+        return jnp.concatenate((y[half:], self.acceleration(t, y, args)))
+
+    def __call__(
+        self,
+        x0: Float[Array, "*batch size"],
+        v0: Float[Array, "*batch size"],
+        ts: Float[Array, " times"],
+        args: PyTree = None,
+        *,
+        key: PRNGKeyArray | None = None,
+    ) -> tuple[Float[Array, "times *batch size"], Float[Array, "times *batch size"]]:
+        """Positions and velocities at the times `ts`."""
+        return self.solution(x0, v0, ts, args, key=key)[0]
+
+    def solution(
+        self,
+        x0: Float[Array, "*batch size"],
+        v0: Float[Array, "*batch size"],
+        ts: Float[Array, " times"],
+        args: PyTree = None,
+        *,
+        integrands: Mapping[str, Integrand] | None = None,
+        key: PRNGKeyArray | None = None,
+    ) -> tuple[tuple[Float[Array, "times *batch size"], Float[Array, "times *batch size"]], Aux]:
+        """Positions and velocities, and what came with them; the integrands see the state [x, v]."""
+        start = jnp.concatenate((x0, v0), axis=-1)
+        ys, aux = self.solve(self.dynamics, start, ts, args, integrands=integrands, key=key)
+        size = x0.shape[-1]
+        return (ys[..., :size], ys[..., size:]), aux

@@ -1,0 +1,117 @@
+"""diffrax.diffeqsolve with a penalty."""
+
+from typing import Any
+
+import diffrax as dfx
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from sciml.nde._heuristics.monitored import Monitored, samples, state_of
+from sciml.nde._heuristics.penalties import AbstractPenalty, Problem
+from sciml.nde._heuristics.step import Scalar, innermost, unset_tolerances
+
+
+def diffeqsolve(
+    terms: PyTree,
+    solver: dfx.AbstractSolver,
+    t0: Scalar,
+    t1: Scalar,
+    dt0: Scalar | None,
+    y0: PyTree,
+    args: PyTree = None,
+    *,
+    penalty: AbstractPenalty | None = None,
+    key: PRNGKeyArray | None = None,
+    **options: Any,
+) -> tuple[dfx.Solution, Float[Array, ""]]:
+    """The solution of `diffrax.diffeqsolve`, unchanged bit for bit, and a penalty on the steps that it took.
+
+    The gradient of the penalty is that at the accepted steps, held fixed: rejected steps contribute nothing. Where a
+    solve can fail, pass `throw=False`: the penalty is then that of the steps up to the failure, and `sol.result` says
+    what happened. A vector field that is nan or infinite within a rejected step does not change the penalty, but makes
+    every gradient through the solve nan, also without a penalty; wrap such a field in `Guarded`.
+
+    Args:
+        terms: As in diffrax, like all others that are not listed.
+        solver: Any solver; error penalties need one with an error estimate.
+        t0: Start.
+        t1: End, before or after the start.
+        dt0: First step, negative for t1 < t0; None lets an adaptive controller choose it.
+        y0: Initial state.
+        args: Arguments of the vector field.
+        penalty: For example `0.1 * ErrorPenalty()`, or None.
+        key: For local penalties, which keep one step at random.
+        **options: `saveat`, `stepsize_controller`, `adjoint`, `max_steps`, `event`, `throw`, ... of diffrax.
+
+    Returns:
+        The solution with what `saveat` asked for, and the penalty, 0 without one.
+
+    Raises:
+        ValueError: If the adjoint cannot differentiate the penalty, the controller has no tolerances, the solver has no
+            error estimate or no stages for the stiffness, or a key is missing.
+    """
+    if penalty is None:
+        sol = dfx.diffeqsolve(terms, solver, t0, t1, dt0, y0, args, **options)
+        return sol, jnp.zeros((), jnp.result_type(sol.t1))
+    if options.get("solver_state") is not None:
+        raise ValueError(
+            "A solve with a penalty starts its own solver state, and solver_state was given. Continue without a "
+            "penalty, or continue a solve with Monitored, whose state goes on accumulating."
+        )
+    controller = options.get("stepsize_controller", dfx.ConstantStepSize())
+    monitored = Monitored(solver, penalty.measures(controller), sampling=penalty.sampling(), key=key)
+    adjoint = _adjoint(options.pop("adjoint", dfx.RecursiveCheckpointAdjoint()), monitored)
+    saveat = options.pop("saveat", dfx.SaveAt(t1=True))
+    every = eqx.tree_at(lambda s: s.solver_state, saveat, True)
+    sol = dfx.diffeqsolve(terms, monitored, t0, t1, dt0, y0, args, saveat=every, adjoint=adjoint, **options)
+    direction = jnp.where(sol.t0 <= sol.t1, 1, -1).astype(jnp.result_type(sol.t1))
+    stepper = _in_either_mode(_with_tolerances(solver, controller), adjoint)
+    problem = Problem(terms, stepper, args, controller, direction)
+    state = state_of(sol)
+    value = penalty.value(state.measures, samples(sol), problem)
+    own = state.inner if saveat.solver_state else None
+    return eqx.tree_at(lambda s: s.solver_state, sol, own), value
+
+
+def _adjoint(adjoint: dfx.AbstractAdjoint, monitored: Monitored) -> dfx.AbstractAdjoint:
+    """The adjoint to use.
+
+    Raises:
+        ValueError: If it would give a wrong gradient of the penalty.
+    """
+    if isinstance(adjoint, dfx.ImplicitAdjoint):
+        raise ValueError(
+            "ImplicitAdjoint differentiates the final state alone and knows no steps, so that no penalty can be taken "
+            "beside it. Use RecursiveCheckpointAdjoint, or penalise the measures of one_step at the steady state."
+        )
+    if not isinstance(adjoint, dfx.BacksolveAdjoint):
+        return adjoint
+    if monitored.measured_globally:
+        raise ValueError(
+            "BacksolveAdjoint solves the continuous adjoint equation, which knows no steps: the gradient of a penalty "
+            "over all steps would silently be zero. Use RecursiveCheckpointAdjoint or DirectAdjoint, or a local "
+            "penalty such as LocalErrorPenalty, which works with this adjoint."
+        )
+    # The equation that is solved backwards is not to be monitored.
+    return dfx.BacksolveAdjoint(**{"solver": monitored.wrapped, **adjoint.kwargs})
+
+
+def _with_tolerances(solver: dfx.AbstractSolver, controller: dfx.AbstractStepSizeController) -> dfx.AbstractSolver:
+    """The solver with the root finder's open tolerances taken from the controller, as diffrax does for a solve."""
+    names = unset_tolerances(solver)
+    if not names or not isinstance(controller, dfx.AbstractAdaptiveStepSizeController):
+        return solver
+    root_finder = lambda s: innermost(s).root_finder  # pyright: ignore[reportAttributeAccessIssue]
+    where = lambda s: [getattr(root_finder(s), name) for name in names]
+    return eqx.tree_at(where, solver, [getattr(controller, name) for name in names])
+
+
+def _in_either_mode(solver: dfx.AbstractSolver, adjoint: dfx.AbstractAdjoint) -> dfx.AbstractSolver:
+    """The solver with a loop over stages that has a forward mode, if the adjoint has one."""
+    inner = innermost(solver)
+    forward = isinstance(adjoint, dfx.DirectAdjoint | dfx.ForwardMode)
+    if not forward or not isinstance(inner, dfx.AbstractRungeKutta | dfx.AbstractSRK) or inner.scan_kind is not None:
+        return solver
+    scan_kind = lambda s: innermost(s).scan_kind  # pyright: ignore[reportAttributeAccessIssue]
+    return eqx.tree_at(scan_kind, solver, "bounded", is_leaf=lambda leaf: leaf is None)

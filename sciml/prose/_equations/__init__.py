@@ -1,0 +1,1 @@
+"""Equations written by a model: decoding, reading, fitting, metrics."""

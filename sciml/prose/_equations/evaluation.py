@@ -1,0 +1,129 @@
+"""What evaluations map over many samples: errors of one forecast, equations of one sample."""
+
+from collections.abc import Callable
+from typing import final
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from sciml.prose._equations.beam import beam
+from sciml.prose._equations.grammar import AbstractConstraint, Grammar, Unconstrained
+from sciml.prose._equations.metrics import window_errors
+from sciml.prose._equations.numbers import likeliest_numbers
+from sciml.prose._model.field_forecast import FieldForecast
+from sciml.prose._model.losses import applied
+from sciml.prose._model.model import Prose
+from sciml.prose._samples.dataset import Sample
+from sciml.symbolic import Vocabulary
+from sciml.systems import DERIVATIVES
+
+Constraining = Callable[[Vocabulary, Int[Array, ""]], AbstractConstraint]
+"""A vocabulary and the number of components of a system to what may be written."""
+
+
+def any_tokens(vocabulary: Vocabulary, dimension: Int[Array, ""]) -> Unconstrained:
+    """Anything may be written, as in the published evaluation."""
+    return Unconstrained(vocabulary.bos, vocabulary.eos)
+
+
+def systems_alone(vocabulary: Vocabulary, dimension: Int[Array, ""]) -> Grammar:
+    """Systems of so many components may be written, and nothing else."""
+    return Grammar(vocabulary, dimension)
+
+
+def residuals_alone(vocabulary: Vocabulary, dimension: Int[Array, ""]) -> Grammar:
+    """Expressions of a field, its derivatives, t and x may be written, and nothing else."""
+    return Grammar(vocabulary, dimension, others=("t", "x", *DERIVATIVES))
+
+
+@final
+class SampleErrors(eqx.Module):
+    """Errors of the forecast of one sample.
+
+    Attributes:
+        model: What predicts.
+        inputs: Number of times that it is given; it predicts the others.
+    """
+
+    model: Prose
+    inputs: int = eqx.field(static=True)
+
+    def __call__(self, pair: tuple[Sample, Float[Array, "times states"]]) -> dict[str, Array]:
+        """The errors of a noisy sample, given with its clean states.
+
+        Returns:
+            `relative_l2`, `first_half` and `second_half` of `window_errors` against the noisy states; the same with
+            `clean_` in front against the clean ones, and with `floor_` the error of the clean states against the noisy
+            ones. Beside them `wrong`, how many tokens of the equation are not the likeliest behind the true ones
+            before them, and `tokens`, how many there are; 0 for a model that writes no equation.
+        """
+        sample, clean = pair
+        prediction, logits = applied(self.model, sample, self.inputs)
+        noisy, clean = sample.states[self.inputs :], clean[self.inputs :]
+        found = _wrong_tokens(sample, logits)
+        for name, states, truth in (("", prediction, noisy), ("clean_", prediction, clean), ("floor_", clean, noisy)):
+            errors = window_errors(states, truth, sample.components)
+            halves = {"relative_l2": errors.whole, "first_half": errors.first, "second_half": errors.second}
+            found |= {f"{name}{half}": error for half, error in halves.items()}
+        return found
+
+
+@final
+class SampleForecast(eqx.Module):
+    """The forecast of one sample.
+
+    Attributes:
+        model: What predicts.
+        inputs: Number of times that it is given; it predicts the others.
+    """
+
+    model: Prose | FieldForecast
+    inputs: int = eqx.field(static=True)
+
+    def __call__(self, sample: Sample) -> dict[str, Array]:
+        """The predicted `states`, and `wrong` and `tokens` as from `SampleErrors`."""
+        states, logits = applied(self.model, sample, self.inputs)
+        return {"states": states} | _wrong_tokens(sample, logits)
+
+
+def _wrong_tokens(sample: Sample, logits: Array | None) -> dict[str, Array]:
+    if logits is None:
+        return {"wrong": jnp.zeros((), int), "tokens": jnp.zeros((), int)}
+    mask = sample.equation_mask[1:]
+    wrong = (jnp.argmax(logits, axis=1) != sample.equation[1:]) & mask
+    return {"wrong": jnp.sum(wrong), "tokens": jnp.sum(mask)}
+
+
+@final
+class SampleEquations(eqx.Module):
+    """The likeliest equations of one sample, whose true equation is not looked at.
+
+    Attributes:
+        model: What writes them.
+        inputs: Number of times that it is given.
+        vocabulary: Of the tokens.
+        constraint: What may be written: `any_tokens`, `systems_alone` or `residuals_alone`.
+        length: Largest number of tokens, the one that ends included.
+        width: Number of equations, found by `beam`; the one of width 1 is that of `greedy`.
+        numbers: As for `beam`.
+    """
+
+    model: Prose
+    inputs: int = eqx.field(static=True)
+    vocabulary: Vocabulary = eqx.field(static=True)
+    constraint: Constraining = eqx.field(static=True)
+    length: int = eqx.field(static=True)
+    width: int = eqx.field(static=True, default=1)
+    numbers: Callable[[Array], Array] = likeliest_numbers
+
+    def __call__(self, sample: Sample) -> Int[Array, "width length"]:
+        """The tokens, for `equations`; the likeliest equation first."""
+        tokens, mask = sample.tokens, sample.tokens_mask
+        if self.model.symbol_encoder is None:
+            tokens = mask = None
+        times, states = sample.times[: self.inputs], sample.states[: self.inputs]
+        memory = self.model.encode(times, states, tokens, tokens_mask=mask)
+        constraint = self.constraint(self.vocabulary, jnp.sum(sample.components))
+        settings = {"width": self.width, "length": self.length, "numbers": self.numbers}
+        return beam(self.model, memory, constraint, **settings).tokens

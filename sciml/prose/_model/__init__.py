@@ -1,0 +1,1 @@
+"""The transformers, their sizes, losses and optimiser."""

@@ -1,0 +1,98 @@
+"""Forecasts of frames: an operator in the place of a `Prose` model, and errors frame by frame."""
+
+from collections.abc import Callable
+from typing import final
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from sciml.prose._model.losses import applied
+from sciml.prose._model.model import Prose
+from sciml.prose._model.states import PerTrajectory, Unscaled
+from sciml.prose._samples.dataset import Sample
+
+_EPSILON = 1e-7
+
+
+@final
+class FieldForecast(eqx.Module):
+    """An operator that is called like a 1-to-1 `Prose`, as a baseline: it reads no equation.
+
+    It acts on the scaled given frames, one after another along the channel axis, and returns the later ones so.
+
+    Attributes:
+        operator: `(given * channels, *space) -> (later * channels, *space)`.
+        scaling: `(states, mask) -> scales`.
+        symbol_encoder: None, as in a model that reads no equation.
+        symbol_decoder: None, as in a model that writes none.
+    """
+
+    operator: Callable[[Array], Array]
+    scaling: Unscaled | PerTrajectory
+    symbol_encoder: None = None
+    symbol_decoder: None = None
+
+    def __call__(
+        self,
+        times: Float[Array, " time"],
+        states: Float[Array, "time channels *space"],
+        query_times: Float[Array, " query"],
+        tokens: Int[Array, " m"] | None = None,
+        equation: Int[Array, " k"] | None = None,
+        *,
+        mask: Bool[Array, " time"] | None = None,
+        tokens_mask: Bool[Array, " m"] | None = None,
+    ) -> tuple[Float[Array, "query channels *space"], None]:
+        """The later frames, as many as there are query times, and no logits.
+
+        Raises:
+            ValueError: If there is a guess of the equation or an equation to be written, or if the operator predicts
+                another number of frames.
+        """
+        if tokens is not None or equation is not None or tokens_mask is not None:
+            raise ValueError("An operator reads and writes no equation. Leave the tokens out.")
+        scales = self.scaling(states, jnp.ones(times.shape, bool) if mask is None else mask)
+        x = scales.encode(states)
+        y = self.operator(x.reshape(-1, *x.shape[2:]))
+        if y.shape[0] != len(query_times) * x.shape[1]:
+            raise ValueError(
+                f"Expected {len(query_times)} frames of {x.shape[1]} channels from the operator, got {y.shape[0]} "
+                "channels. Give it as many output channels, or ask for as many frames as it predicts."
+            )
+        return scales.decode(y.reshape(-1, *x.shape[1:])), None
+
+
+def frame_errors(
+    prediction: Float[Array, "time channels *space"],
+    truth: Float[Array, "time channels *space"],
+    channels: Bool[Array, " channels"],
+) -> Float[Array, " time"]:
+    """||prediction - truth|| / (||truth|| + 1e-7) of each frame, over points and the channels that exist.
+
+    The error of PROSE-FD (second-hand) is the mean over frames, then over samples, then over families.
+    """
+    mask = channels.reshape(1, -1, *(1,) * (truth.ndim - 2))
+    axes = tuple(range(1, truth.ndim))
+    norm = lambda x: jnp.sqrt(jnp.sum(jnp.where(mask, x, 0) ** 2, axis=axes))
+    return norm(prediction - truth) / (norm(truth) + _EPSILON)
+
+
+@final
+class FrameErrors(eqx.Module):
+    """The error of each predicted frame of a sample, by the model and by repeating the last given frame.
+
+    Attributes:
+        model: A `Prose` or a `FieldForecast`.
+        inputs: Number of given frames; the others are predicted.
+    """
+
+    model: Prose | FieldForecast
+    inputs: int = eqx.field(static=True)
+
+    def __call__(self, sample: Sample) -> dict[str, Float[Array, " later"]]:
+        """`model` and `repeated`, each an error for each frame."""
+        truth = sample.states[self.inputs :]
+        repeated = jnp.broadcast_to(sample.states[self.inputs - 1][None], truth.shape)
+        predictions = {"model": applied(self.model, sample, self.inputs)[0], "repeated": repeated}
+        return {name: frame_errors(one, truth, sample.components) for name, one in predictions.items()}

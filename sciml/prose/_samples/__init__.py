@@ -1,0 +1,1 @@
+"""Samples of trajectories or frames with their equations, and their noise."""

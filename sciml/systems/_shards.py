@@ -1,0 +1,197 @@
+"""Sets of trajectories that do not fit into memory: HDF5 files of some systems each, made one by one, read by rows."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import h5py
+import numpy as np
+
+from sciml.data import creating
+from sciml.systems._draws import AbstractSystems, draw_trajectories
+from sciml.systems._trajectories import Trajectories
+
+_FORMAT = "sciml trajectories"
+_VERSION = 1
+
+
+def generate_trajectories(
+    source: AbstractSystems,
+    folder: str | os.PathLike[str],
+    *,
+    count: int,
+    seed: int,
+    per_shard: int = 600,
+    only: Iterable[int] | None = None,
+    lanes: int = 256,
+    progress: Callable[[int, int], None] = lambda done, shards: None,
+) -> None:
+    """Writes the systems 0 to `count - 1`, those of `draw_trajectories`, as HDF5 files of `per_shard` systems each.
+
+    Each file appears complete or not at all. Complete files of the same set are kept, so that an interrupted call
+    is repeated to go on. Memory is needed for one file, 4 bytes for each number of its states, a few times. A
+    training set of the published size is `generate_trajectories(Mixture(), folder, count=25_600, seed=0)`, 512,000
+    trajectories in 2 GB.
+
+    Args:
+        source: What to draw from: a `Mixture`, `RandomSystems`, `PdeMixture` or `FluidMixture`.
+        folder: Where the files are; made if it is missing.
+        count: Number of systems, `source.count` trajectories of each.
+        seed: Number that selects the systems.
+        per_shard: Number of systems in a file.
+        only: Numbers of the files that this call makes, for several processes at once; all by default.
+        lanes: Number of trajectories that are solved at once.
+        progress: Called with the number of finished files and their total, first with those that were kept.
+
+    Raises:
+        ValueError: If a number is out of range, or the folder holds another set.
+        OSError: If a file of the folder is damaged, or one cannot be written.
+        RuntimeError: If no constants of a system give enough good solutions.
+    """
+    if count < 1 or per_shard < 1 or seed < 0:
+        raise ValueError(
+            "Expected count >= 1, per_shard >= 1 and seed >= 0, "
+            f"got count {count}, per_shard {per_shard} and seed {seed}."
+        )
+    folder = pathlib.Path(folder)
+    shards = -(-count // per_shard)
+    wanted = {**source.attributes(seed), "count": count, "per_shard": per_shard}
+    chosen = sorted(range(shards) if only is None else set(only))
+    if chosen and not 0 <= chosen[0] <= chosen[-1] < shards:
+        raise ValueError(f"The set has the files 0 to {shards - 1}, got only {chosen}.")
+    waiting = [shard for shard in chosen if not _kept(_path(folder, shard, shards), wanted)]
+    done = len(chosen) - len(waiting)
+    progress(done, len(chosen))
+    for shard in waiting:
+        numbers = range(shard * per_shard, min(count, (shard + 1) * per_shard))
+        _write(_path(folder, shard, shards), draw_trajectories(source, numbers, seed=seed, lanes=lanes), wanted)
+        done += 1
+        progress(done, len(chosen))
+
+
+def read_trajectories(folder: str | os.PathLike[str]) -> tuple[Trajectories, ...]:
+    """The files of `generate_trajectories`, with states that are mapped into memory: rows are read when they are used.
+
+    Every byte is read once, to compare checksums.
+
+    Raises:
+        FileNotFoundError: If the folder or one of its files is missing.
+        OSError: If a file is truncated or damaged.
+        ValueError: If a file is not one of `generate_trajectories`, or if the files are of several sets.
+    """
+    folder = pathlib.Path(folder)
+    paths = sorted(folder.glob("*-of-*.h5"))
+    if not paths:
+        raise FileNotFoundError(f"No trajectories in {folder}. Make them with sciml.systems.generate_trajectories.")
+    parts = [_read(path) for path in paths]
+    for path, part in zip(paths, parts, strict=True):
+        _check_set(path, part.attributes, parts[0].attributes)
+    shards = -(-parts[0].attributes["count"] // parts[0].attributes["per_shard"])
+    missing = [shard for shard in range(shards) if _path(folder, shard, shards) not in paths]
+    if missing or len(paths) != shards:
+        raise FileNotFoundError(
+            f"Expected {shards} files of one set in {folder}, got {len(paths)}, {missing} missing. Run the same "
+            "sciml.systems.generate_trajectories again, which makes what is missing."
+        )
+    return tuple(parts)
+
+
+def stored_trajectories(
+    source: AbstractSystems,
+    folder: str | os.PathLike[str],
+    *,
+    count: int,
+    seed: int,
+    per_shard: int = 600,
+    lanes: int = 256,
+) -> tuple[Trajectories, ...]:
+    """The set of these numbers in a folder of many sets, generated unless an earlier call has.
+
+    The set's own folder is named after `count`, `seed` and a digest of the settings of the source; other arguments are
+    those of `generate_trajectories`.
+
+    Raises:
+        ValueError: As `generate_trajectories` and `read_trajectories`.
+        OSError: As these.
+        RuntimeError: As these.
+    """
+    settings = json.dumps(dataclasses.asdict(source), sort_keys=True)
+    digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
+    own = pathlib.Path(folder) / f"prose-{digest}-n{count}-seed{seed}"
+    generate_trajectories(source, own, count=count, seed=seed, per_shard=per_shard, lanes=lanes)
+    return read_trajectories(own)
+
+
+def _path(folder: pathlib.Path, shard: int, shards: int) -> pathlib.Path:
+    return folder / f"{shard:05d}-of-{shards:05d}.h5"
+
+
+def _kept(path: pathlib.Path, wanted: dict[str, Any]) -> bool:
+    """Whether a file is there; complains if it is damaged or of another set."""
+    if path.exists():
+        _check_set(path, _read(path).attributes, wanted)
+        return True
+    return False
+
+
+def _check_set(path: pathlib.Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    for name in ("generator", "settings", "seed", "count", "per_shard"):
+        if json.dumps(found.get(name), sort_keys=True) != json.dumps(wanted[name], sort_keys=True):
+            raise ValueError(
+                f"Expected {name} {wanted[name]} in {path}, got {found.get(name)}. Use another folder, or remove the "
+                "files of the other set."
+            )
+
+
+def _write(path: pathlib.Path, part: Trajectories, attributes: dict[str, Any]) -> None:
+    states = np.ascontiguousarray(part.states, "<f4")
+    with creating(path, overwrite=True) as file:
+        file.attrs.update({"format": _FORMAT, "version": _VERSION, "crc32": zlib.crc32(states.data)})
+        file.attrs["attributes"] = json.dumps(attributes)
+        # One block without compression, which can be mapped into memory: rows are read at random, and the digits of
+        # chaotic solutions would hardly shrink.
+        stored = file.create_dataset("states", data=states)
+        for axis, label in enumerate(("system", "start", "time", "state", *"xyz")[: states.ndim]):
+            stored.dims[axis].label = label
+        file.create_dataset("times", data=part.times)
+        file.create_dataset("tried", data=part.tried)
+        for name, words in (("equations", part.equations), ("families", part.families)):
+            file.create_dataset(name, data=np.array(words, "S"))
+
+
+def _read(path: pathlib.Path) -> Trajectories:
+    again = "Remove it and run the same sciml.systems.generate_trajectories again, which keeps the other files."
+    try:
+        with h5py.File(path, "r") as file:
+            return _contents(path, file)
+    except ValueError as error:
+        raise ValueError(f"{path} is not a file of sciml.systems.generate_trajectories: {error} {again}") from error
+    except (OSError, RuntimeError, KeyError) as error:  # h5py raises all three for damaged files
+        raise OSError(f"{path} is truncated or damaged ({error}). {again}") from error
+
+
+def _contents(path: pathlib.Path, file: h5py.File) -> Trajectories:
+    found = (file.attrs.get("format"), file.attrs.get("version"))
+    if found != (_FORMAT, _VERSION):
+        raise ValueError(f"expected format {_FORMAT!r} in version {_VERSION}, got {found[0]!r} in version {found[1]}.")
+    stored: Any = file["states"]
+    states = np.memmap(path, stored.dtype, "r", stored.id.get_offset(), stored.shape)
+    checksum = 0
+    for one in states:
+        checksum = zlib.crc32(one, checksum)
+    if checksum != int(file.attrs["crc32"]):  # pyright: ignore[reportArgumentType]
+        raise OSError("the states differ from their checksum")
+    words = lambda name: tuple(word.decode() for word in np.asarray(file[name]))
+    return Trajectories(
+        np.asarray(file["times"]),
+        states,
+        equations=words("equations"),
+        families=words("families"),
+        tried=np.asarray(file["tried"]),
+        attributes=json.loads(str(file.attrs["attributes"])),
+    )

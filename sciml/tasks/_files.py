@@ -1,0 +1,144 @@
+"""Trajectories from files, and forecasts into folders."""
+
+import pathlib
+import shutil
+import tempfile
+
+import numpy as np
+
+from sciml import data, plot, symbolic
+from sciml.tasks._forecast import Forecast, forecast
+
+
+def predict(
+    run: str | pathlib.Path,
+    trajectory: str | pathlib.Path,
+    out: str | pathlib.Path,
+    *,
+    equation: str | None = None,
+    until: float | None = None,
+    points: int | None = None,
+    refine: bool = True,
+) -> Forecast:
+    """Reads a trajectory, applies `forecast` and writes a new folder, which appears complete or not at all.
+
+    The folder holds `forecast.csv` and `forecast.png` and, if the model writes equations, `equation.txt`, the
+    right-hand side of each variable in SymPy's notation, one per line, `equation.tex` and, if they were fitted,
+    `solution.csv`, their forecast.
+
+    Args:
+        run: Folder of the run.
+        trajectory: For `read_trajectory`.
+        out: The folder to write.
+        equation: As in `forecast`.
+        until: As in `forecast`.
+        points: As in `forecast`.
+        refine: As in `forecast`.
+
+    Raises:
+        FileExistsError: If `out` exists.
+        FileNotFoundError: If the run or the trajectory does not exist.
+        ValueError: As `read_trajectory` and `forecast`.
+        ModuleNotFoundError: If there are equations to write, and SymPy is not installed.
+    """
+    out = pathlib.Path(out)
+    if out.exists():
+        raise FileExistsError(f"{out} exists and is kept. Choose another folder with --out, or remove it.")
+    times, states = read_trajectory(trajectory)
+    found = forecast(run, times, states, equation=equation, until=until, points=points, refine=refine)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        _write(part, times, states, found)
+        part.chmod(0o755)  # temporary folders are private
+        part.rename(out)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    return found
+
+
+def read_trajectory(path: str | pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+    """Times `(n,)` and states `(n, variables)` in double precision.
+
+    Args:
+        path: A .csv file with the columns t, u_0, u_1, ..., with or without a line of names, or a .npz file with the
+            arrays `t` and `u`.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is anything else; it names the line.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no trajectory file {path}.")
+    if path.suffix == ".npz":
+        return _read_npz(path)
+    if path.suffix != ".csv":
+        raise ValueError(f"Expected a trajectory in a .csv or .npz file, got {path}. Convert it.")
+    lines = [
+        (i, line.split(","))
+        for i, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1)
+        if line.strip()
+    ]
+    rows = [(i, [_number(cell) for cell in cells]) for i, cells in lines]
+    if rows and None in rows[0][1] and not any(isinstance(cell, float) for cell in rows[0][1]):
+        rows = rows[1:]  # the names
+    width = len(rows[0][1]) if rows else 0
+    for i, row in rows:
+        if len(row) != width or width < 2 or None in row:
+            raise ValueError(
+                f"{path}, line {i}: expected {max(width, 2)} numbers, a time and the states, separated by commas, got "
+                f"{','.join(dict(lines)[i])!r}. Remove or complete the line."
+            )
+    table = np.array([row for _, row in rows], np.float64).reshape(len(rows), width or 2)
+    return table[:, 0], table[:, 1:]
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def _read_npz(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+    times, states = data.read_arrays(path, "t", "u")
+    if not all(np.issubdtype(array.dtype, np.number) and not np.iscomplexobj(array) for array in (times, states)):
+        raise ValueError(f"Expected real numbers in {path}, got t of {times.dtype} and u of {states.dtype}.")
+    times, states = times.astype(np.float64), states.astype(np.float64)
+    if times.ndim != 1 or states.ndim != 2 or len(times) != len(states):
+        raise ValueError(
+            f"Expected t of shape (n,) and u of shape (n, variables) in {path}, got {times.shape} and {states.shape}."
+        )
+    return times, states
+
+
+def _write(folder: pathlib.Path, times: np.ndarray, states: np.ndarray, found: Forecast) -> None:
+    variables = states.shape[1]
+    names = ",".join(("t", *(f"u_{i}" for i in range(variables))))
+    curves = {"forecast": found.states} | ({} if found.solution is None else {"solution": found.solution})
+    for name, values in curves.items():
+        table = np.column_stack((found.times, values))
+        np.savetxt(folder / f"{name}.csv", table, fmt="%.9g", delimiter=",", header=names, comments="")
+    title = ""
+    if found.system is not None:
+        (folder / "equation.txt").write_text("".join(f"{_sympy_text(tree)}\n" for tree in found.system))
+        rows = [rf"  \dot{{u}}_{{{i}}} &= {symbolic.to_latex(tree)}" for i, tree in enumerate(found.system)]
+        body = " \\\\\n".join(rows)
+        (folder / "equation.tex").write_text(f"\\begin{{align*}}\n{body}\n\\end{{align*}}\n")
+        title = "\n".join(f"du_{i}/dt = {symbolic.to_text(tree)}" for i, tree in enumerate(rounded(found.system)))
+    lines = {name: [(found.times, values)] for name, values in curves.items()}
+    plot.save(plot.trajectories([(times, states)], [], lines, titles=[title]), folder / "forecast.png")
+
+
+def rounded(system: symbolic.System) -> symbolic.System:
+    """The system with six digits of its constants, to be looked at."""
+    return symbolic.with_parameters(system, [float(f"{value:.6g}") for value in symbolic.parameters(system)])
+
+
+def _sympy_text(tree: symbolic.AbstractExpression) -> str:
+    expression = symbolic.to_sympy(tree)
+    from sympy import sstr
+
+    return sstr(expression, full_prec=False)

@@ -1,0 +1,67 @@
+"""The numbers of parameters that publications print."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import pytest
+
+from sciml import zoo
+from sciml.grid import Dirichlet, Grid
+from sciml.operators import NAVIER_STOKES, MgNO, MgNOForm
+
+GRID = Grid((64, 64))
+COUNTS = {
+    zoo.fno_published: 2_368_001,
+    zoo.fno_published_narrow: 1_332_929,
+    zoo.uno_darcy: 16_393_665,
+    zoo.unet_published: 17_261_825,
+    zoo.dilated_resnet_published: 1_035_201,
+    zoo.galerkin_darcy: 2_220_829 - 228_988,  # without the convolutions around the transformer
+    zoo.transolver_darcy: 2_826_945 - 128,  # without what stands for a missing input
+}
+
+
+def parameters(model):
+    return sum(leaf.size for leaf in jax.tree.leaves(model) if jnp.issubdtype(leaf.dtype, jnp.inexact))
+
+
+@pytest.mark.parametrize("make", COUNTS, ids=lambda make: make.__name__)
+def test_the_number_of_parameters_is_the_published_one(make):
+    model = eqx.filter_eval_shape(lambda key: make(1, 1, grid=GRID, key=key), jax.random.key(0))  # allocates nothing
+    assert parameters(model) == COUNTS[make]
+
+
+def test_deeponet_on_its_published_grid():
+    make = lambda key: zoo.deeponet_burgers(1, 1, grid=Grid((128,)), key=key)
+    assert parameters(eqx.filter_eval_shape(make, jax.random.key(0))) == 99_713
+
+
+MGNO = [
+    (zoo.mgno_darcy, 1, 256, 572_661),
+    (zoo.mgno_darcy_smooth, 1, 211, 678_093),
+    (zoo.mgno_pipe, 2, 128, 783_876),
+    (zoo.mgno_navier_stokes, 1, 64, 2_885_194),
+    (zoo.mgno_navier_stokes, 10, 64, 2_922_508),
+    (zoo.mgno_helmholtz, 1, 101, 5_351_806 - 11_241),  # without the stencils that the published code never uses
+]
+
+
+@pytest.mark.parametrize(("make", "into", "n", "count"), MGNO)
+def test_mgno_on_its_published_grid(make, into, n, count):
+    grid = Grid((n, n), boundary=Dirichlet())
+    assert parameters(eqx.filter_eval_shape(lambda key: make(into, 1, grid=grid, key=key), jax.random.key(0))) == count
+
+
+@pytest.mark.parametrize(
+    ("n", "depth", "levels", "form", "width", "count"),
+    [
+        (211, 4, 6, MgNOForm(), 24, 524_277),  # the smooth Darcy network with 4 layers
+        (64, 6, ((1, 0),) * 3 + ((2, 0),) * 2, NAVIER_STOKES, 32, 3_492_842),  # ablations of Navier-Stokes
+        (64, 5, 4, NAVIER_STOKES, 32, 2_550_655),
+        (256, 4, ((1, 1),) * 5 + ((2, 0),), MgNOForm(), 24, 730_341),  # the paper's table 7, taken literally
+    ],
+)
+def test_mgno_of_the_ablations(n, depth, levels, form, width, count):
+    grid = Grid((n, n), boundary=Dirichlet())
+    make = lambda key: MgNO(1, 1, grid=grid, width=width, depth=depth, levels=levels, form=form, key=key)
+    assert parameters(eqx.filter_eval_shape(make, jax.random.key(0))) == count
