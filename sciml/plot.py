@@ -20,7 +20,50 @@ def _image(figure: Figure, axes, field: np.ndarray, *, title: str, colours: str,
     colorbar.formatter.set_powerlimits((-2, 3))
 
 
-def predictions(x: np.ndarray, y: np.ndarray, by_model: Mapping[str, np.ndarray]) -> Figure:
+def fields(
+    x: np.ndarray,
+    y: np.ndarray,
+    by_model: Mapping[str, np.ndarray],
+    *,
+    channels: Sequence[int] | None = None,
+    names: Sequence[str] = (),
+) -> Figure:
+    """`profiles` or `predictions` of fields with channels in one, two or three dimensions.
+
+    There is a row for each channel of the output of each sample. Beside it stands the channel of the input with the
+    same number, or the last one if the input has fewer channels. Fields in three dimensions are cut in the middle of
+    the last axis.
+
+    Args:
+        x: Inputs `(samples, channels, *space)`.
+        y: True outputs `(samples, channels, *space)`.
+        by_model: Predictions by model name, of the same shape as `y`.
+        channels: Numbers of the output channels that are drawn; all by default.
+        names: Name of each output channel.
+
+    Raises:
+        ValueError: If a prediction has another shape than the truth, if the input has another number of axes, or if
+            there are more than three dimensions.
+    """
+    _check_shapes(y, by_model)
+    if x.ndim != y.ndim or not 3 <= y.ndim <= 5:
+        raise ValueError(
+            f"Expected fields (samples, channels, *space) in one to three dimensions, got inputs {x.shape} and truth "
+            f"{y.shape}. Add a missing channel axis with x[:, None]."
+        )
+    shown = list(range(y.shape[1])) if channels is None else list(channels)
+    flat = lambda array: array[..., array.shape[-1] // 2] if array.ndim == 5 else array
+    rows = lambda array, chosen: flat(array)[:, chosen].reshape(-1, *flat(array).shape[2:])
+    draw = profiles if y.ndim == 3 else predictions
+    inputs = [min(channel, x.shape[1] - 1) for channel in shown]
+    predicted = {name: rows(array, shown) for name, array in by_model.items()}
+    titles = [names[channel] if names else f"channel {channel}" for channel in shown] if len(shown) > 1 else []
+    return draw(rows(x, inputs), rows(y, shown), predicted, titles=titles * len(x))
+
+
+def predictions(
+    x: np.ndarray, y: np.ndarray, by_model: Mapping[str, np.ndarray], *, titles: Sequence[str] = ()
+) -> Figure:
     """Input, truth, and each model's prediction and error, one row per sample.
 
     Predictions share the colour scale of the truth and errors share one scale, so that panels can be compared.
@@ -30,14 +73,23 @@ def predictions(x: np.ndarray, y: np.ndarray, by_model: Mapping[str, np.ndarray]
         y: True outputs, same shape.
         by_model: Predictions by model name, same shape.
 
+        titles: What is written beside each row, such as the name of the channel; nothing by default.
+
     Raises:
-        ValueError: If a prediction has another shape than the truth.
+        ValueError: If a prediction has another shape than the truth, or the fields are not two-dimensional.
     """
     _check_shapes(y, by_model)
+    if x.ndim != 3 or y.ndim != 3:
+        raise ValueError(
+            f"Expected images (samples, n, m), got inputs {x.shape} and truth {y.shape}. Draw fields with channels or "
+            "in three dimensions by plot.fields."
+        )
     samples, columns = len(x), 2 + 2 * len(by_model)
     figure = Figure(figsize=(2.5 * columns, 2.3 * samples), layout="constrained")
     axes = figure.subplots(samples, columns, squeeze=False)
     for i, row in enumerate(axes):
+        if titles:
+            row[0].set_ylabel(titles[i], fontsize=8)
         _image(figure, row[0], x[i], title="input", colours="Greys", limits=(float(x[i].min()), float(x[i].max())))
         limits = (min(0.0, float(y[i].min())), float(y[i].max()))
         _image(figure, row[1], y[i], title="truth", colours="viridis", limits=limits)
@@ -52,7 +104,7 @@ def predictions(x: np.ndarray, y: np.ndarray, by_model: Mapping[str, np.ndarray]
 
 
 def profiles(x: np.ndarray, y: np.ndarray, by_model: Mapping[str, np.ndarray], *, titles: Sequence[str] = ()) -> Figure:
-    """Input, truth and predictions of fields in one dimension beside their errors, one row per sample.
+    """Left the input, truth and predictions of fields in one dimension, right their errors; one row per sample.
 
     Args:
         x: Inputs `(samples, n)`, one channel.
@@ -122,9 +174,9 @@ def trajectories(
     """Given states as points, true and predicted ones as lines, one row per trajectory and one colour per component.
 
     Args:
-        given: Times `(n,)` and states `(n, components)` of each trajectory that models are given.
-        truth: The true ones, or nothing where there are none.
-        by_model: Predicted ones by model name, each model's lines dashed in its own way.
+        given: Times `(n,)` and states `(n, components)` that the models see, for each trajectory.
+        truth: True times and states of the first trajectories; the others are drawn without.
+        by_model: Predicted times and states by model name; each model has its own dashes.
         titles: What is written above each row, such as equations.
     """
     count = len(given)
@@ -147,7 +199,7 @@ def trajectories(
 
 
 def _wrapped(text: str, width: int) -> str:
-    """The lines of a text, broken behind so many characters."""
+    """A text with its lines broken after `width` characters."""
     return "\n".join(textwrap.fill(line, width, subsequent_indent="    ") for line in text.splitlines())
 
 

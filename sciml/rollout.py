@@ -9,9 +9,11 @@ from jaxtyping import Array, Float
 
 
 def rollout(
-    step: Callable[[Float[Array, "channels *space"]], Float[Array, "channels *space"]],
+    step: Callable[[Float[Array, "in *space"]], Float[Array, "channels *space"]],
     u0: Float[Array | np.ndarray, "channels *space"],
     n: int,
+    *,
+    constants: Float[Array | np.ndarray, "constants *space"] | None = None,
 ) -> Float[Array, "n channels *space"]:
     """The states `step(u0)`, `step(step(u0))`, ... after 1 to `n` applications; `u0` is not among them.
 
@@ -21,21 +23,25 @@ def rollout(
         step: From a field to a field of the same shape and type, such as an operator trained for one step.
         u0: Initial state.
         n: Number of applications.
+        constants: Channels that do not change, such as parameters of the equation. `step` sees them after the state
+            and returns the state alone.
 
     Raises:
-        ValueError: If `n` is not positive, or `step` changes the shape or the type of its argument.
+        ValueError: If `n` is not positive, or `step` changes the shape or the type of the state.
     """
-    _positive(n)
+    _check_count(n)
     u0 = jnp.asarray(u0)
-    after = jax.eval_shape(step, u0)
+    apply = _with_constants(step, constants)
+    after = jax.eval_shape(apply, u0)
     if (after.shape, after.dtype) != (u0.shape, u0.dtype):
         raise ValueError(
             f"A step must return what it gets, {u0.dtype} of shape {u0.shape}, got {after.dtype} of shape "
-            f"{after.shape}. For a step that sees several frames use rollout_windows."
+            f"{after.shape}. For a step that sees several frames use rollout_windows, and give channels that the step "
+            "does not return as constants."
         )
 
     def advance(u: Array, _: None) -> tuple[Array, Array]:
-        u = step(u)
+        u = apply(u)
         return u, u
 
     return jax.lax.scan(advance, u0, None, length=n)[1]
@@ -45,6 +51,8 @@ def rollout_windows(
     step: Callable[[Float[Array, "in *space"]], Float[Array, "out *space"]],
     frames: Float[Array | np.ndarray, "time channels *space"],
     n: int,
+    *,
+    constants: Float[Array | np.ndarray, "constants *space"] | None = None,
 ) -> Float[Array, "predicted channels *space"]:
     """The frames that `n` applications of a step to the latest frames predict; the given ones are not among them.
 
@@ -56,14 +64,16 @@ def rollout_windows(
         step: From `(time * channels, *space)` to `(k * channels, *space)` for some `k`.
         frames: The first window.
         n: Number of applications; `n k` frames are predicted.
+        constants: Channels that do not change; the step sees them after the frames.
 
     Raises:
         ValueError: If `n` is not positive, or `step` returns another space, another type or no whole number of frames.
     """
-    _positive(n)
+    _check_count(n)
     frames = jnp.asarray(frames)
     time, channels, *space = frames.shape
-    after = jax.eval_shape(step, frames.reshape(-1, *space))
+    apply = _with_constants(step, constants)
+    after = jax.eval_shape(apply, frames.reshape(-1, *space))
     if after.shape[1:] != tuple(space) or after.shape[0] % channels or after.dtype != frames.dtype:
         raise ValueError(
             f"A step must return whole frames, {frames.dtype} of shape (k * {channels}, "
@@ -71,12 +81,67 @@ def rollout_windows(
         )
 
     def advance(window: Array, _: None) -> tuple[Array, Array]:
-        new = step(window.reshape(-1, *space)).reshape(-1, *frames.shape[1:])
+        new = apply(window.reshape(-1, *space)).reshape(-1, *frames.shape[1:])
         return jnp.concatenate((window, new))[-time:], new
 
     return jax.lax.scan(advance, frames, None, length=n)[1].reshape(-1, *frames.shape[1:])
 
 
-def _positive(n: int) -> None:
+def rollout_batch(
+    predict: Callable[[np.ndarray], Float[Array | np.ndarray, "samples out *space"]],
+    x: Float[np.ndarray, "samples in *space"],
+    n: int,
+    *,
+    constant_channels: int = 0,
+) -> Float[np.ndarray, "samples predicted *space"]:
+    """The frames of `rollout_windows` for many samples, by a loop outside of JAX.
+
+    Nothing is differentiated and the loop is not compiled, because XLA's CPU compiler makes convolutions slow inside of
+    compiled loops.
+
+    Args:
+        predict: From inputs of the model to its outputs, one frame or several, with a leading axis of samples:
+            `functools.partial(train.predict, model)`.
+        x: Inputs of the model as a data set gives them: frames along the channel axis, the latest last, then the
+            constants.
+        n: Number of applications.
+        constant_channels: Number of channels at the end of `x` that do not change, such as parameters of the equation.
+
+    Returns:
+        The `n` outputs along the channel axis.
+
+    Raises:
+        ValueError: If `n` is not positive, if no channel of `x` can change, or if the changing channels and the output
+            do not hold whole frames.
+    """
+    _check_count(n)
+    changing = x.shape[1] - constant_channels
+    if not 0 < changing <= x.shape[1]:
+        raise ValueError(
+            f"Expected constant_channels from 0 to {x.shape[1] - 1} for inputs of {x.shape[1]} channels, "
+            f"got {constant_channels}. The other channels hold the frames that the model continues."
+        )
+    frames, constants = x[:, :changing], x[:, changing:]
+    found = []
+    for _ in range(n):
+        new = np.asarray(predict(np.concatenate((frames, constants), axis=1)))
+        if changing % new.shape[1] and new.shape[1] % changing:
+            raise ValueError(
+                f"{new.shape[1]} predicted channels do not continue {changing} channels of frames. "
+                "Give the number of channels at the end of the input that do not change as constant_channels."
+            )
+        found.append(new)
+        frames = np.concatenate((frames, new), axis=1)[:, -changing:]
+    return np.concatenate(found, axis=1)
+
+
+def _with_constants(step: Callable[[Array], Array], constants: Array | np.ndarray | None) -> Callable[[Array], Array]:
+    """`step` as a function of its changing channels."""
+    if constants is None:
+        return step
+    return lambda u: step(jnp.concatenate((u, jnp.asarray(constants, u.dtype))))
+
+
+def _check_count(n: int) -> None:
     if n < 1:
         raise ValueError(f"Expected at least one application of the step, got n {n}.")

@@ -19,6 +19,46 @@ def test_a_row_per_sample_and_two_panels_per_model():
     np.testing.assert_array_equal(image, (x[0] + 1).T)  # the first axis of the field runs to the right
 
 
+@pytest.mark.parametrize("space", [(7,), (5, 4), (5, 4, 6)])
+@pytest.mark.parametrize("inputs", [1, 3])
+def test_a_row_for_each_channel_in_any_dimension(space, inputs):
+    rng = np.random.default_rng(0)
+    x, y = rng.random((2, inputs, *space)), rng.random((2, 3, *space))
+    figure = plot.fields(x, y, {"one": y + 0.1}, names=("u", "v", "w"))
+    cut = lambda field: field[..., 3] if len(space) == 3 else field
+    if len(space) == 1:
+        assert len(figure.axes) == 2 * 3 * 2
+        drawn = [(axes.get_lines()[0].get_ydata(), axes.get_lines()[1].get_ydata()) for axes in figure.axes[::2]]
+        names = [axes.get_title(loc="left") for axes in figure.axes[::2]]
+    else:
+        panels = [axes for axes in figure.axes if axes.get_title()]
+        assert len(panels) == 2 * 3 * 4
+        image = lambda axes: axes.get_images()[0].get_array().T
+        drawn = [(image(first), image(second)) for first, second in zip(panels[::4], panels[1::4], strict=True)]
+        names = [axes.get_ylabel() for axes in panels[::4]]
+    assert names == ["u", "v", "w"] * 2
+    for row, (given, truth) in enumerate(drawn):
+        sample, channel = divmod(row, 3)
+        np.testing.assert_array_equal(given, cut(x[sample, min(channel, inputs - 1)]))
+        np.testing.assert_array_equal(truth, cut(y[sample, channel]))
+
+
+def test_chosen_channels_alone(tmp_path):
+    y = np.random.default_rng(0).random((2, 3, 5, 4, 6))
+    figure = plot.fields(y, y, {}, channels=(2,))
+    panels = [axes for axes in figure.axes if axes.get_title()]
+    np.testing.assert_array_equal(panels[1].get_images()[0].get_array(), y[0, 2, :, :, 3].T)
+    assert (len(panels), panels[0].get_ylabel()) == (4, "")
+    plot.save(figure, tmp_path / "a.png")
+
+
+def test_fields_of_other_ranks_are_refused():
+    with pytest.raises(ValueError, match=r"images \(samples, n, m\), got inputs \(1, 5, 4, 3\) .* by plot\.fields"):
+        plot.predictions(np.ones((1, 5, 4, 3)), np.ones((1, 5, 4, 3)), {})
+    with pytest.raises(ValueError, match=r"one to three dimensions, got inputs \(1, 5\).*missing channel axis"):
+        plot.fields(np.ones((1, 5)), np.ones((1, 5)), {})
+
+
 def test_curves_have_a_logarithmic_axis_and_a_legend():
     figure = plot.curves({"loss": ([1, 2], [0.1, 0.01])}, x="step", y="error")
     (axes,) = figure.axes

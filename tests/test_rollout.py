@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sciml.rollout import rollout, rollout_windows
+from sciml.rollout import rollout, rollout_batch, rollout_windows
 
 CHANNELS, NX, NY, N = 2, 3, 4, 6
 
@@ -56,6 +56,52 @@ def test_windows_follow_a_linear_recurrence():
     found = rollout_windows(lambda x: x[:1] + x[1:], start, 10)
     np.testing.assert_array_equal(found[:, 0, 0], [2, 3, 5, 8, 13, 21, 34, 55, 89, 144])
     np.testing.assert_array_equal(found[:, 0, 1], 3 * found[:, 0, 0])
+
+
+def add_the_rate(x):
+    """u + nu: with nu = 1 each state is larger by 1 than the one before it."""
+    return x[:1] + x[1:]
+
+
+def test_a_parameter_channel_stays_as_it_is():
+    u, nu = np.zeros((1, NX), np.float32), np.ones((1, NX), np.float32)
+    expected = np.broadcast_to(np.array([1, 2, 3, 4], np.float32)[:, None], (4, NX))
+    np.testing.assert_array_equal(rollout(add_the_rate, u, 4, constants=nu)[:, 0], expected)
+    np.testing.assert_array_equal(rollout_windows(add_the_rate, u[None], 4, constants=nu)[:, 0], expected)
+    batch = np.concatenate((u, nu))[None]
+    predict = lambda x: np.asarray(jax.vmap(add_the_rate)(x))
+    np.testing.assert_array_equal(rollout_batch(predict, batch, 4, constant_channels=1)[0], expected)
+    two_frames = rollout_batch(predict, batch, 4)[0]  # without parameters the channels are frames: Fibonacci numbers
+    np.testing.assert_array_equal(two_frames[:, 0], [1, 2, 3, 5])
+    np.testing.assert_array_equal(batch[0, :, 0], [0, 1])
+
+
+@pytest.mark.parametrize(("time", "new"), [(2, 1), (4, 2), (2, 4)])
+def test_a_batch_equals_the_windows_of_each_sample(time, new):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(5, time * CHANNELS + 3, NX, NY)).astype(np.float32)
+    weights = rng.normal(size=(new * CHANNELS, time * CHANNELS + 3)).astype(np.float32) / time
+    step = lambda x: jnp.tanh(jnp.tensordot(weights, x, 1))
+    found = rollout_batch(jax.jit(jax.vmap(step)), x, N, constant_channels=3)
+    for one, expected in zip(x, found, strict=True):
+        frames = one[: time * CHANNELS].reshape(time, CHANNELS, NX, NY)
+        alone = rollout_windows(step, frames, N, constants=one[time * CHANNELS :])
+        np.testing.assert_allclose(expected.reshape(alone.shape), alone, rtol=1e-4, atol=1e-5)  # float32, six steps
+
+
+@pytest.mark.parametrize(
+    ("constant", "channels", "message"),
+    [
+        (-1, 1, "constant_channels from 0 to 2 for inputs of 3 channels, got -1"),
+        (3, 1, "got 3. The other channels hold the frames"),
+        (0, 2, "2 predicted channels do not continue 3 channels of frames. Give the number .* as constant_channels"),
+    ],
+)
+def test_batches_that_do_not_fit(constant, channels, message):
+    with pytest.raises(ValueError, match=message):
+        rollout_batch(lambda x: x[:, :channels], np.ones((2, 3, NX)), 2, constant_channels=constant)
+    with pytest.raises(ValueError, match="at least one application"):
+        rollout_batch(lambda x: x, np.ones((2, 3, NX)), 0)
 
 
 @pytest.mark.parametrize(

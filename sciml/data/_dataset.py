@@ -48,6 +48,10 @@ class Arrays:
         """The rows of all arrays at an index array or slice."""
         return tuple(array[rows] for array in self.arrays)
 
+    def take(self, rows: Any) -> "Arrays":
+        """The samples at an index array or slice, as `Arrays`."""
+        return Arrays(*self[rows])
+
 
 def _checked(name: str, array: Any) -> np.ndarray:
     """A real floating-point array `(samples, channels, *space)` of finite values."""

@@ -105,7 +105,7 @@ def generate(
 ) -> None:
     """Writes samples 0 to `n - 1` of a problem, those of `draw`, to an HDF5 file that `read` understands.
 
-    The file appears complete or not at all: it is built in memory, written beside its place under another name, flushed
+    The file appears complete or not at all: it is written beside its place under another name, batch by batch, flushed
     to the disk and renamed; after an error or an interrupt nothing is left. Missing folders are made.
 
     Args:
@@ -138,6 +138,7 @@ def generate(
         for x, y in pieces:
             new = slice(done, done + len(x))
             stored_x[new], stored_y[new] = x, y
+            file.flush()  # so that a full disk ends the work here
             done += len(x)
             progress(done, n)
 

@@ -17,7 +17,8 @@ from sciml.grid import AbstractBoundary, Dirichlet, Grid, Neumann, Periodic
 
 _FORMAT = "sciml pairs"
 _VERSION = 1
-_REMEDY = "Generate the file again with `sciml generate`, or load its arrays yourself and pass them to Pairs."
+_AGAIN = "Generate the file again with `sciml generate`."
+_LOAD = "Load its arrays with h5py and pass them to `sciml.data.Pairs(x, y)`, both (samples, channels, *space)."
 _BOUNDARIES: dict[str, Callable[..., AbstractBoundary]] = {
     "Periodic": Periodic,
     "Dirichlet": Dirichlet,
@@ -29,31 +30,74 @@ _BOUNDARIES: dict[str, Callable[..., AbstractBoundary]] = {
 def creating(path: pathlib.Path, *, overwrite: bool) -> Iterator[h5py.File]:
     """A new HDF5 file that appears complete when the block ends without an error, and not at all otherwise.
 
-    It is built in memory: a disk that is full in the middle of a write leaves HDF5 in a state that it cannot close.
+    It is written beside its place under another name, flushed to the disk and renamed. `file.flush()` writes what is
+    there so far, and raises OSError if that fails.
     """
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists and is kept. Choose another name, or ask for it to be overwritten.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    contents = io.BytesIO()
-    with h5py.File(contents, "w") as file:
-        yield file
-    _write(path, contents.getbuffer())
-
-
-def _write(path: pathlib.Path, contents: memoryview) -> None:
-    """Writes a file beside its place under another name, flushes it to the disk and renames it."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with temporary.open("xb") as file:
-            file.write(contents)
-            file.flush()
-            os.fsync(file.fileno())
+        with temporary.open("x+b", buffering=0) as raw:
+            target = _Target(raw)
+            with h5py.File(target, "w") as file:
+                try:
+                    yield file
+                finally:
+                    target.closing = True
+            target.check()
+            os.fsync(raw.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        reason = f"{path} with {len(contents)} bytes could not be written ({error.strerror})"
+        reason = f"{path} could not be written ({error.strerror or error})"
         raise OSError(error.errno, f"{reason}. Free some space or choose another folder.") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+class _Target:
+    """The file that HDF5 writes to: it keeps the error of a write for the next `flush` instead of raising it.
+
+    HDF5 can neither close a file nor free its memory after a write has failed, such as on a full disk. So writes after
+    the failed one are dropped silently, and `flush` raises the error unless the file is being closed.
+
+    Attributes:
+        closing: Whether `flush` is called by HDF5 on closing the file.
+    """
+
+    def __init__(self, raw: io.FileIO) -> None:
+        self._raw = raw
+        self._error: OSError | None = None
+        self.closing = False
+        self.seek, self.tell, self.read, self.readinto = raw.seek, raw.tell, raw.read, raw.readinto
+
+    def check(self) -> None:
+        """Raises the error of the first write that failed."""
+        if self._error is not None:
+            raise self._error
+
+    def flush(self) -> None:
+        """Raises as `check`, unless the file is being closed."""
+        if not self.closing:
+            self.check()
+
+    def truncate(self, size: int) -> int:
+        """Sets the size of the file."""
+        try:
+            return self._raw.truncate(size)
+        except OSError as error:
+            self._error = self._error or error
+            return size
+
+    def write(self, data: Any) -> int:
+        """Writes all bytes, or drops them after a failure."""
+        view = memoryview(data).cast("B")
+        while self._error is None and len(view):
+            try:
+                view = view[self._raw.write(view) :]
+            except OSError as error:
+                self._error = error
+        return len(data)
 
 
 def describe(
@@ -116,38 +160,50 @@ def read(path: str | os.PathLike[str]) -> Pairs:
         raise FileNotFoundError(f"There is no file {path}. Make it with `sciml generate`.")
     if not h5py.is_hdf5(path):
         raise ValueError(
-            f"Expected {path} to be an HDF5 file, got {path.stat().st_size} bytes of another kind. {_REMEDY}"
+            f"Expected {path} to be an HDF5 file, got {path.stat().st_size} bytes of another kind. {_LOAD}"
         )
     try:
         with h5py.File(path, "r") as file:
             return _contents(file)
     except ValueError as error:
-        raise ValueError(f"{path} is not a data set of `sciml generate`: {error} {_REMEDY}") from error
+        raise ValueError(f"{path} is not a data set of `sciml generate`: {error}") from error
     except (OSError, RuntimeError, KeyError) as error:  # h5py raises all three for damaged files
-        raise OSError(f"{path} is truncated or damaged ({error}). {_REMEDY}") from error
+        raise OSError(f"{path} is truncated or damaged ({error}). {_AGAIN}") from error
 
 
 def _contents(file: h5py.File) -> Pairs:
     found: dict[str, Any] = {
         name: file.attrs.get(name) for name in ("format", "version", "samples", "grid", "attributes")
     }
-    if found["format"] != _FORMAT or found["version"] != _VERSION:
+    if found["format"] != _FORMAT:
         raise ValueError(
-            f"expected format {_FORMAT!r} in version {_VERSION}, got {found['format']!r} in version {found['version']}."
+            f"expected the attribute format {_FORMAT!r} and the datasets x and y, got format {found['format']!r} and "
+            f"{_overview(file)}. {_LOAD}"
         )
+    if found["version"] != _VERSION:
+        raise ValueError(f"expected its version {_VERSION}, got {found['version']}. {_AGAIN}")
     x, y = file.get("x"), file.get("y")
     missing = [name for name, value in {**found, "x": x, "y": y}.items() if value is None]
     if missing or not (isinstance(x, h5py.Dataset) and isinstance(y, h5py.Dataset)):
-        raise ValueError(f"expected the datasets x and y and the attributes {', '.join(found)}, lacks {missing}.")
+        raise ValueError(
+            f"expected the datasets x and y and the attributes {', '.join(found)}, lacks {missing}. {_AGAIN}"
+        )
     try:
         samples = int(found["samples"])
         grid = _grid_from_json(json.loads(str(found["grid"])))
         attributes = json.loads(str(found["attributes"]))
         inputs, outputs = (tuple(json.loads(str(data.attrs["channels"]))) for data in (x, y))
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"an attribute cannot be understood ({error}).") from error
+        raise ValueError(f"an attribute cannot be understood ({error}). {_AGAIN}") from error
     for name, data, channels in (("x", x, inputs), ("y", y, outputs)):
         expected = (samples, len(channels), *grid.shape)
         if data.shape != expected:
-            raise ValueError(f"expected {name} of shape {expected} from its attributes, got {data.shape}.")
+            raise ValueError(f"expected {name} of shape {expected} from its attributes, got {data.shape}. {_AGAIN}")
     return Pairs(x[:], y[:], grid=grid, inputs=inputs, outputs=outputs, attributes=attributes)
+
+
+def _overview(file: h5py.File) -> str:
+    """What a file holds: the first names with the shapes of arrays."""
+    shown = [f"{name} {item.shape}" if isinstance(item, h5py.Dataset) else f"{name}/" for name, item in file.items()]
+    more = f" and {len(shown) - 8} more" if len(shown) > 8 else ""
+    return f"{', '.join(shown[:8])}{more}" if shown else "no datasets"

@@ -2,21 +2,26 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from sciml.data._batches import permutation
-from sciml.data._dataset import Pairs
+from sciml.data._dataset import Arrays, Dataset, Pairs
+from sciml.data._windows import Windows
 from sciml.grid import AbstractBoundary, Grid, Periodic
 
+Data = TypeVar("Data", bound=Dataset)
 
-def split(data: Pairs, sizes: Sequence[int | float | None], *, seed: int | None) -> tuple[Pairs, ...]:
+
+def split(data: Data, sizes: Sequence[int | float | None], *, seed: int | None) -> tuple[Data, ...]:
     """Disjoint parts of a data set that together hold every sample.
+
+    `Windows` are split between trajectories, because windows of one trajectory overlap: sizes count trajectories.
 
     Args:
         data: What to split.
-        sizes: Size of each part: numbers of samples that add up to `len(data)`, or fractions that add up to 1. One of
+        sizes: Size of each part: numbers of samples that add up to their total, or fractions that add up to 1. One of
             them may be None, for the rest.
         seed: Number that shuffles the samples before the cut, or None for the order of the data, as in published splits
             ("the first 1000 for training").
@@ -25,11 +30,19 @@ def split(data: Pairs, sizes: Sequence[int | float | None], *, seed: int | None)
         One data set for each size, each in the order of `data`.
 
     Raises:
+        TypeError: If the data are not `Pairs`, `Windows` or `Arrays`.
         ValueError: If the sizes do not add up, mix numbers and fractions, or leave a part empty.
     """
-    counts = _counts(len(data), sizes)
-    order = np.arange(len(data)) if seed is None else permutation(len(data), seed, 0)
-    return tuple(data.take(np.sort(rows)) for rows in np.split(order, np.cumsum(counts)[:-1]))
+    if not isinstance(data, Pairs | Windows | Arrays):
+        raise TypeError(
+            f"Expected Pairs, Windows or Arrays to split, got {type(data).__name__}. Wrap arrays in Arrays, and split "
+            "other data sets by their rows."
+        )
+    n = len(data.trajectories) if isinstance(data, Windows) else len(data)
+    counts = _counts(n, sizes)
+    order = np.arange(n) if seed is None else permutation(n, seed, 0)
+    take: Any = data.take  # of the type of the data
+    return tuple(take(np.sort(rows)) for rows in np.split(order, np.cumsum(counts)[:-1]))
 
 
 def _counts(n: int, sizes: Sequence[int | float | None]) -> list[int]:
@@ -54,18 +67,26 @@ def _counts(n: int, sizes: Sequence[int | float | None]) -> list[int]:
     return counts.tolist()
 
 
-def subsample(data: Pairs, every: int) -> Pairs:
-    """Each `every`-th value along each spatial axis, beginning with the first; the grid follows.
+def subsample(data: Data, every: int) -> Data:
+    """Each `every`-th value along each spatial axis, beginning with the first; the grid of `Pairs` follows.
 
     Raises:
+        TypeError: If the data are not `Pairs` or `Windows`.
         ValueError: If `every` is not positive, or does not divide a periodic axis.
     """
     if every < 1:
         raise ValueError(f"Expected a step of at least 1, got {every}.")
-    cut = (slice(None), slice(None), *[slice(None, None, every)] * (data.x.ndim - 2))
-    if data.grid is None:
-        return dataclasses.replace(data, x=data.x[cut], y=data.y[cut[: data.y.ndim]])
-    return dataclasses.replace(data, x=data.x[cut], y=data.y[cut], grid=_thinned(data.grid, every))
+    if isinstance(data, Windows):
+        cut = (..., *[slice(None, None, every)] * (data.trajectories.ndim - 3))
+        return dataclasses.replace(data, trajectories=data.trajectories[cut])
+    if not isinstance(data, Pairs):
+        raise TypeError(
+            f"Expected Pairs or Windows to subsample, got {type(data).__name__}. Subsample the arrays instead."
+        )
+    steps = slice(None, None, every)
+    x, y = (array[(..., *[steps] * (array.ndim - 2))] for array in (data.x, data.y))
+    grid = None if data.grid is None else _thinned(data.grid, every)
+    return dataclasses.replace(data, x=x, y=y, grid=grid)
 
 
 def _with_gap(side: Any, gap: float) -> AbstractBoundary:

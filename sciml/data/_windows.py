@@ -14,7 +14,8 @@ class Windows:
 
     `data[rows]` is the tuple `(x, y)` with `x` of shape `(rows, inputs * channels, *space)` and `y` of shape
     `(rows, outputs * channels, *space)`, the channels of the earliest frame first. Sample `i` begins at frame
-    `i % windows` of trajectory `i // windows`. Windows of one trajectory overlap: split trajectories, not windows.
+    `i % windows` of trajectory `i // windows`. Windows of one trajectory overlap, so that `split` cuts between
+    trajectories and counts those.
 
     Args:
         trajectories: Floating-point array `(samples, time, channels, *space)`; no copy is made.
@@ -56,6 +57,10 @@ class Windows:
                 f"{np.count_nonzero(~finite)} of {len(array)} trajectories have NaN or infinite values, the first is "
                 f"{np.argmin(finite)}. Remove them."
             )
+
+    def take(self, rows: Any) -> "Windows":
+        """The windows of the trajectories at an index array or slice."""
+        return dataclasses.replace(self, trajectories=self.trajectories[rows])
 
     @property
     def _windows(self) -> int:

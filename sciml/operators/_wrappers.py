@@ -1,6 +1,6 @@
 """Operators made from operators: normalisation, residual form, other resolutions."""
 
-from collections.abc import Sequence
+import math
 from typing import Any
 
 import equinox as eqx
@@ -40,17 +40,31 @@ class Normaliser(eqx.Module):
         return x * self.deviation.value + self.mean.value
 
 
-def _normaliser(samples: np.ndarray, axes: Sequence[int], epsilon: float) -> Normaliser:
+_VALUES_AT_ONCE = 2**20
+"""Statistics go through the samples in pieces of about that many values, so that they need no copy of the data."""
+
+
+def _normaliser(samples: np.ndarray, axes: tuple[int, ...], epsilon: float) -> Normaliser:
     samples = np.asarray(samples)
-    if not np.isfinite(samples).all():
-        raise ValueError("The samples hold values that are not finite. Remove these samples before taking statistics.")
-    if np.prod([samples.shape[axis] for axis in axes]) < 2:
+    count = math.prod(samples.shape[axis] for axis in axes)
+    if count < 2:
         raise ValueError(f"Statistics need at least 2 values, got samples of shape {samples.shape}.")
-    wide = samples.astype(np.float64)
-    deviation = wide.std(axis=tuple(axes), ddof=1, keepdims=True)[0]
-    mean = wide.mean(axis=tuple(axes), keepdims=True)[0]
-    deviation = np.where(deviation > 0, deviation + epsilon, 1.0)
-    return Normaliser(mean.astype(samples.dtype), deviation.astype(samples.dtype))
+    rows = max(1, _VALUES_AT_ONCE // math.prod(samples.shape[1:]))
+    pieces = [slice(start, start + rows) for start in range(0, len(samples), rows)]
+    total = np.zeros(())
+    for piece in pieces:
+        if not np.isfinite(samples[piece]).all():
+            raise ValueError("The samples hold values that are not finite. Remove these samples first.")
+        total = total + samples[piece].sum(axis=axes, dtype=np.float64, keepdims=True)
+    mean = total / count
+    squares = np.zeros(())
+    for piece in pieces:
+        squares = squares + ((samples[piece] - mean) ** 2).sum(axis=axes, keepdims=True)
+    deviation = np.sqrt(squares / (count - 1))
+    # Relative: the rounded mean of equal values may differ from them.
+    varies = deviation > 1e-13 * np.abs(mean)
+    deviation = np.where(varies, deviation + epsilon, 1.0)
+    return Normaliser(mean[0].astype(samples.dtype), deviation[0].astype(samples.dtype))
 
 
 def per_channel(samples: Float[np.ndarray, "samples channels *space"], *, epsilon: float = 0.0) -> Normaliser:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sciml.data import Dataset, Pairs, split, subsample
+from sciml.data import Arrays, Dataset, Pairs, Windows, split, subsample
 from sciml.grid import Dirichlet, Grid, Neumann, Periodic
 
 N, IN, OUT, NX, NY = 20, 2, 3, 6, 9
@@ -129,3 +129,37 @@ def test_bad_subsampling():
         subsample(pairs(), 0)
     with pytest.raises(ValueError, match="periodic axis of 9 points"):
         subsample(pairs(grid=Grid((NX, NY))), 2)
+
+
+def windows():
+    frames = np.arange(5.0 * 4 * IN * NX * NY).reshape(5, 4, IN, NX, NY)
+    return Windows(frames, inputs=2, outputs=1, stop=3)
+
+
+def test_windows_are_split_between_trajectories():
+    whole = windows()
+    first, second = split(whole, (3, 2), seed=0)
+    assert (len(first.trajectories), len(second.trajectories)) == (3, 2)
+    assert (first.inputs, first.outputs, first.stop) == (2, 1, 3)
+    together = np.sort(np.concatenate((first.trajectories, second.trajectories)), axis=0)
+    np.testing.assert_array_equal(together, whole.trajectories)
+
+
+def test_windows_are_subsampled_in_space():
+    whole = windows()
+    thin = subsample(whole, 3)
+    np.testing.assert_array_equal(thin.trajectories, whole.trajectories[..., ::3, ::3])
+    np.testing.assert_array_equal(thin[:][1], whole[:][1][..., ::3, ::3])
+
+
+def test_arrays_are_split():
+    first, second = split(Arrays(np.arange(7), np.arange(14).reshape(7, 2)), (4, 3), seed=None)
+    np.testing.assert_array_equal(first[:][0], [0, 1, 2, 3])
+    np.testing.assert_array_equal(second[:][1], [[8, 9], [10, 11], [12, 13]])
+
+
+def test_other_data_sets_are_refused_in_one_line():
+    with pytest.raises(TypeError, match=r"Expected Pairs, Windows or Arrays to split, got ndarray\. Wrap arrays"):
+        split(np.ones((4, 2)), (2, 2), seed=0)
+    with pytest.raises(TypeError, match=r"Expected Pairs or Windows to subsample, got Arrays\. Subsample the arrays"):
+        subsample(Arrays(np.ones((4, 2))), 2)
