@@ -15,15 +15,12 @@ Models see time as an axis with walls and space as a ring.
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping
 
-import jax
 import numpy as np
 
-from sciml import data, losses, metrics, train, zoo
-from sciml.experiment import Experiment, chosen, draw_predictions, relative_errors
+from sciml import data, losses, metrics, tasks, zoo
+from sciml.experiment import Experiment, Training, chosen
 from sciml.grid import Grid, Neumann, Periodic
-from sciml.operators import AbstractOperator, Normalised, per_channel
 from sciml.pdes import Burgers
 
 
@@ -40,36 +37,33 @@ class Config:
     samples: tuple[int, int, int] = (700, 100, 400)
     """Numbers of training, validation and test samples; the published test pairs are 400."""
     physics: float = 0.0
-    """Weight of the squared residual of the equation beside the data, for space-time fields."""
-    epochs: float = 20
-    """Passes through the training samples."""
-    batch: int = 20
-    """Samples in a batch."""
-    rate: float | None = None
-    """Peak of the learning rate; by default the model's own."""
-    seed: int = 0
-    """Seed of the initial weights and of the order of the samples."""
+    """Weight of the squared residual of the equation in the loss, for space-time fields."""
     data: str = dataclasses.field(default_factory=lambda: os.environ.get("SCIML_DATA", "../shared/data"))
     """Folder of burgers_train_16.npz and burgers_test_16.npz, or for generated files."""
+    run: Training = Training(epochs=20, batch=20)
+    """Length and learning rate of the training."""
 
 
 PRESETS = {
     "published": Config(),
-    "physics": Config(samples=(16, 100, 400), epochs=400, batch=8, physics=1e-2),
+    "physics": Config(samples=(16, 100, 400), physics=1e-2, run=Training(epochs=400, batch=8)),
     "final": Config(
-        problem=Burgers(resolution=1024), published=False, samples=(1000, 100, 100), epochs=20, data="data"
+        problem=Burgers(resolution=1024),
+        published=False,
+        samples=(1000, 100, 100),
+        data="data",
+        run=Training(epochs=20, batch=20),
     ),
     "smoke": Config(
         problem=Burgers(resolution=16, frames=4, step=1e-2),
         published=False,
         samples=(16, 8, 8),
         physics=1e-3,
-        epochs=1,
-        batch=8,
         data="data",
+        run=Training(epochs=1, batch=8),
     ),
 }
-MODELS: dict[str, zoo.Architecture] = zoo.MODELS
+MODELS = zoo.MODELS
 
 
 def space_time(known: data.Pairs, problem: Burgers) -> data.Pairs:
@@ -86,51 +80,29 @@ def published(folder: pathlib.Path, name: str) -> data.Pairs:
     return data.Pairs(x[:, None], y[:, 1:])
 
 
-def pairs(config: Config) -> tuple[data.Pairs, ...]:
+def parts(config: Config) -> tasks.Parts:
     """Training, validation and test data."""
     folder, problem = pathlib.Path(config.data), config.problem
-    if config.published:
+    if not config.published:
+        found = tasks.Generated(config.samples, data=config.data).parts(problem)
+    else:
         known, test = published(folder, "burgers_train_16.npz"), published(folder, "burgers_test_16.npz")
         if known.y.shape[1:] != (problem.frames, problem.resolution):
             raise ValueError(
                 f"The published pairs hold (frames, points) {known.y.shape[1:]}, the problem "
-                f"{(problem.frames, problem.resolution)}. Use --published False to generate others."
+                f"{(problem.frames, problem.resolution)}. Use --no-published to generate others."
             )
         kept, others = data.split(known, (config.samples[0], None), seed=0)
         validation = others.take(slice(0, config.samples[1]))
-        parts = kept, validation, test.take(slice(0, config.samples[2]))
-    else:
-        known = data.cached(problem, folder, n=sum(config.samples), seed=0)
-        parts = data.split(known, config.samples, seed=None)
-    return parts if problem.frames == 1 else tuple(space_time(part, problem) for part in parts)
+        found = tasks.Parts(kept, validation, test.take(slice(0, config.samples[2])))
+    if problem.frames == 1:
+        return found
+    return tasks.Parts(*(space_time(part, problem) for part in (found.train, found.validation, found.test)))
 
 
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
-    chosen("a model", config.model, MODELS)
-    kept, validation, testing = pairs(config)
-    grid = kept.grid
-    assert grid is not None
-
-    def figures(models: Mapping[str, AbstractOperator], where: pathlib.Path) -> None:
-        draw_predictions(models, testing.take(slice(0, 3)), where / "predictions.png")
-
-    steps = round(np.ceil(config.epochs * len(kept) / config.batch))
-    model = MODELS[config.model]
-    loss = losses.supervised(metrics.relative_l2)
+    model, loss = chosen("a model", config.model, MODELS), losses.supervised(metrics.relative_l2)
     if config.physics:
         loss = losses.informed(loss, lambda x, u: config.problem.residual(u), weight=config.physics)
-    network = model.make(1, 1, grid=grid, key=jax.random.key(config.seed))
-    return Experiment(
-        model=Normalised(network, per_channel(kept.x), per_channel(kept.y)),
-        loss=loss,
-        optimiser=train.clipped_adamw(config.rate or model.lr, steps=steps),
-        train=kept,
-        steps=steps,
-        batch=config.batch,
-        evaluate=relative_errors,
-        test=lambda resolution: testing,
-        validation=validation,
-        figures=figures,
-        seed=config.seed,
-    )
+    return tasks.fields(model, parts(config), config.run, loss=loss)

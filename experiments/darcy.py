@@ -18,16 +18,13 @@ without as they are.
 
 import dataclasses
 import functools
-import pathlib
-from collections.abc import Mapping
 
-import jax
 import numpy as np
 
-from sciml import data, losses, metrics, train, zoo
-from sciml.experiment import Experiment, chosen, draw_predictions, on_grid, relative_errors
+from sciml import data, losses, metrics, tasks, zoo
+from sciml.experiment import Experiment, Training, chosen
 from sciml.grid import Grid
-from sciml.operators import FNO, AbstractOperator, MgNO, Normalised, Normaliser, per_channel, per_point
+from sciml.operators import FNO, MgNO, Normaliser, per_channel, per_point
 from sciml.pdes import Darcy, MultiscaleDarcy
 
 
@@ -41,8 +38,6 @@ class Config:
     """Permeability and solver."""
     factors: int = 0
     """Number of frequencies of a multiscale permeability; above 0 of the problem only resolution and every count."""
-    samples: tuple[int, int, int] = (1000, 100, 200)
-    """Numbers of training, validation and test samples."""
     width: int | None = None
     """Channels of the hidden fields (mgno, fno); by default 24 and 32."""
     depth: int | None = None
@@ -52,148 +47,131 @@ class Config:
     modes: int | None = None
     """Kept frequencies along each axis (fno); by default 24, or all of a small grid."""
     recipe: str = "ours"
-    """The training: ours (AdamW, clipped, mean of the L2 and H1 errors), or published."""
+    """One of RECIPES: ours (AdamW, clipped, mean of the L2 and H1 errors), or published."""
     normalise: str = "channel"
-    """Statistics of input and output: channel, point, or output (of the output alone, per channel)."""
+    """One of STATISTICS: of input and output by channel, by point, or of the output alone by channel."""
     physics: float = 0.0
-    """Weight of the squared residual of the equation beside the data, for media without jumps."""
-    epochs: float = 8
-    """Passes through the training samples."""
-    batch: int = 16
-    """Samples in a batch."""
-    rate: float | None = None
-    """Peak of the learning rate; by default the model's own."""
-    seed: int = 0
-    """Seed of the initial weights and of the order of the samples."""
-    data_seed: int = 0
-    """Seed of the samples."""
-    data: str = "data"
-    """Folder for the generated files."""
+    """Weight of the squared residual of the equation in the loss, for media without jumps."""
+    source: tasks.Generated = tasks.Generated((1000, 100, 200))
+    """Generated data."""
+    run: Training = Training(epochs=8, batch=16)
+    """Length and learning rate of the training."""
 
 
-_PAPER = Config(model="mgno-published", recipe="published", epochs=500, batch=8)
+_PAPER = Config(model="mgno-published", recipe="published", run=Training(epochs=500, batch=8))
 _ROUGH = Darcy(resolution=512, every=2, tau=5.0, low=2.0, overshoot=None)
+_ROUGH_DATA = tasks.Generated((1280, 112, 112))
 PRESETS = {
     "demo": Config(),
     "smoke": Config(
-        problem=Darcy(resolution=16), samples=(24, 8, 8), width=6, depth=2, levels=3, modes=6, epochs=1, batch=8
+        problem=Darcy(resolution=16),
+        width=6,
+        depth=2,
+        levels=3,
+        modes=6,
+        source=tasks.Generated((24, 8, 8)),
+        run=Training(epochs=1, batch=8),
     ),
-    "rough": Config(problem=Darcy(resolution=128, every=2, tau=5.0, low=2.0), epochs=6, batch=8),
-    "physics": Config(problem=Darcy(resolution=64), factors=1, samples=(200, 50, 100), epochs=20, physics=1e-2),
+    "rough": Config(problem=Darcy(resolution=128, every=2, tau=5.0, low=2.0), run=Training(epochs=6, batch=8)),
+    "physics": Config(
+        problem=Darcy(resolution=64),
+        factors=1,
+        physics=1e-2,
+        source=tasks.Generated((200, 50, 100)),
+        run=Training(epochs=20),
+    ),
     "paper-smooth": dataclasses.replace(
         _PAPER,
         problem=Darcy(resolution=421, every=2, overshoot=None),
         model="mgno-published-smooth",
-        samples=(1000, 100, 100),
+        source=tasks.Generated((1000, 100, 100)),
         normalise="point",
     ),
-    "paper-rough": dataclasses.replace(_PAPER, problem=_ROUGH, samples=(1280, 112, 112), normalise="output"),
+    "paper-rough": dataclasses.replace(_PAPER, problem=_ROUGH, source=_ROUGH_DATA, normalise="output"),
     "paper-rough20": dataclasses.replace(
-        _PAPER, problem=dataclasses.replace(_ROUGH, tau=20.0), samples=(1280, 112, 112), normalise="output"
+        _PAPER, problem=dataclasses.replace(_ROUGH, tau=20.0), source=_ROUGH_DATA, normalise="output"
     ),
     "paper-multiscale": dataclasses.replace(
-        _PAPER, problem=Darcy(resolution=1023, every=4), factors=6, samples=(1000, 100, 100)
+        _PAPER, problem=Darcy(resolution=1023, every=4), factors=6, source=tasks.Generated((1000, 100, 100))
     ),
 }
-
-
-MODELS: dict[str, zoo.Architecture] = {
+MODELS = {
     **zoo.MODELS,
     "mgno-published": zoo.Architecture(zoo.mgno_darcy, 5e-4),
     "mgno-published-smooth": zoo.Architecture(zoo.mgno_darcy_smooth, 5e-4),
     "fno-published": zoo.Architecture(zoo.fno_published, 1e-3, any_resolution=True),
 }
+RECIPES = {"ours": False, "published": True}
 
 
-def network(config: Config, grid: Grid, key: jax.Array) -> AbstractOperator:
-    """The untrained operator of a config."""
-    width, depth = config.width, config.depth or 4
-    if config.model == "mgno" and any((width, config.depth, config.levels)):
-        return MgNO(1, 1, grid=grid, width=width or 24, depth=depth, levels=config.levels or 6, key=key)
-    if config.model == "fno" and any((width, config.depth, config.modes)):
-        return FNO(1, 1, modes=(config.modes or 24,) * 2, width=width or 32, depth=depth, grid=grid, key=key)
-    return MODELS[config.model].make(1, 1, grid=grid, key=key)
+def of_output(pairs: data.Pairs) -> tuple[Normaliser, Normaliser]:
+    """The statistics of the output alone."""
+    identity = Normaliser(np.zeros((1, 1, 1), np.float32), np.ones((1, 1, 1), np.float32))
+    return identity, per_channel(pairs.y, epsilon=1e-5)
 
 
-def normalisers(config: Config, known: data.Pairs) -> tuple[Normaliser, Normaliser]:
-    """The statistics of input and output on the training samples."""
-    if config.normalise == "point":
-        return per_point(known.x, epsilon=1e-5), per_point(known.y, epsilon=1e-5)
-    x, y = per_channel(known.x, epsilon=1e-5), per_channel(known.y, epsilon=1e-5)
-    if config.normalise == "output":
-        return Normaliser(np.zeros((1, 1, 1), np.float32), np.ones((1, 1, 1), np.float32)), y
-    if config.normalise == "channel":
-        return x, y
-    raise ValueError(f"Expected normalise to be channel, point or output, got {config.normalise!r}.")
+def of_points(pairs: data.Pairs) -> tuple[Normaliser, Normaliser]:
+    """The statistics of input and output at each point."""
+    return per_point(pairs.x, epsilon=1e-5), per_point(pairs.y, epsilon=1e-5)
 
 
-def training(config: Config, grid: Grid, samples: int) -> tuple[losses.Loss, train.Optimiser, int]:
-    """Loss, optimiser and number of steps of a recipe."""
-    steps = round(np.ceil(config.epochs * samples / config.batch))
-    rate = config.rate or MODELS[config.model].lr
-    if config.recipe == "ours":
-        error = lambda p, t: 0.5 * (metrics.relative_l2(p, t) + metrics.relative_h1(p, t, grid=grid))
-        return losses.supervised(error), train.clipped_adamw(rate, steps=steps), steps
-    if config.recipe != "published":
-        raise ValueError(f"Expected the recipe ours or published, got {config.recipe!r}.")
+STATISTICS = {
+    "channel": functools.partial(tasks.channel_statistics, epsilon=1e-5),
+    "point": of_points,
+    "output": of_output,
+}
+
+
+def architecture(config: Config) -> zoo.Architecture:
+    """The model of a config, with its own sizes where the config has some."""
+    found = chosen("a model", config.model, MODELS)
+    given = {"width": config.width, "depth": config.depth, "levels": config.levels, "modes": config.modes}
+    sizes = {name: size for name, size in given.items() if size is not None}
+    levels, modes = sizes.pop("levels", 6), sizes.pop("modes", 24)
+    if config.model == "mgno" and (sizes or config.levels is not None):
+        make = functools.partial(MgNO, **({"width": 24, "depth": 4} | sizes), levels=levels)
+        return dataclasses.replace(found, make=make)
+    if config.model == "fno" and (sizes or config.modes is not None):
+        make = functools.partial(FNO, **({"width": 32, "depth": 4} | sizes), modes=(modes,) * 2)
+        return dataclasses.replace(found, make=make)
+    return found
+
+
+def problem(config: Config, every: int | None = None) -> Darcy | MultiscaleDarcy:
+    """The equation of a config; every so-many-th node of its solver's grid is kept."""
+    every = config.problem.every if every is None else every
+    if config.factors:
+        return MultiscaleDarcy(resolution=config.problem.resolution, every=every, factors=config.factors)
+    return dataclasses.replace(config.problem, every=every)
+
+
+def at(config: Config, resolution: int) -> Darcy | MultiscaleDarcy:
+    """The same samples at another resolution."""
+    every, rest = divmod(config.problem.resolution, resolution)
+    if rest:
+        raise ValueError(
+            f"The data are solved on {config.problem.resolution} cells along each axis, of which {resolution} "
+            "are not an equally spaced part. Give a divisor."
+        )
+    return problem(config, every)
+
+
+def published_loss(grid: Grid, batch: int) -> losses.Loss:
+    """The published loss: H1 errors of the wavenumbers below 20, summed over a batch."""
     whole = Grid(grid.shape, extent=2 * np.pi)  # integer wavenumbers
     error = functools.partial(metrics.relative_h1_spectral, grid=whole, cutoff=20)
-    optimiser = train.one_cycle_adam(
-        rate, epochs=round(config.epochs), steps_per_epoch=-(-samples // config.batch), weight_decay=1e-4
-    )
-    return losses.supervised(error, scale=float(config.batch)), optimiser, steps
+    return losses.supervised(error, scale=float(batch))
 
 
 def build(config: Config) -> Experiment:
     """The experiment of a config; generates its data unless an earlier run has."""
-    chosen("a model", config.model, MODELS)
-    problem = _problem(config, config.problem.every)
-    total, grid = sum(config.samples), problem.grid
-    known = data.cached(problem, config.data, n=total, seed=config.data_seed)
-    kept, validation, testing = data.split(known, config.samples, seed=None)
-
-    def at(resolution: int) -> Darcy | MultiscaleDarcy:
-        every, rest = divmod(config.problem.resolution, resolution)
-        if rest:
-            raise ValueError(
-                f"The data are solved on {config.problem.resolution} cells along each axis, of which {resolution} "
-                "are not an equally spaced part. Give a divisor."
-            )
-        return _problem(config, every)
-
-    def test(resolution: int | None) -> data.Pairs:
-        if resolution is None:
-            return testing
-        other = data.cached(at(resolution), config.data, n=total, seed=config.data_seed)
-        return data.split(other, config.samples, seed=None)[2]
-
-    def at_resolution(trained: AbstractOperator, resolution: int) -> tuple[AbstractOperator, str]:
-        return on_grid(trained, grid, at(resolution).grid, native=MODELS[config.model].any_resolution)
-
-    def figures(models: Mapping[str, AbstractOperator], where: pathlib.Path) -> None:
-        draw_predictions(models, testing.take(slice(0, 3)), where / "predictions.png")
-
-    loss, optimiser, steps = training(config, grid, len(kept))
+    model, statistics = architecture(config), chosen("statistics", config.normalise, STATISTICS)
+    equation = problem(config)
+    parts = config.source.parts(equation, functools.partial(at, config))
+    loss, optimiser = tasks.mean_of_l2_and_h1(equation.grid), None
+    if chosen("a recipe", config.recipe, RECIPES):
+        loss = published_loss(equation.grid, config.run.batch)
+        optimiser = tasks.one_cycle(model, config.run, len(parts.train), weight_decay=1e-4)
     if config.physics:
-        loss = losses.informed(loss, problem.residual, weight=config.physics)
-    x, y = normalisers(config, kept)
-    return Experiment(
-        model=Normalised(network(config, grid, jax.random.key(config.seed)), x, y),
-        loss=loss,
-        optimiser=optimiser,
-        train=kept,
-        steps=steps,
-        batch=config.batch,
-        evaluate=relative_errors,
-        test=test,
-        validation=validation,
-        at_resolution=at_resolution,
-        figures=figures,
-        seed=config.seed,
-    )
-
-
-def _problem(config: Config, every: int) -> Darcy | MultiscaleDarcy:
-    if config.factors:
-        return MultiscaleDarcy(resolution=config.problem.resolution, every=every, factors=config.factors)
-    return dataclasses.replace(config.problem, every=every)
+        loss = losses.informed(loss, equation.residual, weight=config.physics)
+    return tasks.fields(model, parts, config.run, statistics=statistics, loss=loss, optimiser=optimiser)

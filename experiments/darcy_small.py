@@ -9,21 +9,17 @@ loss and learning rates were chosen with `--holdout 200`, on training pairs that
 Results and seconds, over three seeds and beside the example in the same run: docs/results.md.
 
 A stencil that was learned at one spacing means another one at half of it, so MgNO is evaluated at 32x32 through
-`Resampled`; FNO acts at 32x32 itself, and `--resampled True` evaluates it through `Resampled` as well.
+`Resampled`; FNO acts at 32x32 itself, and `--resampled` evaluates it through `Resampled` as well.
 """
 
 import dataclasses
+import functools
 import os
 import pathlib
-from collections.abc import Callable, Mapping
 
-import jax
-import numpy as np
-
-from sciml import data, losses, metrics, train
-from sciml.experiment import Experiment, draw_predictions, on_grid, relative_errors
-from sciml.grid import Grid
-from sciml.operators import FNO, AbstractOperator, MgNO, Normalised, per_channel
+from sciml import data, tasks, zoo
+from sciml.experiment import Experiment, Training, chosen
+from sciml.operators import FNO, MgNO
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,71 +28,35 @@ class Config:
 
     model: str = "mgno"
     """One of MODELS."""
-    seed: int = 0
-    """Seed of the initial weights and of the order of the samples."""
-    epochs: float = 15
-    """Passes through the training pairs."""
-    batch: int = 64
-    """Pairs in a batch."""
-    rate: float | None = None
-    """Peak of the learning rate; by default the model's own."""
     holdout: int = 0
     """Number of training pairs kept out of training and used as the test set, to choose settings by."""
     resampled: bool = False
     """Whether a model that acts at any resolution is evaluated at others through Resampled all the same."""
     data: str = dataclasses.field(default_factory=lambda: os.environ.get("SCIML_DATA", "../shared/data"))
     """Folder of darcy_train_16.npz, darcy_test_16.npz and darcy_test_32.npz."""
+    run: Training = Training(epochs=15, batch=64)
+    """Length and learning rate of the training."""
 
 
-PRESETS = {"full": Config(), "choose": Config(holdout=200), "smoke": Config(epochs=0.5)}
-
-
-@dataclasses.dataclass(frozen=True)
-class Model:
-    """A network on a grid, and the learning rate that suits it."""
-
-    make: Callable[[Grid, jax.Array], AbstractOperator]
-    rate: float
-
-
+PRESETS = {
+    "full": Config(),
+    "choose": Config(holdout=200),
+    "smoke": Config(run=Training(epochs=0.5, batch=64)),
+}
 MODELS = {
-    "mgno": Model(lambda grid, key: MgNO(1, 1, grid=grid, width=16, depth=4, levels=2, key=key), 6e-3),
-    "fno": Model(lambda grid, key: FNO(1, 1, modes=(8, 8), width=32, depth=4, grid=grid, key=key), 2e-2),
+    "mgno": zoo.Architecture(functools.partial(MgNO, width=16, depth=4, levels=2), 6e-3),
+    "fno": zoo.Architecture(functools.partial(FNO, modes=(8, 8), width=32, depth=4), 2e-2, any_resolution=True),
 }
 
 
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
-    folder = pathlib.Path(config.data)
+    model, folder = chosen("a model", config.model, MODELS), pathlib.Path(config.data)
+    if config.resampled:
+        model = dataclasses.replace(model, any_resolution=False)
     known = data.read_npz(folder / "darcy_train_16.npz")
-    kept, held_out = data.split(known, (None, config.holdout), seed=0) if config.holdout else (known, None)
-    grid = known.grid
-    assert grid is not None
-    model = MODELS[config.model]
-
-    def test(resolution: int | None) -> data.Pairs:
-        if held_out is not None:
-            return held_out
-        return data.read_npz(folder / f"darcy_test_{resolution or 16}.npz")
-
-    def at_resolution(trained: AbstractOperator, resolution: int) -> tuple[AbstractOperator, str]:
-        native = config.model == "fno" and not config.resampled
-        return on_grid(trained, grid, grid.with_shape((resolution,) * 2), native=native)
-
-    def figures(models: Mapping[str, AbstractOperator], where: pathlib.Path) -> None:
-        draw_predictions(models, test(None).take(slice(0, 3)), where / "predictions.png")
-
-    steps = round(np.ceil(config.epochs * len(kept) / config.batch))
-    return Experiment(
-        model=Normalised(model.make(grid, jax.random.key(config.seed)), per_channel(kept.x), per_channel(kept.y)),
-        loss=losses.supervised(lambda p, t: 0.5 * (metrics.relative_l2(p, t) + metrics.relative_h1(p, t, grid=grid))),
-        optimiser=train.clipped_adamw(config.rate or model.rate, steps=steps),
-        train=kept,
-        steps=steps,
-        batch=config.batch,
-        evaluate=relative_errors,
-        test=test,
-        at_resolution=at_resolution,
-        figures=figures,
-        seed=config.seed,
-    )
+    if config.holdout:
+        known, test = data.split(known, (None, config.holdout), seed=0)
+    else:
+        test = functools.cache(lambda resolution: data.read_npz(folder / f"darcy_test_{resolution or 16}.npz"))
+    return tasks.fields(model, tasks.Parts(known, None, test), config.run)

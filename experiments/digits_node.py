@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sciml import data, nde, train
+from sciml import data, losses, nde, train
 from sciml.experiment import Experiment, chosen, float_type, timed
 
 # Name -> the regulariser and the first of its coefficients, which fall to a tenth in the course of the training.
@@ -141,7 +141,7 @@ def build(config: Config) -> Experiment:
     parts = digits(dtype)
     known, judged = parts.pop("train"), chosen("a judge", config.judge, parts)
 
-    def at(step: jax.Array) -> train.Loss:
+    def at(step: jax.Array) -> losses.Loss:
         def loss(model: DigitsODE, batch: Any, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
             x, label = batch
             ts = jnp.array([0.0, 1.0], x.dtype)

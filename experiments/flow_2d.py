@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sciml import nde, plot, train
+from sciml import losses, nde, plot, train
 from sciml.experiment import Experiment, chosen, float_type, timed
 
 # Name -> the regulariser and the first of its coefficients, which fall to a tenth in the course of the training.
@@ -140,7 +140,7 @@ def build(config: Config) -> Experiment:
     coefficient = optax.exponential_decay(first, config.steps, 0.1)
     judged = moons(4800, chosen("a judge", config.judge, JUDGES), dtype)
 
-    def at(step: jax.Array) -> train.Loss:
+    def at(step: jax.Array) -> losses.Loss:
         def loss(model: nde.CNF, x: jax.Array, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
             solve = nde.Integrating(model.solve, {"divergence": nde.divergence})
             ts = jnp.array([0.0, model.t1], x.dtype)

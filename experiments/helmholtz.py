@@ -18,19 +18,11 @@ through `Resampled`, FNO as it is. The data there are solved on that mesh and di
 
 import dataclasses
 import functools
-import math
-import pathlib
-from collections.abc import Mapping
 
-import jax
-
-from sciml import data, losses, metrics, train, zoo
-from sciml.experiment import Experiment, chosen, draw_predictions, on_grid, relative_errors
-from sciml.grid import Grid
-from sciml.operators import FNO, HELMHOLTZ, AbstractOperator, MgNO, Normalised, Pointwise, per_channel
+from sciml import losses, metrics, tasks, zoo
+from sciml.experiment import Experiment, Training, chosen
+from sciml.operators import FNO, HELMHOLTZ, MgNO, Pointwise
 from sciml.pdes import Helmholtz
-
-_DEMO = Helmholtz(omega=320.0, elements=32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,118 +31,73 @@ class Config:
 
     model: str = "mgno"
     """One of MODELS."""
-    problem: Helmholtz = _DEMO
+    problem: Helmholtz = Helmholtz(omega=320.0, elements=32)
     """Medium, source and solver."""
-    samples: tuple[int, int, int] = (400, 50, 100)
-    """Numbers of training, validation and test samples."""
     width: int | None = None
-    """Channels of the hidden fields; by default the model's published number."""
+    """Channels of the hidden fields (mgno, fno); by default the model's published number."""
     depth: int = 4
-    """Number of layers."""
+    """Number of layers (mgno, fno)."""
     levels: int = 4
     """Levels of the multigrid cycles (mgno)."""
     kept: int = 24
     """Kept frequencies along each axis (fno)."""
-    epochs: int = 20
-    """Passes through the training samples; more than 5."""
-    batch: int = 10
-    """Samples in a batch."""
-    rate: float | None = None
-    """Peak of the learning rate; by default the model's own."""
-    seed: int = 0
-    """Seed of the samples, of the initial weights and of the order of the samples."""
-    data: str = "data"
-    """Folder for the generated files."""
+    source: tasks.Generated = tasks.Generated((400, 50, 100))
+    """Generated data."""
+    run: Training = Training(epochs=20, batch=10)
+    """Length and learning rate of the training; more than 5 epochs."""
 
 
 PRESETS = {
     "demo": Config(width=10),
     "smoke": Config(
         problem=Helmholtz(omega=150.0, elements=16),
-        samples=(24, 8, 8),
         width=4,
         depth=2,
         levels=3,
         kept=6,
-        epochs=6,
-        batch=8,
+        source=tasks.Generated((24, 8, 8)),
+        run=Training(epochs=6, batch=8),
     ),
     "paper": Config(
         problem=Helmholtz(half_width=0.14, ramp=0.01),
-        samples=(4000, 200, 200),
         levels=5,
-        epochs=100,
-        rate=3e-4,
+        source=tasks.Generated((4000, 200, 200)),
+        run=Training(epochs=100, batch=10, lr=3e-4),
     ),
 }
-
-
-def _mgno(config: Config, grid: Grid, key: jax.Array) -> MgNO:
-    cycle = dataclasses.replace(HELMHOLTZ.cycle, multiples=tuple(range(1, config.levels + 1)))
-    form = dataclasses.replace(HELMHOLTZ, cycle=cycle)
-    width = config.width or 20
-    return MgNO(1, 1, grid=grid, width=width, depth=config.depth, levels=config.levels, form=form, key=key)
-
-
-def _fno(config: Config, grid: Grid, key: jax.Array) -> FNO:
-    width, modes = config.width or 24, (config.kept, config.kept - 2)
-    pointwise = Pointwise(lifting=0, mixing=0, projection=128 / width)
-    return FNO(1, 1, modes=modes, width=width, depth=config.depth, pointwise=pointwise, grid=grid, key=key)
-
-
-_OWN = {"mgno": (_mgno, 1e-3), "fno": (_fno, 2e-3)}
 MODELS = zoo.MODELS
 
 
-def network(config: Config, grid: Grid, key: jax.Array) -> tuple[AbstractOperator, float]:
-    """The untrained operator of a config and its learning rate; mgno and fno have the published forms."""
-    chosen("a model", config.model, MODELS)
-    if config.model in _OWN:
-        make, rate = _OWN[config.model]
-        return make(config, grid, key), rate
-    return MODELS[config.model].make(1, 1, grid=grid, key=key), MODELS[config.model].lr
+def architecture(config: Config) -> zoo.Architecture:
+    """The model of a config; mgno and fno have the published form and the sizes of the config."""
+    found = chosen("a model", config.model, MODELS)
+    if config.model == "mgno":
+        cycle = dataclasses.replace(HELMHOLTZ.cycle, multiples=tuple(range(1, config.levels + 1)))
+        form = dataclasses.replace(HELMHOLTZ, cycle=cycle)
+        width = 20 if config.width is None else config.width
+        make = functools.partial(MgNO, width=width, depth=config.depth, levels=config.levels, form=form)
+        return zoo.Architecture(make, 1e-3)
+    if config.model == "fno":
+        width = 24 if config.width is None else config.width
+        pointwise = Pointwise(lifting=0, mixing=0, projection=128 / width)
+        modes = (config.kept, config.kept - 2)
+        make = functools.partial(FNO, modes=modes, width=width, depth=config.depth, pointwise=pointwise)
+        return zoo.Architecture(make, 2e-3, any_resolution=True)
+    return found
 
 
 def build(config: Config) -> Experiment:
     """The experiment of a config; generates its data unless an earlier run has."""
-    total, grid = sum(config.samples), config.problem.grid
-    model, rate = network(config, grid, jax.random.key(config.seed))
-    known = data.cached(config.problem, config.data, n=total, seed=config.seed)
-    training, validation, testing = data.split(known, config.samples, seed=None)
-
-    def at(elements: int) -> Helmholtz:
-        return dataclasses.replace(config.problem, elements=elements)
-
-    def test(resolution: int | None) -> data.Pairs:
-        if resolution is None:
-            return testing
-        other = data.cached(at(resolution), config.data, n=total, seed=config.seed)
-        return data.split(other, config.samples, seed=None)[2]
-
-    def at_resolution(trained: AbstractOperator, resolution: int) -> tuple[AbstractOperator, str]:
-        return on_grid(trained, grid, at(resolution).grid, native=MODELS[config.model].any_resolution)
-
-    def figures(models: Mapping[str, AbstractOperator], where: pathlib.Path) -> None:
-        draw_predictions(models, testing.take(slice(0, 3)), where / "predictions.png")
-
-    x, y = per_channel(training.x, epsilon=1e-5), per_channel(training.y, epsilon=1e-5)
-    steps_per_epoch, epochs = -(-len(training) // config.batch), math.ceil(config.epochs)
-    optimiser = train.one_cycle_adam(
-        config.rate or rate, epochs=epochs, steps_per_epoch=steps_per_epoch, weight_decay=1e-5
-    )
+    model = architecture(config)
+    at = lambda elements: dataclasses.replace(config.problem, elements=elements)
+    parts = config.source.parts(config.problem, at)
     # the published spacing: 1 / points, not 1 / elements
-    loss = functools.partial(metrics.absolute_h1, spacing=1 / grid.shape[0], weight=10.0)
-    return Experiment(
-        model=Normalised(model, x, y),
-        loss=losses.supervised(loss),
-        optimiser=optimiser,
-        train=training,
-        steps=math.ceil(config.epochs * steps_per_epoch),
-        batch=config.batch,
-        evaluate=relative_errors,
-        test=test,
-        validation=validation,
-        at_resolution=at_resolution,
-        figures=figures,
-        seed=config.seed,
+    spacing = 1 / config.problem.grid.shape[0]
+    return tasks.fields(
+        model,
+        parts,
+        config.run,
+        statistics=functools.partial(tasks.channel_statistics, epsilon=1e-5),
+        loss=losses.supervised(functools.partial(metrics.absolute_h1, spacing=spacing, weight=10.0)),
+        optimiser=tasks.one_cycle(model, config.run, len(parts.train), weight_decay=1e-5),
     )

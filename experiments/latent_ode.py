@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sciml import data, nde, train
+from sciml import data, losses, nde, train
 from sciml.experiment import Experiment, chosen, float_type, timed
 
 # Name -> the regulariser and the first of its coefficients, which fall to a tenth in the course of the training.
@@ -260,7 +260,7 @@ def build(config: Config) -> Experiment:
     parts = windows(config, dtype)
     known, judged = parts.pop("train"), chosen("a judge", config.judge, parts)
 
-    def at(step: jax.Array) -> train.Loss:
+    def at(step: jax.Array) -> losses.Loss:
         def loss(model: nde.LatentODE, x: jax.Array, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
             gap_key, draw_key, solve_key = jax.random.split(key, 3)
             where = observed(jax.random.uniform(gap_key, x.shape), config.seen)

@@ -20,11 +20,10 @@ import dataclasses
 import pathlib
 from collections.abc import Mapping
 
-import jax
 import numpy as np
 
-from sciml import data, losses, metrics, plot, train, zoo
-from sciml.experiment import Experiment, chosen, rollout, rollout_errors
+from sciml import data, losses, metrics, plot, tasks, zoo
+from sciml.experiment import Experiment, Training, chosen
 from sciml.operators import AbstractOperator, Residual, WithFields
 from sciml.pdes import NavierStokes
 
@@ -37,57 +36,46 @@ class Config:
     """One of MODELS."""
     problem: NavierStokes = NavierStokes(resolution=64, every=2, frames=12, viscosity=1e-3, step=1e-2)
     """Flow and solver."""
-    samples: tuple[int, int, int] = (60, 10, 20)
-    """Numbers of training, validation (0 for none) and test trajectories."""
-    inputs: int = 1
+    history: int = 1
     """Number of frames that the operator sees."""
-    predicted: int = 10
+    horizon: int = 10
     """Number of frames that the rollout predicts; training uses the frames up to the last of them."""
     recipe: str = "ours"
-    """The training: ours (AdamW, clipped gradients), or published; the loss of both is the relative L2 error."""
-    epochs: float = 10
-    """Passes through the training pairs."""
-    batch: int = 20
-    """Pairs in a batch."""
-    rate: float | None = None
-    """Peak of the learning rate; by default the model's own."""
-    seed: int = 0
-    """Seed of the initial weights and of the order of the pairs."""
-    data_seed: int = 0
-    """Seed of the trajectories."""
-    data: str = "data"
-    """Folder for the generated files."""
+    """One of RECIPES: ours (AdamW, clipped gradients), or published; the loss of both is the relative L2 error."""
+    source: tasks.Generated = tasks.Generated((60, 10, 20))
+    """Generated trajectories."""
+    run: Training = Training(epochs=10, batch=20)
+    """Length and learning rate of the training."""
 
 
 _PAPER = Config(
     model="mgno-published",
     problem=NavierStokes(resolution=256, every=4, frames=20, viscosity=1e-5, step=5e-3),
-    samples=(1000, 0, 100),
     recipe="published",
-    epochs=500,
-    batch=500,
-    rate=1e-3,
+    source=tasks.Generated((1000, 0, 100)),
+    run=Training(epochs=500, batch=500, lr=1e-3),
 )
 PRESETS = {
     "demo": Config(),
     "smoke": Config(
         problem=NavierStokes(resolution=16, frames=4, viscosity=1e-2, step=5e-2),
-        samples=(4, 2, 2),
-        predicted=3,
-        epochs=1,
-        batch=4,
+        horizon=3,
+        source=tasks.Generated((4, 2, 2)),
+        run=Training(epochs=1, batch=4),
     ),
     "small": Config(
-        problem=NavierStokes(resolution=128, every=4, frames=11, viscosity=1e-4, step=1e-2), samples=(200, 20, 50)
+        problem=NavierStokes(resolution=128, every=4, frames=11, viscosity=1e-4, step=1e-2),
+        source=tasks.Generated((200, 20, 50)),
     ),
     "paper": _PAPER,
-    "paper-frames": dataclasses.replace(_PAPER, inputs=10, batch=20),
+    "paper-frames": dataclasses.replace(_PAPER, history=10, run=Training(epochs=500, batch=20, lr=1e-3)),
 }
-MODELS: dict[str, zoo.Architecture] = {
+MODELS = {
     **zoo.MODELS,
     "mgno-published": zoo.Architecture(zoo.mgno_navier_stokes, 1e-3),
     "fno-published": zoo.Architecture(zoo.fno_published, 1e-3),
 }
+RECIPES = {"ours": False, "published": True}
 
 
 def forcing(problem: NavierStokes) -> np.ndarray:
@@ -97,60 +85,44 @@ def forcing(problem: NavierStokes) -> np.ndarray:
     return wave[None].astype(np.float32)
 
 
-def optimiser(config: Config, pairs: int, steps: int) -> train.Optimiser:
-    """The optimiser of a recipe."""
-    rate = config.rate or MODELS[config.model].lr
-    if config.recipe == "ours":
-        return train.clipped_adamw(rate, steps=steps)
-    if config.recipe != "published":
-        raise ValueError(f"Expected the recipe ours or published, got {config.recipe!r}.")
-    return train.one_cycle_adam(
-        rate,
-        epochs=round(config.epochs),
-        steps_per_epoch=-(-pairs // config.batch),
-        weight_decay=1e-5,
-        final_divide=50.0,
-        warmup=0.1,
-    )
+def parts(config: Config) -> tasks.Parts:
+    """Windows of two or more frames for training, of a whole rollout for validation and test."""
+    last = config.history + config.horizon
+    if last > config.problem.frames:
+        raise ValueError(
+            f"{config.history} frames seen and {config.horizon} predicted need {last}, the problem has "
+            f"{config.problem.frames}. Use --frames {last}."
+        )
+    source = config.source
+    known = data.cached(config.problem, source.data, n=sum(source.samples), seed=source.data_seed)
+    first, *others = np.split(data.trajectories(known), np.cumsum(source.samples)[:2])
+    whole = {"inputs": config.history, "outputs": config.horizon, "stop": last}
+    rollouts = (data.Windows(part, **whole) if len(part) else None for part in others)
+    return tasks.Parts(data.Windows(first, inputs=config.history, stop=last), *rollouts)
 
 
 def build(config: Config) -> Experiment:
     """The experiment of a config; generates its data unless an earlier run has."""
-    chosen("a model", config.model, MODELS)
-    last = config.inputs + config.predicted
-    if last > config.problem.frames:
-        raise ValueError(
-            f"{config.inputs} frames seen and {config.predicted} predicted need {last}, the problem has "
-            f"{config.problem.frames}. Use --frames {last}."
-        )
-    known = data.cached(config.problem, config.data, n=sum(config.samples), seed=config.data_seed)
-    first, *others = np.split(data.trajectories(known), np.cumsum(config.samples)[:2])
-    pairs = data.Windows(first, inputs=config.inputs, stop=last)
-    validation, test = (
-        data.Windows(part, inputs=config.inputs, outputs=config.predicted, stop=last) if len(part) else None
-        for part in others
-    )
+    known, grid = parts(config), config.problem.grid
+    base, given = chosen("a model", config.model, MODELS), forcing(config.problem)
+    make = lambda into, out, *, grid, key: Residual(WithFields(base.make(into + 1, out, grid=grid, key=key), given))
+    model = dataclasses.replace(base, make=make)
+    published = chosen("a recipe", config.recipe, RECIPES)
+    cycle = {"weight_decay": 1e-5, "final_divide": 50.0, "warmup": 0.1}
 
     def figures(models: Mapping[str, AbstractOperator], where: pathlib.Path) -> None:
-        assert test is not None
-        x, y = test[np.arange(min(3, len(test)))]
-        found = {name: np.asarray(rollout(model, x, config.predicted))[:, -1] for name, model in models.items()}
+        x, y = known.test[np.arange(min(3, len(known.test)))]
+        found = {name: tasks.rollout(model, x, config.horizon)[:, -1] for name, model in models.items()}
         plot.save(plot.predictions(x[:, -1], y[:, -1], found), where / "predictions.png")
 
-    steps = round(np.ceil(config.epochs * len(pairs) / config.batch))
-    make = MODELS[config.model].make
-    network = make(config.inputs + 1, 1, grid=config.problem.grid, key=jax.random.key(config.seed))
-    scale = float(config.batch) if config.recipe == "published" else 1.0
-    return Experiment(
-        model=Residual(WithFields(network, forcing(config.problem))),
-        loss=losses.supervised(metrics.relative_l2, scale=scale),
-        optimiser=optimiser(config, len(pairs), steps),
-        train=pairs,
-        steps=steps,
-        batch=config.batch,
-        evaluate=rollout_errors,
-        test=lambda resolution: test,
-        validation=validation,
+    return tasks.fields(
+        model,
+        known,
+        config.run,
+        grid=grid,
+        statistics=None,
+        loss=losses.supervised(metrics.relative_l2, scale=float(config.run.batch) if published else 1.0),
+        optimiser=tasks.one_cycle(model, config.run, len(known.train), **cycle) if published else None,
+        evaluate=tasks.rollout_errors,
         figures=figures,
-        seed=config.seed,
     )

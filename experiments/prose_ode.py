@@ -47,7 +47,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sciml import plot, prose, symbolic, systems, train
+from sciml import losses, plot, prose, symbolic, systems, train
 from sciml.experiment import Experiment
 
 # Those with short equations, of up to 38 tokens.
@@ -220,7 +220,7 @@ def noise_of(config: Config, data: prose.EquationData, vocabulary: symbolic.Voca
     return prose.Noise(prose.Additive(config.noise), terms)
 
 
-def objective(config: Config, data: prose.EquationData, vocabulary: symbolic.Vocabulary) -> train.Loss:
+def objective(config: Config, data: prose.EquationData, vocabulary: symbolic.Vocabulary) -> losses.Loss:
     """The loss of a batch of clean samples."""
     sensors = config.sensors or config.inputs
     dtype = None if config.precision == "float32" else jnp.bfloat16

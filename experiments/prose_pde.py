@@ -42,7 +42,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sciml import plot, prose, symbolic, systems, train
+from sciml import losses, plot, prose, symbolic, systems, train
 from sciml.experiment import Experiment, chosen
 
 _SIZES = prose.ProseSizes(128, 4, 512, 2, 2, 3, 3, 3)
@@ -183,7 +183,7 @@ def later_rows(config: Config, offset: int) -> np.ndarray:
     return np.arange(config.frames // 2 + offset, config.frames, EVERY)
 
 
-def objective(config: Config) -> train.Loss:
+def objective(config: Config) -> losses.Loss:
     """The loss of a batch of evolutions without noise."""
     sensors = given_frames(config, config.sensors)
     rows = np.concatenate((given_rows(config, sensors), later_rows(config, 0)))

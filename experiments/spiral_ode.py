@@ -25,7 +25,7 @@ import numpy as np
 import optax
 from scipy.integrate import solve_ivp
 
-from sciml import nde, train
+from sciml import losses, nde, train
 from sciml.experiment import Experiment, chosen, float_type, timed
 
 # Name -> the regulariser and the first of its coefficients, which fall to a tenth in the course of the training.
@@ -162,7 +162,7 @@ def build(config: Config) -> Experiment:
     times, known = pieces(config, dtype)
     judged = unseen(chosen("a judge", config.judge, JUDGES), dtype)
 
-    def at(step: jax.Array) -> train.Loss:
+    def at(step: jax.Array) -> losses.Loss:
         def loss(model: nde.NeuralODE, batch: jax.Array, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
             ts = jnp.asarray(times)
             states, penalty = regulariser(model.solve, model.field, batch[:, 0], ts, key=key)

@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sciml import nde, train
+from sciml import losses, nde, train
 from sciml.experiment import Experiment, chosen, float_type, timed
 
 # Name -> the penalty and the first of its coefficients, which fall to a tenth in the course of the training.
@@ -182,7 +182,7 @@ def build(config: Config) -> Experiment:
     judged = process(config.samples, chosen("a judge", config.judge, JUDGES), dtype), config.paths
     means, variances = known.moments
 
-    def at(step: jax.Array) -> train.Loss:
+    def at(step: jax.Array) -> losses.Loss:
         def loss(model: nde.NeuralSDE, start: jax.Array, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
             model = dataclasses.replace(model, solve=nde.with_penalty(model.solve, penalty))
             u, aux = solution(model, start, key)

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sciml import nde, train
+from sciml import losses, nde, train
 from sciml.experiment import Experiment, chosen, float_type, timed
 
 # Name -> the regulariser and the first of its coefficients, which fall to a tenth in the course of the training.
@@ -152,7 +152,7 @@ def build(config: Config) -> Experiment:
     coefficient = optax.exponential_decay(first, config.steps, 0.1)
     judged = trajectories(200, chosen("a judge", config.judge, JUDGES), config.attraction, dtype)
 
-    def at(step: jax.Array) -> train.Loss:
+    def at(step: jax.Array) -> losses.Loss:
         def loss(model: nde.NeuralODE, batch: jax.Array, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
             ts = jnp.asarray(TIMES, batch.dtype)
             states, penalty = regulariser(model.solve, model.field, batch[:, 0], ts, key=key)

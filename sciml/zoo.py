@@ -36,7 +36,6 @@ from sciml.operators import (
     UNet,
 )
 
-
 Maker = Callable[..., AbstractOperator]
 """`(in_channels, out_channels, *, grid, key) -> operator`, with its initial weights."""
 

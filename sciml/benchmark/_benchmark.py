@@ -68,7 +68,7 @@ def _calibrate(plan: Plan, out: pathlib.Path, failures: dict[str, str], board: B
             continue
         board.say(model, "is compiled and measured")
         try:
-            found = measure(plan.module.build(plan.config_of(model, plan.config.seed)), plan.budget)
+            found = measure(plan.module.build(plan.config_of(model, plan.first_seed)), plan.budget)
         except Exception as error:
             for seed, _ in (one for one in plan.runs if one[1] == model):
                 failures[run_name(model, seed)] = _note(error, out / f"{run_name(model, seed)}.failure.txt")
@@ -93,16 +93,15 @@ def _attempt(
     board: Board,
 ) -> None:
     """Trains one run, or notes why it failed."""
-    name, number = run_name(*which), which[1] - plan.config.seed
+    name, number = run_name(*which), which[1] - plan.first_seed
     reason = out / f"{name}.failure.txt"
     reason.unlink(missing_ok=True)
     board.say(which[0], f"seed {number + 1}/{plan.seeds}  is compiled", number)
     try:
-        experiment.run(
-            plan.module.build,
+        experiment.run_file(
+            plan.module,
             plan.config_of(*which, epochs),
             out / name,
-            file=plan.file,
             console=board.console,
             progress=board.progress_of(which[0], number),
         )

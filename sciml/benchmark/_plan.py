@@ -8,7 +8,7 @@ import typing
 from types import ModuleType
 from typing import Any
 
-from sciml.experiment import to_json
+from sciml.experiment import settings, to_json, with_settings
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
@@ -45,18 +45,15 @@ def check_fields(module: ModuleType) -> None:
     """Refuses an experiment file that a benchmark has no handle on.
 
     Raises:
-        ValueError: If its Config has no field `model`, `seed` or `epochs`.
+        ValueError: If its Config, with its option groups, has no setting `model`, `seed` or `epochs`.
     """
-    missing = [name for name in ("model", "seed", "epochs") if name not in _types(module)]
+    known = dict(settings(next(iter(module.PRESETS.values()))))
+    missing = [name for name in ("model", "seed", "epochs") if name not in known]
     if missing:
         raise ValueError(
             f"A benchmark sets model, seed and epochs, the Config of {module.__file__} has no {', '.join(missing)}. "
-            "Add the field and use it in build."
+            "Add the field, or the option group experiment.Training, and use it in build."
         )
-
-
-def _types(module: ModuleType) -> dict[str, Any]:
-    return typing.get_type_hints(module.Config)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,12 +95,16 @@ class Plan:
             raise ValueError(f"Expected at least 1 seed, got {self.seeds}.")
         if self.budget is not None and not 0 < self.budget < math.inf:
             raise ValueError(f"Expected a budget of more than 0 seconds, got {self.budget}.")
-        kind = _types(self.module)["epochs"]
-        if self.budget is not None and float not in (typing.get_args(kind) or (kind,)):
+        if self.budget is not None and not _takes_floats(self.config, "epochs"):
             raise ValueError(
                 f"A budget ends within an epoch, but Config.epochs of {self.module.__file__} is no float. Make it one, "
                 "with ceil(epochs * samples / batch) steps, or give a number of epochs instead of a budget."
             )
+
+    @property
+    def first_seed(self) -> int:
+        """Seed of the first run of each model."""
+        return dict(settings(self.config))["seed"]
 
     @property
     def file(self) -> pathlib.Path:
@@ -113,19 +114,31 @@ class Plan:
     @property
     def runs(self) -> list[tuple[int, str]]:
         """(seed, model) in the order of training: a benchmark that is cut has complete rounds of all models."""
-        return [(self.config.seed + k, model) for k in range(self.seeds) for model in self.models]
+        return [(self.first_seed + k, model) for k in range(self.seeds) for model in self.models]
 
     def config_of(self, model: str, seed: int, epochs: float | None = None) -> Any:
         """The config of one run."""
-        changes = {} if epochs is None else {"epochs": epochs}
-        return dataclasses.replace(self.config, model=model, seed=seed, **changes)
+        changes: dict[str, Any] = {"model": model, "seed": seed}
+        if epochs is not None:
+            changes["epochs"] = epochs
+        if "steps" in dict(settings(self.config)):
+            changes["steps"] = None  # a number of steps would count in place of the epochs
+        return with_settings(self.config, changes)
 
     def settings(self) -> dict[str, Any]:
         """What must be the same when a benchmark goes on; models and seeds may be added."""
-        config = to_json(self.config)
         free = {"model", "seed"} if self.budget is None else {"model", "seed", "epochs"}
-        kept = {name: value for name, value in config.items() if name not in free}
+        kept = {name: to_json(value) for name, value in settings(self.config) if name not in free}
         return {"experiment": self.file.name, "budget": self.budget, **kept}
+
+
+def _takes_floats(config: Any, name: str) -> bool:
+    """Whether a setting of a config, or of a group in it, is annotated as a float."""
+    hints = typing.get_type_hints(type(config))
+    if name in hints:
+        return float in (typing.get_args(hints[name]) or (hints[name],))
+    groups = (getattr(config, field.name) for field in dataclasses.fields(config))
+    return any(_takes_floats(group, name) for group in groups if dataclasses.is_dataclass(group))
 
 
 def run_name(model: str, seed: int) -> str:

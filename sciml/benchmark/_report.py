@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sciml.benchmark._plan import Plan, run_name
-from sciml.experiment import device, provenance, read_json, versions
+from sciml.experiment import provenance, read_json
 from sciml.train import read_log
 
 
@@ -42,8 +42,6 @@ def report(
         "settings": plan.settings(),
         "models": list(plan.models),
         "seeds": list(dict.fromkeys(seed for seed, _ in plan.runs)),
-        "device": device(),
-        "versions": versions(),
         **provenance(plan.file.resolve()),
         "target": target,
         "summary": [_summary(model, runs, calibration.get(model, {})) for model in plan.models],

@@ -67,9 +67,10 @@ def _train(arguments: Sequence[str]) -> int:
     module = _load(arguments[0])
     options = _experiment_options(module, arguments, "train", {"out": _OUT})
     config = options.config
-    if getattr(config, "model", None) is not None and config.model not in module.MODELS:
-        raise Usage(f"There is no model {config.model!r} in {arguments[0]}, only {', '.join(module.MODELS)}.")
-    experiment.run(module.build, config, options.out, file=arguments[0])
+    model = dict(experiment.settings(config)).get("model")
+    if model is not None and model not in module.MODELS:
+        raise Usage(f"There is no model {model!r} in {arguments[0]}, only {', '.join(module.MODELS)}.")
+    experiment.run_file(module, config, options.out)
     return 0
 
 

@@ -7,10 +7,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sciml.experiment._definition import load_file
 from sciml.experiment._figures import draw_losses, draw_resolutions
 from sciml.experiment._folder import read_json, write_json
-from sciml.experiment._run import load, read_config
+from sciml.experiment._trained import load_experiment
 from sciml.train import read_log
 
 
@@ -52,7 +51,8 @@ def compare(folders: Sequence[str | pathlib.Path], out: str | pathlib.Path, *, c
         out / "losses.png",
     )
     draw_resolutions(dict(zip(names, found, strict=True)), metric, out / "resolutions.png")
-    _draw_predictions(files.pop(), names, paths, out)
+    if files != {None}:
+        _draw_predictions(names, paths, out)
     return rows
 
 
@@ -70,11 +70,8 @@ def _table(rows: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
-def _draw_predictions(file: str | None, names: Sequence[str], paths: Sequence[pathlib.Path], out: pathlib.Path) -> None:
-    if file is None:
-        return
-    module = load_file(file)
-    experiment = module.build(read_config(paths[0], module))
-    if experiment.figures is not None:
-        classes = [one for one in vars(module).values() if isinstance(one, type)]
-        experiment.figures({name: load(path, classes) for name, path in zip(names, paths, strict=True)}, out)
+def _draw_predictions(names: Sequence[str], paths: Sequence[pathlib.Path], out: pathlib.Path) -> None:
+    found = [load_experiment(path) for path in paths]
+    figures = found[0][0].figures
+    if figures is not None:
+        figures({name: model for name, (_, model) in zip(names, found, strict=True)}, out)

@@ -1,14 +1,13 @@
-"""What an experiment is, and the Python file that defines one."""
+"""What an experiment is."""
 
 import dataclasses
-import importlib.util
+import math
 import pathlib
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from types import ModuleType
 from typing import Any
 
-from sciml.train import Every, Loss, Optimiser, Scheduled
+from sciml.losses import Loss
+from sciml.train import Every, Optimiser, Scheduled
 
 
 def unchanged(model: Any, resolution: int) -> tuple[Any, str]:
@@ -16,27 +15,42 @@ def unchanged(model: Any, resolution: int) -> tuple[Any, str]:
     return model, "native: the trained model itself, applied at this resolution"
 
 
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """How a trained model is applied to a user's file: `sciml predict RUN INPUT --out FOLDER`.
+
+    Attributes:
+        options: A frozen dataclass; its fields, with defaults and docstrings, are options of the command line.
+        apply: `(model, input, out, options) -> lines`. It reads the file `input`, writes its results into the folder
+            `out`, and returns lines to print.
+    """
+
+    options: type
+    apply: Callable[[Any, pathlib.Path, pathlib.Path, Any], Sequence[str]]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Experiment:
-    """What is trained on what, and how it is judged.
+    """What is trained on what data, and how the result is tested.
 
     Attributes:
         model: The untrained model, any pytree.
         loss: `(model, batch, key) -> (scalar, logs)`, means over the samples of the batch; or one for each step.
-        optimiser: From optax, with its schedule, clipping, accumulation and average (`train.averaged`).
+        optimiser: From optax, with its schedule, clipping, accumulation and EMA (`train.averaged`).
         train: Training data: `len(data)`, `data[rows]`.
         steps: Number of optimiser steps.
         batch: Number of samples in a batch.
         evaluate: `(model, data) -> metrics`, lower is better; used for validation and test.
-        test: Test data at a resolution, or as they are for None.
-        validation: Data that choose the checkpoint; without them the last one is used.
-        metric: Name of the metric that decides.
+        test: Test data, or a function from a resolution (None: that of the training) to test data.
+        validation: Data that choose the checkpoint. Without them the last checkpoint is used.
+        metric: Name of the metric that chooses it.
         every: Number of steps between evaluations and checkpoints; by default a twentieth of the run.
-        save_seconds: Shortest time between two checkpoints, except of the best state so far and of the last one.
+        save_seconds: Shortest time between two checkpoints. The best state so far and the last are saved always.
         patience: Number of evaluations without improvement after which the run ends; by default it never does.
         at_resolution: `(model, resolution) -> (model, note)`, the model to evaluate at another resolution, for example
             in `operators.Resampled`, and a sentence that says what was done.
-        figures: `(models by name, folder)`, draws what is to be seen of one or several trained models into the folder.
+        figures: `(models by name, folder)`, draws the figures of one or several trained models into the folder.
+        predict: How the trained model is applied to a user's file.
         hooks: Further hooks for the folder of the run, such as `[train.every(100, train.tensorboard(folder))]`.
         split_batches: Whether all devices share each batch. False for losses that are no mean over independent samples,
             such as a batch solved as one equation, and for gradients through diffrax's checkpointed adjoint, which
@@ -51,7 +65,7 @@ class Experiment:
     steps: int
     batch: int
     evaluate: Callable[[Any, Any], Mapping[str, float]]
-    test: Callable[[int | None], Any]
+    test: Any
     _: dataclasses.KW_ONLY
     validation: Any = None
     metric: str = "relative_l2"
@@ -60,46 +74,63 @@ class Experiment:
     patience: int | None = None
     at_resolution: Callable[[Any, int], tuple[Any, str]] = unchanged
     figures: Callable[[Mapping[str, Any], pathlib.Path], None] | None = None
+    predict: Prediction | None = None
     hooks: Callable[[pathlib.Path], Sequence[Every]] = lambda folder: ()
     split_batches: bool = True
     seed: int = 0
 
 
-def load_file(path: str | pathlib.Path) -> ModuleType:
-    """Imports an experiment file.
+def held_out(experiment: Experiment, resolution: int | None = None) -> Any:
+    """The test data of an experiment at a resolution, or as they are.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it lacks `Config`, `PRESETS`, `MODELS` or `build`, or if they do not fit together.
+        ValueError: If the test data exist at one resolution alone, or `Experiment.test` returned data of another one.
     """
-    path = pathlib.Path(path).resolve()
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no experiment file {path}.")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"{path} is not a Python file. Give an experiment file, such as experiments/darcy.py.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    missing = [name for name in ("Config", "PRESETS", "MODELS", "build") if name not in vars(module)]
-    if missing:
-        raise ValueError(f"{path} has no {', '.join(missing)}. See the docstring of sciml.experiment for an example.")
-    if not module.PRESETS or not all(isinstance(preset, module.Config) for preset in module.PRESETS.values()):
-        raise ValueError(f"PRESETS of {path} must map at least one name to a Config.")
-    for preset in module.PRESETS.values():
-        _check_names(preset, path)
-    return module
-
-
-def _check_names(config: Any, path: pathlib.Path) -> None:
-    """Every field, also of dataclasses in fields, is an option of the command line under its own name alone."""
-    names = [field.name for field in dataclasses.fields(config)]
-    for value in (getattr(config, name) for name in list(names)):
-        if dataclasses.is_dataclass(value):
-            names += [field.name for field in dataclasses.fields(value)]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
+    if not callable(experiment.test):
+        if resolution is None:
+            return experiment.test
         raise ValueError(
-            f"The Config of {path} has more than one field {', '.join(twice)}, counting those of the dataclasses in "
-            "it; on the command line they would be one option. Rename the Config's own."
+            f"The test data of this experiment have one resolution, got {resolution}. Evaluate without a resolution, "
+            "or give Experiment.test a function from a resolution to data."
         )
+    found = experiment.test(resolution)
+    grid = getattr(found, "grid", None)
+    if resolution is not None and grid is not None and not any(abs(n - resolution) <= 1 for n in grid.shape):
+        raise ValueError(
+            f"Expected test data at the resolution {resolution}, got a grid of {' x '.join(map(str, grid.shape))} "
+            "points: Experiment.test ignored the resolution. Return data of that resolution, or give the data in "
+            "place of the function if there is one resolution alone."
+        )
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """Options of training that experiment files share, a field of their Config: `run: Training = Training(epochs=8)`.
+
+    The command line has them as `--epochs`, `--steps`, `--batch`, `--lr` and `--seed`.
+    """
+
+    epochs: float | int = 10
+    """Passes through the training data."""
+    steps: int | None = None
+    """Number of optimiser steps, in place of epochs."""
+    batch: int = 16
+    """Samples in a batch."""
+    lr: float | None = None
+    """Peak learning rate; by default the model's own."""
+    seed: int = 0
+    """Seed of the initial weights, of the order of the samples and of random draws in the loss."""
+
+    def steps_for(self, samples: int) -> int:
+        """Number of optimiser steps for a number of training samples.
+
+        Raises:
+            ValueError: If it, or the batch, is not a positive number.
+        """
+        if self.batch < 1:
+            raise ValueError(f"Expected batches of 1 or more samples, got --batch {self.batch}.")
+        steps = self.epochs * samples / self.batch if self.steps is None else self.steps
+        if not 0 < steps < math.inf:
+            raise ValueError(f"Expected at least 1 optimiser step, got --epochs {self.epochs} --steps {self.steps}.")
+        return math.ceil(steps)

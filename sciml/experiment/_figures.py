@@ -4,7 +4,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sciml import plot
+from sciml import plot, train
+from sciml.experiment._definition import Experiment
 
 
 def draw_losses(logs: Mapping[str, Sequence[Mapping[str, Any]]], metric: str | None, path: pathlib.Path) -> None:
@@ -41,3 +42,12 @@ def draw_resolutions(results: Mapping[str, Mapping[str, Any]], metric: str, path
     if series:
         figure = plot.curves(series, x="points along each axis", y=metric.replace("_", " "), marker="o")
         plot.save(figure, path)
+
+
+def draw_run(experiment: Experiment, metrics: Mapping[str, Any], model: Any, folder: pathlib.Path) -> None:
+    """Draws the losses of a run, its errors by resolution and the figures of its experiment into `figures/`."""
+    figures, name = folder / "figures", metrics["model"]
+    draw_losses({name: train.read_log(folder / "log.jsonl")}, experiment.metric, figures / "losses.png")
+    draw_resolutions({name: metrics}, experiment.metric, figures / "resolutions.png")
+    if experiment.figures is not None:
+        experiment.figures({name: model}, figures)

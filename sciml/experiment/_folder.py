@@ -11,8 +11,10 @@ import platform
 import subprocess
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+import jax
 
 _PACKAGES = ("sciml", "jax", "jaxlib", "equinox", "optax", "flax", "orbax-checkpoint", "numpy")
 
@@ -65,7 +67,8 @@ def from_json(kind: Any, value: Any) -> Any:
         return from_json(arguments[0], value)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         hints = typing.get_type_hints(kind, include_extras=True)
-        return kind(**{name: from_json(hints[name], item) for name, item in value.items()})
+        known = {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+        return kind(**{name: from_json(known[name], item) for name, item in value.items() if name in known})
     if isinstance(value, list):
         plain = typing.get_origin(kind) or kind
         same = arguments[:1] * len(value) if arguments and (plain is list or arguments[-1] is ...) else arguments
@@ -78,6 +81,54 @@ def from_json(kind: Any, value: Any) -> Any:
     if isinstance(kind, type) and issubclass(kind, pathlib.PurePath):
         return kind(value)
     return value
+
+
+_FORMERLY = {"lr": "rate", "split": "judge", "history": "inputs", "horizon": "predicted"}
+"""Settings -> their names in earlier versions."""
+
+
+def config_from_json(kind: type, value: Mapping[str, Any]) -> Any:
+    """The config that a run folder holds.
+
+    Settings are found by their names, wherever the option groups of the present Config have them, so that runs of
+    earlier versions can be read. Settings that the run has not get their defaults.
+
+    Raises:
+        ValueError: If the run has settings that the Config does not know.
+    """
+    saved = dict(_flat(value))
+    used: set[str] = set()
+
+    def group(kind: type) -> Any:
+        hints = typing.get_type_hints(kind, include_extras=True)
+        found = {}
+        for field in dataclasses.fields(kind):
+            inner = hints[field.name]
+            if dataclasses.is_dataclass(inner) and isinstance(inner, type):
+                found[field.name] = group(inner)
+                continue
+            name = field.name if field.name in saved else _FORMERLY.get(field.name)
+            if name in saved:
+                used.add(name)
+                found[field.name] = from_json(inner, saved[name])
+        return kind(**found)
+
+    config = group(kind)
+    unknown = sorted(saved.keys() - used)
+    if unknown:
+        raise ValueError(
+            f"The run was made with the settings {', '.join(unknown)}, which the Config of its experiment file does "
+            "not know. Use the file that made the run."
+        )
+    return config
+
+
+def _flat(value: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, item in value.items():
+        if isinstance(item, Mapping):
+            yield from _flat(item)
+        else:
+            yield name, item
 
 
 def _member(arguments: tuple[Any, ...], value: Any) -> Any:
@@ -93,6 +144,11 @@ def _member(arguments: tuple[Any, ...], value: Any) -> Any:
     return next((kind for kind in arguments if kind is not type(None)), Any)
 
 
+def as_numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Metrics as numbers of Python."""
+    return {name: float(value) for name, value in metrics.items()}
+
+
 def differences(before: Any, now: Any) -> list[tuple[str, Any, Any]]:
     """Names and values of the fields in which two configs (as JSON) differ; None for one that is missing."""
     if isinstance(before, dict) and isinstance(now, dict):
@@ -104,6 +160,10 @@ def differences(before: Any, now: Any) -> list[tuple[str, Any, Any]]:
 
 def check_folder(folder: pathlib.Path, config: Any) -> None:
     """Refuses a folder that holds something else than a run of this config.
+
+    Args:
+        folder: Existing or not.
+        config: A Config, or settings by name.
 
     Raises:
         ValueError: If it is a run of another config, or holds other files.
@@ -118,7 +178,10 @@ def check_folder(folder: pathlib.Path, config: Any) -> None:
             shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
             raise ValueError(f"{folder} is not a run and holds other files ({shown}). Use another folder.")
         return
-    found = differences(read_json(folder / "config.json"), to_json(config))
+    saved = read_json(folder / "config.json")
+    if dataclasses.is_dataclass(config):
+        saved = to_json(config_from_json(type(config), saved))  # runs of earlier versions in the present form
+    found = differences(saved, to_json(config))
     if found:
         before = ", ".join(f"{name}={old}" for name, old, _ in found)
         now = ", ".join(f"{name}={new}" for name, _, new in found)
@@ -137,10 +200,19 @@ def versions() -> dict[str, str]:
 
 
 def provenance(path: pathlib.Path | None) -> dict[str, Any]:
-    """Commit of the repository that holds the experiment file, None outside of one, and the time."""
+    """What a result depends on besides its settings: `commit`, `time`, `device` and `versions`.
+
+    Args:
+        path: The experiment file; the commit is that of the repository that holds it, None outside of one.
+    """
     where = pathlib.Path.cwd() if path is None else path.parent
-    time = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-    return {"commit": _commit(where), "time": time}
+    one = jax.devices()[0]
+    return {
+        "commit": _commit(where),
+        "time": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "device": {"platform": one.platform, "kind": one.device_kind, "count": jax.local_device_count()},
+        "versions": versions(),
+    }
 
 
 def _commit(folder: pathlib.Path) -> str | None:

@@ -1,40 +1,69 @@
-"""A run: training into a folder, the trained model back from it, its errors at other resolutions."""
+"""A run: an experiment trained into a folder."""
 
 import functools
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
+import jax
+import numpy as np
 from rich.console import Console
 
 from sciml import train
-from sciml.experiment._definition import Experiment, load_file
-from sciml.experiment._figures import draw_losses, draw_resolutions
-from sciml.experiment._folder import check_folder, from_json, provenance, read_json, to_json, versions, write_json
-from sciml.experiment._training import ShowProgress, device, train_into
+from sciml.data import fingerprint
+from sciml.experiment._definition import Experiment, held_out
+from sciml.experiment._figures import draw_run
+from sciml.experiment._file import settings
+from sciml.experiment._folder import as_numbers, check_folder, provenance, read_json, to_json, write_json
+from sciml.experiment._training import ShowProgress, train_into
 
 
-def run(
-    build: Callable[[Any], Experiment],
+def run_file(
+    module: ModuleType,
     config: Any,
     folder: str | pathlib.Path,
     *,
-    file: str | pathlib.Path | None = None,
     console: Console | None = None,
     progress: ShowProgress | None = None,
 ) -> dict[str, Any]:
-    """Trains `build(config)` into a folder, or goes on where a run of the same config stopped.
-
-    The folder holds `config.json`, `run.json` (commit, versions, device), `model.json` (structure of the model),
-    `log.jsonl`, `checkpoints/`, `metrics.json` once the run is finished, and `figures/`. A resumed run ends with the
-    same parameters, bit for bit, as one that was never interrupted, on the same machine and number of devices. The
-    model that is tested, and that `load` returns, is the best on the validation data, or the last without them.
+    """Trains the experiment of a file and a config into a folder, or goes on where a run of the same config stopped.
 
     Args:
-        build: From an experiment file.
-        config: Its argument.
+        module: From `load_file`.
+        config: A `Config` of it.
         folder: New or empty, or a run of this config.
-        file: The experiment file, for `evaluate`.
+        console: As in `run`.
+        progress: As in `run`.
+
+    Raises:
+        ValueError: If the folder holds anything else; also as `run`.
+    """
+    folder = pathlib.Path(folder)
+    check_folder(folder, config)
+    name = dict(settings(config)).get("model")
+    started = {"name": name, "config": to_json(config), "file": pathlib.Path(str(module.__file__)).resolve()}
+    return _run(module.build(config), folder, started, console, progress)
+
+
+def run(
+    experiment: Experiment,
+    folder: str | pathlib.Path,
+    *,
+    console: Console | None = None,
+    progress: ShowProgress | None = None,
+) -> dict[str, Any]:
+    """Trains an experiment into a folder, or goes on where a run of the same experiment stopped.
+
+    The folder holds `config.json`, `run.json` (commit, versions, device, digest of the training data), `model.json`
+    (structure of the model), `log.jsonl`, `checkpoints/`, `metrics.json` once the run is finished, and `figures/`. A
+    resumed run ends with the same parameters, bit for bit, as one that was never interrupted, on the same machine and
+    number of devices. The model that is tested, and that `load` returns, is the best on the validation data, or the
+    last without them.
+
+    Args:
+        experiment: What is trained on what data.
+        folder: New or empty, or a run of this experiment.
         console: Where progress is written.
         progress: `name of the run -> context of a hook`, shows the training; by default `train.Progress`.
 
@@ -43,27 +72,43 @@ def run(
         alone, `steps`, `checkpoint`, `test`.
 
     Raises:
-        ValueError: If the folder holds anything else, or if a part of the model cannot be described.
+        ValueError: If the folder holds anything else or a run on other data, or a part of the model has no name.
         FloatingPointError: If the loss is not finite; it names the step, the learning rate and the last checkpoint.
         OSError: If the disk is full; earlier checkpoints are intact.
         KeyboardInterrupt: With a message that says from where the run can go on.
     """
-    folder = pathlib.Path(folder)
-    file = None if file is None else pathlib.Path(file).resolve()
+    names = ("steps", "batch", "metric", "seed")
+    config = {name: getattr(experiment, name) for name in names} | {"model": train.describe(experiment.model)}
+    check_folder(pathlib.Path(folder), config)
+    return _run(experiment, pathlib.Path(folder), {"name": None, "config": config, "file": None}, console, progress)
+
+
+def _run(
+    experiment: Experiment,
+    folder: pathlib.Path,
+    started: Mapping[str, Any],
+    console: Console | None,
+    progress: ShowProgress | None,
+) -> dict[str, Any]:
     console = Console() if console is None else console
     progress = functools.partial(train.Progress, console=console) if progress is None else progress
-    check_folder(folder, config)
+    say = functools.partial(console.print, highlight=False, soft_wrap=True, markup=False)
+    known = fingerprint(experiment.train)
+    _check_data(folder, known)
     if (folder / "metrics.json").exists():
         metrics = read_json(folder / "metrics.json")
-        console.print(f"{folder} is finished: {_line(metrics['test'])}", highlight=False, soft_wrap=True)
+        say(f"{folder} is finished: {_line(metrics['test'])}")
         return metrics
-    experiment = build(config)
     description = train.describe(experiment.model)
+    name = started["name"] or _name(experiment.model)
+    say(f"{folder}: {name}, {train.parameters(experiment.model):,} parameters, trains on {_summary(experiment)}")
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", to_json(config))
+    write_json(folder / "config.json", started["config"])
     write_json(folder / "model.json", description)
-    checkpoints = _checkpoints(folder, None if experiment.validation is None else experiment.metric)
-    _note_start(folder, file, experiment, checkpoints.latest or 0)
+    checkpoints = train.Checkpoints(
+        folder / "checkpoints", metric=experiment.metric if experiment.validation is not None else None
+    )
+    _note_start(folder, started["file"], experiment, known, checkpoints.latest or 0)
     try:
         log = train_into(folder, experiment, checkpoints, console, progress)
         best = checkpoints.best
@@ -71,121 +116,60 @@ def run(
     finally:
         checkpoints.close()
     metrics = {
-        "model": getattr(config, "model", type(experiment.model).__name__),
+        "model": name,
         "parameters": train.parameters(model),
         "seconds": round(log.seconds, 1),
         "train_seconds": log.records[-1].get("training_seconds"),
         "steps": log.records[-1]["step"],
         "checkpoint": best,
-        "test": _numbers(experiment.evaluate(model, experiment.test(None))),
+        "test": as_numbers(experiment.evaluate(model, held_out(experiment))),
     }
     write_json(folder / "metrics.json", metrics)
-    console.print(f"{folder}: {_line(metrics['test'])}", highlight=False, soft_wrap=True)
-    _draw(experiment, metrics, {metrics["model"]: model}, folder)
+    say(f"{folder}: {_line(metrics['test'])}")
+    draw_run(experiment, metrics, model, folder)
     return metrics
 
 
-def load(folder: str | pathlib.Path, classes: Sequence[Any] = ()) -> Any:
-    """The trained model of a run: the best on its validation data, or the last without them.
-
-    Nothing of the experiment file is executed: the structure comes from `model.json`, the arrays from the checkpoint.
-
-    Args:
-        folder: The folder of the run.
-        classes: Classes and functions of the model that are not part of sciml or of the packages it builds on.
-
-    Raises:
-        FileNotFoundError: If the folder is not a run, or has no checkpoint yet.
-        ValueError: If the model uses a class that is not known.
-    """
-    folder = pathlib.Path(folder)
-    like = train.rebuild(read_json(folder / "model.json"), classes)
-    checkpoints = _checkpoints(folder, read_json(folder / "run.json")["metric"])
-    try:
-        return checkpoints.restore_model(like, checkpoints.best)
-    finally:
-        checkpoints.close()
+def _check_data(folder: pathlib.Path, known: Mapping[str, Any]) -> None:
+    """Refuses to go on with other training data."""
+    path = folder / "run.json"
+    before = read_json(path).get("data") if path.exists() else None
+    different = [] if before is None else [name for name in known if before.get(name) != known[name]]
+    if before is not None and different:
+        name = different[0]
+        raise ValueError(
+            f"{folder} was started with other training data: {name} {before.get(name)}, now {known[name]}. "
+            "Use another folder for these data."
+        )
 
 
-def read_config(folder: str | pathlib.Path, module: Any) -> Any:
-    """The config of a run, as the `Config` of its experiment file; see `load_file`.
-
-    Raises:
-        FileNotFoundError: If the folder is not a run.
-        TypeError: If the config is of another experiment.
-    """
-    return from_json(module.Config, read_json(pathlib.Path(folder) / "config.json"))
-
-
-def evaluate(folder: str | pathlib.Path, resolutions: Sequence[int] = (), *, file: Any = None) -> dict[str, Any]:
-    """Evaluates a finished run at other resolutions, adds the results to its `metrics.json` and draws its figures.
-
-    Args:
-        folder: The folder of the run.
-        resolutions: What `Experiment.test` and `Experiment.at_resolution` are called with.
-        file: The experiment file, if it is no longer where the run found it.
-
-    Returns:
-        The content of `metrics.json`, with `resolutions: {"32": {"relative_l2": ..., "note": how it was evaluated}}`.
-
-    Raises:
-        FileNotFoundError: If the folder is not a run, or its experiment file is gone.
-        ValueError: If the run is not finished.
-    """
-    folder = pathlib.Path(folder)
-    started = read_json(folder / "run.json")
-    if not (folder / "metrics.json").exists():
-        raise ValueError(f"The run {folder} is not finished. Run its command again first; it goes on where it stopped.")
-    metrics = read_json(folder / "metrics.json")
-    if file is None and started["experiment"] is None:
-        raise ValueError(f"The run {folder} was not made from an experiment file. Give the file.")
-    module = load_file(started["experiment"] if file is None else file)
-    experiment = module.build(read_config(folder, module))
-    checkpoints = _checkpoints(folder, started["metric"])
-    try:
-        trained = checkpoints.restore_model(experiment.model, metrics["checkpoint"])
-    finally:
-        checkpoints.close()
-    for resolution in resolutions:
-        model, note = experiment.at_resolution(trained, resolution)
-        found = _numbers(experiment.evaluate(model, experiment.test(resolution)))
-        metrics.setdefault("resolutions", {})[str(resolution)] = {**found, "note": note}
-    write_json(folder / "metrics.json", metrics)
-    _draw(experiment, metrics, {metrics["model"]: trained}, folder)
-    return metrics
-
-
-def _draw(experiment: Experiment, metrics: Mapping[str, Any], models: Mapping[str, Any], folder: pathlib.Path) -> None:
-    figures, name = folder / "figures", metrics["model"]
-    draw_losses({name: train.read_log(folder / "log.jsonl")}, experiment.metric, figures / "losses.png")
-    draw_resolutions({name: metrics}, experiment.metric, figures / "resolutions.png")
-    if experiment.figures is not None:
-        experiment.figures(models, figures)
-
-
-def _checkpoints(folder: pathlib.Path, metric: str | None) -> train.Checkpoints:
-    return train.Checkpoints(folder / "checkpoints", metric=metric)
-
-
-def _note_start(folder: pathlib.Path, file: pathlib.Path | None, experiment: Experiment, step: int) -> None:
+def _note_start(
+    folder: pathlib.Path, file: pathlib.Path | None, experiment: Experiment, known: Mapping[str, Any], step: int
+) -> None:
     """Writes what the run, or its continuation, runs on; earlier entries stay."""
     path = folder / "run.json"
-    now = {
-        **provenance(file),
-        "step": step,
-        "device": device(),
-        "versions": versions(),
-    }
     content = {
         "experiment": None if file is None else str(file),
         "metric": None if experiment.validation is None else experiment.metric,
-        "starts": [*(read_json(path)["starts"] if path.exists() else ()), now],
+        "data": known,
+        "starts": [*(read_json(path)["starts"] if path.exists() else ()), {"step": step, **provenance(file)}],
     }
     write_json(path, content)
 
 
-def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in metrics.items()}
+def _summary(experiment: Experiment) -> str:
+    """What a run has understood of its data, so that a missing channel axis is seen before the training."""
+    count, shapes = len(experiment.train), [np.shape(a)[1:] for a in jax.tree.leaves(experiment.train[np.arange(1)])]
+    if getattr(experiment.train, "grid", None) is None:
+        return f"{count:,} samples of shape {', '.join(map(str, shapes))}"
+    fields = " -> ".join(f"{channels} channel{'s' * (channels != 1)}" for channels, *_ in shapes)
+    return f"{count:,} samples: {fields} on {' x '.join(map(str, shapes[0][1:]))} points"
+
+
+def _name(model: Any) -> str:
+    """Name of the class of a model, or of the operator inside of `operators.Normalised`."""
+    inner = getattr(model, "operator", model)
+    return type(inner).__name__
 
 
 def _line(metrics: Mapping[str, float]) -> str:

@@ -6,7 +6,6 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 from rich.console import Console
 
 from sciml import train
@@ -15,12 +14,6 @@ from sciml.experiment._definition import Experiment
 
 Step = Callable[[train.TrainState, Any, Any], tuple[train.TrainState, Any]]
 ShowProgress = Callable[[str], contextlib.AbstractContextManager[train.Hook]]
-
-
-def device() -> dict[str, Any]:
-    """What is trained on."""
-    one = jax.devices()[0]
-    return {"platform": one.platform, "kind": one.device_kind, "count": jax.local_device_count()}
 
 
 def prepare(experiment: Experiment) -> tuple[train.TrainState, Step, train.Batches]:

@@ -27,7 +27,6 @@ from sciml.train._one_cycle import one_cycle_adam as one_cycle_adam
 from sciml.train._sharding import mesh_for as mesh_for
 from sciml.train._sharding import predict as predict
 from sciml.train._sharding import replicate as replicate
-from sciml.train._state import Loss as Loss
 from sciml.train._state import Optimiser as Optimiser
 from sciml.train._state import Scheduled as Scheduled
 from sciml.train._state import TrainState as TrainState

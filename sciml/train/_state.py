@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
+from sciml.losses import Loss
 from sciml.nn import partition
 
 Logs = dict[str, Float[Array, "..."]]
 Optimiser = optax.GradientTransformation | optax.MultiSteps
-Loss = Callable[[Any, Any, PRNGKeyArray], tuple[Float[Array, ""], Logs]]
 
 
 @dataclasses.dataclass(frozen=True)

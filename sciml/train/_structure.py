@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from sciml.train import _old_names
+
 _TRUSTED = ("sciml", "jax", "equinox", "diffrax", "lineax", "optimistix", "flax", "optax", "numpy")
 # Public homes of objects whose own module is private and may move between versions.
 _HOMES = ("jax.nn", "jax.nn.initializers", "jax.numpy", "jax.lax", "jax.tree_util", "jax", "equinox.nn", "flax.linen")
@@ -166,10 +168,12 @@ def _rebuild_fields(node: dict[str, Any], classes: Sequence[Any]) -> Any:
     cls = _find(node["class"], classes)
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
         raise ValueError(f"{node['class']} is not a dataclass or an Equinox module. The run was saved by other code.")
-    fields = {
-        name: _default(cls, name) if value == {"default": name} else _rebuild(value, classes)
-        for name, value in node["fields"].items()
-    }
+    old = _old_names.FIELDS.get(_old_names.CLASSES.get(node["class"], node["class"]), {})
+    fields = {}
+    for saved, value in node["fields"].items():
+        name = old.get(saved, saved)
+        if name is not None:
+            fields[name] = _default(cls, name) if value == {"default": saved} else _rebuild(value, classes)
     known = {field.name for field in dataclasses.fields(cls)}
     missing = known - set(fields) if issubclass(cls, eqx.Module) else set()
     if missing or set(fields) - known:
@@ -226,6 +230,7 @@ _REBUILD: dict[Any, Callable[[dict[str, Any], Sequence[Any]], Any]] = {
 
 def _find(name: str, classes: Sequence[Any]) -> Any:
     """The object of that name, from the caller's or from a trusted package."""
+    name = _old_names.CLASSES.get(name, name)
     for item in classes:
         own = getattr(item, "__qualname__", getattr(item, "__name__", ""))
         if name == f"{item.__module__}.{own}" or (name.split(".")[0] not in _TRUSTED and name.endswith(f".{own}")):

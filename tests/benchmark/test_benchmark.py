@@ -22,7 +22,7 @@ from sciml.benchmark._report import curve, spread
 from sciml.cli import main
 from sciml.train import _loop
 
-EXPERIMENTS = pathlib.Path(__file__).resolve().parent.parent / "experiments"
+EXPERIMENTS = pathlib.Path(__file__).resolve().parents[2] / "experiments"
 SAMPLES, BATCH = 20, 8
 
 FILE = '''
@@ -461,7 +461,7 @@ def test_help_names_the_options_and_the_fields(module, capsys):
 
 def test_a_benchmark_of_the_darcy_experiment(tmp_path):
     module = experiment.load_file(EXPERIMENTS / "darcy.py")
-    config = dataclasses.replace(module.PRESETS["smoke"], data=str(tmp_path / "data"))
+    config = experiment.with_settings(module.PRESETS["smoke"], {"data": str(tmp_path / "data")})
     plan = benchmark.Plan(module, config, ("fno",), seeds=1)
     content = benchmark.benchmark(plan, tmp_path / "out", console=Console(file=io.StringIO()))
     (run,), (one,) = content["runs"], content["summary"]

@@ -84,7 +84,7 @@ def build(config):
     )
 '''
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -96,8 +96,9 @@ def file(tmp_path):
 
 @pytest.fixture
 def module(file):
-    yield experiment.load_file(file)
-    del sys.modules["tiny"]
+    loaded = experiment.load_file(file)
+    yield loaded
+    del sys.modules[loaded.__name__]
 
 
 def run(module, folder, config=None, **changes):
@@ -105,7 +106,7 @@ def run(module, folder, config=None, **changes):
     stream = io.StringIO()
     config = dataclasses.replace(config or module.PRESETS["short"], **changes)
     console = Console(file=stream, width=300)
-    return experiment.run(module.build, config, folder, file=module.__file__, console=console), stream.getvalue()
+    return experiment.run_file(module, config, folder, console=console), stream.getvalue()
 
 
 def command(file, folder, *options):

@@ -14,14 +14,13 @@ from sciml import experiment
 from sciml.cli import main
 from sciml.operators import Resampled
 
-EXPERIMENTS = pathlib.Path(__file__).resolve().parent.parent / "experiments"
+EXPERIMENTS = pathlib.Path(__file__).resolve().parents[2] / "experiments"
 
 
 def finished(file, folder, **changes):
     module = experiment.load_file(EXPERIMENTS / file)
-    config = dataclasses.replace(module.PRESETS["smoke"], **changes)
-    console = Console(file=io.StringIO())
-    return experiment.run(module.build, config, folder, file=EXPERIMENTS / file, console=console)
+    config = experiment.with_settings(module.PRESETS["smoke"], changes)
+    return experiment.run_file(module, config, folder, console=Console(file=io.StringIO()))
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +79,7 @@ def test_the_small_darcy_set_at_both_resolutions(published_data, tmp_path):
     assert set(metrics["resolutions"]) == {"16", "32"}
     assert metrics["test"]["relative_l2"] < 0.8  # below 1, the error of the prediction zero, after 8 steps
     module = experiment.load_file(EXPERIMENTS / "darcy_small.py")
-    config = dataclasses.replace(module.PRESETS["smoke"], data=str(published_data))
-    built = module.build(config)
+    built = module.build(experiment.with_settings(module.PRESETS["smoke"], {"data": str(published_data)}))
     model, note = built.at_resolution(built.model, 32)
     assert isinstance(model, Resampled)
     assert note.startswith("resampled")
@@ -113,13 +111,11 @@ def test_the_map_of_burgers_to_the_last_time_is_drawn_as_lines(tmp_path):
 
 def test_the_published_burgers_pairs(published_data, tmp_path):
     module = experiment.load_file(EXPERIMENTS / "burgers.py")
-    config = dataclasses.replace(
-        module.PRESETS["published"], model="fno", samples=(64, 16, 32), epochs=2, data=str(published_data)
-    )
-    built = module.build(config)
+    changes = {"model": "fno", "samples": (64, 16, 32), "epochs": 2, "data": str(published_data)}
+    built = module.build(experiment.with_settings(module.PRESETS["published"], changes))
     assert built.train.x.shape == (64, 1, 17, 16)
     np.testing.assert_array_equal(built.train.x[:, :, 3], built.train.y[:, :, 0])
-    experiment.run(lambda config: built, config, tmp_path / "run", console=Console(file=io.StringIO()))
+    experiment.run(built, tmp_path / "run", console=Console(file=io.StringIO()))
     found = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert found["test"]["relative_l2"] < 0.8  # below 1, the error of the prediction zero, after 7 steps
 
@@ -128,20 +124,22 @@ def test_the_published_burgers_pairs(published_data, tmp_path):
 def test_the_paper_presets_of_darcy_have_the_published_sizes(preset):
     module = experiment.load_file(EXPERIMENTS / "darcy.py")
     config = module.PRESETS[preset]
-    problem = module._problem(config, config.problem.every)
+    problem = module.problem(config)
     assert problem.grid.shape == ((211,) * 2 if preset == "paper-smooth" else (256,) * 2)
-    model = jax.eval_shape(lambda key: module.network(config, problem.grid, key), jax.random.key(0))
+    model = jax.eval_shape(
+        lambda key: module.architecture(config).make(1, 1, grid=problem.grid, key=key), jax.random.key(0)
+    )
     assert sum(leaf.size for leaf in jax.tree.leaves(model)) == (678_093 if preset == "paper-smooth" else 572_661)
 
 
 @pytest.mark.parametrize(
     ("file", "changes", "message"),
     [
-        ("darcy.py", {"recipe": "other"}, "Expected the recipe ours or published, got 'other'"),
-        ("darcy.py", {"normalise": "none"}, "normalise to be channel, point or output, got 'none'"),
+        ("darcy.py", {"recipe": "other"}, "Expected a recipe of ours, published, got 'other'"),
+        ("darcy.py", {"normalise": "none"}, "Expected statistics of channel, point, output, got 'none'"),
         ("darcy.py", {"model": "resnet"}, "Expected a model of mgno, .*, got 'resnet'"),
-        ("navier_stokes.py", {"predicted": 9}, "1 frames seen and 9 predicted need 10, the problem has 4"),
-        ("navier_stokes.py", {"recipe": "other"}, "Expected the recipe ours or published, got 'other'"),
+        ("navier_stokes.py", {"horizon": 9}, "1 frames seen and 9 predicted need 10, the problem has 4"),
+        ("navier_stokes.py", {"recipe": "other"}, "Expected a recipe of ours, published, got 'other'"),
         ("navier_stokes.py", {"model": "resnet"}, "Expected a model of mgno, .*, got 'resnet'"),
         ("burgers.py", {"model": "resnet"}, "Expected a model of mgno, .*, got 'resnet'"),
         ("helmholtz.py", {"model": "resnet"}, "Expected a model of mgno, .*, got 'resnet'"),
@@ -149,14 +147,14 @@ def test_the_paper_presets_of_darcy_have_the_published_sizes(preset):
 )
 def test_wrong_settings_are_refused(file, changes, message, tmp_path):
     module = experiment.load_file(EXPERIMENTS / file)
-    config = dataclasses.replace(module.PRESETS["smoke"], data=str(tmp_path), **changes)
+    config = experiment.with_settings(module.PRESETS["smoke"], {"data": str(tmp_path), **changes})
     with pytest.raises(ValueError, match=message):
         module.build(config)
 
 
 def test_published_pairs_that_do_not_fit_the_problem_are_refused(published_data):
     module = experiment.load_file(EXPERIMENTS / "burgers.py")
-    config = dataclasses.replace(module.PRESETS["smoke"], published=True, data=str(published_data))
+    config = experiment.with_settings(module.PRESETS["smoke"], {"published": True, "data": str(published_data)})
     with pytest.raises(ValueError, match=r"hold \(frames, points\) \(16, 16\), the problem \(4, 16\)"):
         module.build(config)
 

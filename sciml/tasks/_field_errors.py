@@ -1,4 +1,4 @@
-"""How operators between fields are judged and drawn in experiments."""
+"""How operators between fields are judged and drawn."""
 
 import functools
 import pathlib
@@ -13,11 +13,10 @@ from jaxtyping import Array
 from sciml import metrics, plot, train
 from sciml.data import Pairs, Windows
 from sciml.grid import Grid
-from sciml.operators import AbstractOperator, Resampled
 
 
 def relative_errors(model: Any, pairs: Pairs) -> dict[str, float]:
-    """Means over the samples of `metrics.relative_l2` and `metrics.relative_h1`: `Experiment.evaluate` of operators.
+    """Means over the samples of `metrics.relative_l2` and `metrics.relative_h1`.
 
     Raises:
         ValueError: If the pairs have no grid, which the H1 error needs.
@@ -74,17 +73,3 @@ def rollout_errors(model: Any, windows: Windows) -> dict[str, float]:
     whole = np.linalg.norm(error, axis=1) / np.linalg.norm(size, axis=1)
     each = np.mean(error / size, axis=0)
     return {"relative_l2": float(np.mean(whole)), "each_frame": float(np.mean(each)), "first_frame": float(each[0])}
-
-
-def on_grid(trained: AbstractOperator, source: Grid, target: Grid, *, native: bool) -> tuple[AbstractOperator, str]:
-    """A trained operator on another grid of the same box, and a sentence that says how: `Experiment.at_resolution`.
-
-    Args:
-        trained: The operator.
-        source: Grid of its training.
-        target: Grid of the fields that it is to act on.
-        native: Whether it takes fields on every grid as it is.
-    """
-    if source == target or native:
-        return trained, "native: the trained model itself, applied at this resolution"
-    return Resampled(trained, source, target), f"resampled: cubic splines to {source.shape} and back"

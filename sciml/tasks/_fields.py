@@ -1,0 +1,156 @@
+"""Experiments that train operators between fields: maps from an input field to an output field, and steps in time."""
+
+import dataclasses
+import functools
+import math
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from sciml import losses, metrics, train
+from sciml.data import Pairs, cached, split
+from sciml.experiment import Experiment, Training
+from sciml.grid import Grid
+from sciml.operators import AbstractOperator, Normalised, Normaliser, Resampled, per_channel
+from sciml.tasks._field_errors import draw_predictions, relative_errors
+from sciml.zoo import Architecture
+
+Statistics = Callable[[Pairs], tuple[Normaliser, Normaliser]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Generated:
+    """Options of generated data, a field of a Config: `source: Generated = Generated((1000, 100, 200))`.
+
+    The command line has them as `--samples`, `--data-seed` and `--data`.
+    """
+
+    samples: tuple[int, int, int] = (1000, 100, 200)
+    """Numbers of training, validation and test samples; 0 for no validation."""
+    data_seed: int = 0
+    """Seed of the samples."""
+    data: str = "data"
+    """Folder for the generated files."""
+
+    def parts(self, problem: Any, at: Callable[[int], Any] | None = None) -> "Parts":
+        """Training, validation and test data of a problem, generated unless an earlier run has.
+
+        Args:
+            problem: A problem of `sciml.pdes`.
+            at: From a resolution to the problem whose samples are the test data there; None for one resolution alone.
+        """
+        training, validation, test = self._split(problem)
+        if at is None:
+            return Parts(training, validation, test)
+        other = lambda resolution: test if resolution is None else self._split(at(resolution))[2]
+        return Parts(training, validation, functools.cache(other))
+
+    def _split(self, problem: Any) -> tuple[Pairs, ...]:
+        known = cached(problem, self.data, n=sum(self.samples), seed=self.data_seed)
+        return split(known, self.samples, seed=None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """The data of an experiment.
+
+    Attributes:
+        train: Training data, `data.Pairs` or `data.Windows`.
+        validation: Data that choose the checkpoint, or None.
+        test: Test data, or a function from a resolution (None: that of the training) to test data.
+    """
+
+    train: Any
+    validation: Any
+    test: Any
+
+
+def mean_of_l2_and_h1(grid: Grid) -> losses.Loss:
+    """The mean of the relative L2 and the relative H1 error, the loss that had the lowest errors in both norms."""
+    return losses.supervised(lambda p, t: 0.5 * (metrics.relative_l2(p, t) + metrics.relative_h1(p, t, grid=grid)))
+
+
+def one_cycle(
+    architecture: Architecture, training: Training, samples: int, *, weight_decay: float, **cycle: float
+) -> train.Optimiser:
+    """The published optimiser of MgNO, `train.one_cycle_adam`, for the epochs and the learning rate of a training."""
+    return train.one_cycle_adam(
+        training.lr or architecture.lr,
+        epochs=math.ceil(training.epochs),
+        steps_per_epoch=-(-samples // training.batch),
+        weight_decay=weight_decay,
+        **cycle,
+    )
+
+
+def channel_statistics(pairs: Pairs, epsilon: float = 0.0) -> tuple[Normaliser, Normaliser]:
+    """Mean and deviation of each channel of inputs and outputs."""
+    return per_channel(pairs.x, epsilon=epsilon), per_channel(pairs.y, epsilon=epsilon)
+
+
+def fields(
+    architecture: Architecture,
+    parts: Parts,
+    training: Training,
+    *,
+    grid: Grid | None = None,
+    statistics: Statistics | None = channel_statistics,
+    loss: losses.Loss | None = None,
+    optimiser: train.Optimiser | None = None,
+    **options: Any,
+) -> Experiment:
+    """An experiment that trains an operator from input fields to output fields.
+
+    At other resolutions an architecture that takes any is evaluated as it is, another one through
+    `operators.Resampled`.
+
+    Args:
+        architecture: From `sciml.zoo.MODELS`, or any `zoo.Architecture`.
+        parts: Training, validation and test data.
+        training: Epochs or steps, batch, learning rate, seed.
+        grid: Where the fields live, by default the grid of the training data.
+        statistics: From the training data to the normalisers of inputs and outputs; None trains on raw fields.
+        loss: By default `mean_of_l2_and_h1`.
+        optimiser: By default `train.clipped_adamw` with the learning rate of `training` or of the architecture.
+        **options: Other attributes of `Experiment`.
+
+    Raises:
+        ValueError: If the training data have no grid.
+    """
+    known, where = parts.train, getattr(parts.train, "grid", None) if grid is None else grid
+    if where is None:
+        raise ValueError("The training data have no grid. Give it: data.Pairs(x, y, grid=Grid(x.shape[2:])).")
+    x, y = known[np.arange(1)]
+    model = architecture.make(x.shape[1], y.shape[1], grid=where, key=jax.random.key(training.seed))
+    if statistics is not None:
+        model = Normalised(model, *statistics(known))
+    steps = training.steps_for(len(known))
+
+    def at_resolution(trained: AbstractOperator, resolution: int) -> tuple[AbstractOperator, str]:
+        if architecture.any_resolution or parts.test(resolution).grid == where:
+            return trained, "native: the trained model itself, applied at this resolution"
+        note = f"resampled: cubic splines to {where.shape} and back"
+        return Resampled(trained, where, parts.test(resolution).grid), note
+
+    def figures(models: Mapping[str, AbstractOperator], folder: pathlib.Path) -> None:
+        test = parts.test(None) if callable(parts.test) else parts.test
+        draw_predictions(models, test.take(slice(0, 3)), folder / "predictions.png")
+
+    built = Experiment(
+        model=model,
+        loss=mean_of_l2_and_h1(where) if loss is None else loss,
+        optimiser=train.clipped_adamw(training.lr or architecture.lr, steps=steps) if optimiser is None else optimiser,
+        train=known,
+        steps=steps,
+        batch=training.batch,
+        evaluate=relative_errors,
+        test=parts.test,
+        validation=parts.validation,
+        at_resolution=at_resolution,
+        figures=figures,
+        seed=training.seed,
+    )
+    return dataclasses.replace(built, **options)

@@ -1,0 +1,61 @@
+"""How operators are judged in experiments: rollouts and other grids."""
+
+import functools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sciml import data, tasks, zoo
+from sciml.experiment import Training
+from sciml.grid import Dirichlet, Grid
+from sciml.operators import FNO, MgNO, Normalised, Resampled
+
+
+class Decay(eqx.Module):
+    """The mean of the frames that it sees, halved."""
+
+    def __call__(self, x):
+        return 0.5 * jnp.mean(x, axis=0, keepdims=True)
+
+
+def test_rollout_errors_equal_those_of_a_loop():
+    frames = np.random.default_rng(0).normal(size=(3, 7, 1, 4, 6)).astype(np.float32)
+    windows = data.Windows(frames, inputs=2, outputs=4, stop=6)
+    found = tasks.rollout_errors(Decay(), windows)
+    whole, each = [], []
+    for one in frames:
+        seen, error = list(one[:2]), []
+        for truth in one[2:6]:
+            seen.append(0.25 * (seen[-1] + seen[-2]))
+            error.append(seen[-1] - truth)
+        whole.append(np.linalg.norm(error) / np.linalg.norm(one[2:6]))
+        each.append([np.linalg.norm(e) / np.linalg.norm(t) for e, t in zip(error, one[2:6], strict=True)])
+    assert found["relative_l2"] == pytest.approx(np.mean(whole), rel=1e-5)
+    assert found["each_frame"] == pytest.approx(np.mean(each), rel=1e-5)
+    assert found["first_frame"] == pytest.approx(np.mean(each, axis=0)[0], rel=1e-5)
+
+
+def test_an_operator_is_taken_to_another_grid_as_it_allows():
+    rng = np.random.default_rng(0)
+
+    def pairs(n):
+        grid = Grid((n, n), boundary=Dirichlet())
+        return data.Pairs(rng.normal(size=(4, 1, n, n)), rng.normal(size=(4, 2, n, n)), grid=grid)
+
+    mgno = zoo.Architecture(functools.partial(MgNO, width=3, depth=1, levels=2), 1e-3)
+    fno = zoo.Architecture(functools.partial(FNO, modes=(4, 4), width=4, depth=1), 1e-3, any_resolution=True)
+    parts = tasks.Parts(pairs(8), None, lambda resolution: pairs(resolution or 8))
+    for architecture, kind in ((mgno, Resampled), (fno, Normalised)):
+        built = tasks.fields(architecture, parts, Training(epochs=1, batch=2))
+        assert built.at_resolution(built.model, 8)[0] is built.model
+        moved, note = built.at_resolution(built.model, 16)
+        assert isinstance(moved, kind)
+        assert note.startswith("native" if architecture is fno else "resampled: cubic splines to (8, 8)")
+        assert moved(jnp.ones((1, 16, 16), jnp.float64 if jax.config.jax_enable_x64 else jnp.float32)).shape == (
+            2,
+            16,
+            16,
+        )
