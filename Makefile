@@ -1,10 +1,10 @@
 # Every target makes .venv when it is missing; only python3 (3.11-3.13), its venv and pip, and make are needed.
 PYTHON ?= python3
 BIN := .venv/bin
-PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadfile
+PYTEST := $(BIN)/python -m pytest --durations=10 --numprocesses logical --maxprocesses 4 --dist loadfile
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: install demo test test-slow lint docs bench clean
+.PHONY: install demo test test-all lint docs bench clean
 
 install: .venv/installed
 
@@ -25,10 +25,10 @@ demo: .venv/installed
 	$(BIN)/sciml compare runs/demo/mgno runs/demo/fno --out runs/demo/comparison
 
 test: .venv/installed-test
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
+	$(PYTEST) -m "not slow"
 
-test-slow: .venv/installed-test
-	$(BIN)/python -m pytest $(PARALLEL)
+test-all: .venv/installed-test
+	$(PYTEST)
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

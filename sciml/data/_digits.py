@@ -17,7 +17,7 @@ def digits() -> dict[str, Arrays]:
     try:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError:
-        raise ModuleNotFoundError("The digits come with scikit-learn: pip install 'sciml[datasets]'.") from None
+        raise ModuleNotFoundError("The digits come with scikit-learn: pip install 'sciml-jax[datasets]'.") from None
     images, labels = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(images))
     every = Arrays((images[order] / 16).reshape(-1, 8, 8), labels[order].astype(np.int32))

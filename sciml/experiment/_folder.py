@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 
-_PACKAGES = ("sciml", "jax", "jaxlib", "equinox", "optax", "flax", "orbax-checkpoint", "numpy")
+_PACKAGES = ("sciml-jax", "jax", "jaxlib", "equinox", "optax", "flax", "orbax-checkpoint", "numpy")
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:

@@ -3,7 +3,6 @@
 from typing import Any
 
 import equinox as eqx
-import flax.linen
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
@@ -17,7 +16,7 @@ class FlaxOperator(AbstractOperator):
     `flax.nnx.bridge.to_linen`.
 
     Args:
-        module: The network; its `__call__` takes one array.
+        module: The `flax.linen.Module`; its `__call__` takes one array. Flax comes with `pip install 'sciml-jax[flax]'`.
         example: An input `(channels, *space)`, or a `jax.ShapeDtypeStruct` of one, to initialise for.
         key: For the initial parameters.
 
@@ -25,10 +24,10 @@ class FlaxOperator(AbstractOperator):
         ValueError: If the network has state besides parameters (batch statistics, caches): operators have none.
     """
 
-    module: flax.linen.Module = eqx.field(static=True)
+    module: Any = eqx.field(static=True)
     parameters: PyTree
 
-    def __init__(self, module: flax.linen.Module, example: Any, *, key: Key[Array, ""]):
+    def __init__(self, module: Any, example: Any, *, key: Key[Array, ""]):
         self.module = module
         batch = jnp.zeros((1, *example.shape[1:], example.shape[0]), example.dtype)
         variables = dict(module.init(key, batch))

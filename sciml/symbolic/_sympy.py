@@ -45,7 +45,7 @@ def _sympy() -> Any:
         return importlib.import_module("sympy")
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "Converting from and to SymPy needs SymPy, which is not installed: pip install 'sciml[symbolic]'."
+            "Converting from and to SymPy needs SymPy, which is not installed: pip install 'sciml-jax[symbolic]'."
         ) from error
 
 

@@ -192,7 +192,7 @@ def tensorboard(folder: str | pathlib.Path) -> Hook:
     try:
         from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise ImportError("TensorBoard logs need tensorboardX: pip install 'sciml[track]'.") from error
+        raise ImportError("TensorBoard logs need tensorboardX: pip install 'sciml-jax[track]'.") from error
     writers: list[Any] = []
 
     def hook(event: Event) -> None:
