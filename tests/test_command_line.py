@@ -2,13 +2,17 @@ import os
 import pathlib
 import platform
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
 
 from sciml import data
-from sciml.cli import _process, main
+from sciml.cli import _info, _process, main
+from sciml.cli._options import experiment_file, packaged_experiments
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 FILE = '''
 """A quick experiment, for tests of the command line."""
@@ -94,10 +98,51 @@ def test_help_lists_every_field_with_meaning_and_default(file, capsys):
     assert "--steps INT Number of optimiser steps. (default: 6)" in words(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("train", "-h"), ("generate", "--help"), ("info", "--help")])
-def test_help_is_no_error(arguments, capsys):
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (("--help",), "sciml COMMAND --help lists all options"),
+        (("train", "-h"), "usage: sciml train [-h] EXPERIMENT --out PATH [--preset STR]"),
+        (("benchmark", "--help"), "--seeds INT Runs of each model"),
+        (("evaluate", "--help"), "--resolution"),
+        (("generate", "--help"), "PROBLEM is one of: darcy"),
+        (("info", "--help"), "Versions and devices."),
+        (("list", "--help"), "Experiments that come with sciml"),
+    ],
+)
+def test_help_is_that_of_the_command(arguments, part, capsys):
     assert exit_code(*arguments) == 0
-    assert "usage" in capsys.readouterr().out
+    printed = words(capsys.readouterr().out)
+    assert part in printed
+    assert ("sciml COMMAND ..." in printed) == (arguments == ("--help",))
+
+
+def test_the_version_is_printed_and_is_that_of_the_distribution(capsys):
+    assert exit_code("--version") == 0
+    version = capsys.readouterr().out.removeprefix("sciml ").strip()
+    described = (ROOT / "pyproject.toml").read_text()
+    assert 'name = "sciml-jax"' in described
+    assert f'version = "{version}"' in described
+
+
+def test_the_list_shows_experiments_presets_models_and_generators(monkeypatch, tmp_path, capsys):
+    for name in ("spiral_ode.py", "darcy_small.py"):
+        shutil.copy(ROOT / "experiments" / name, tmp_path)
+    (tmp_path / "broken.py").write_text("import nothing_of_this_name\n")
+    found = {path.stem: path for path in sorted(tmp_path.glob("*.py"))}
+    monkeypatch.setattr(_info, "packaged_experiments", lambda: found)
+    assert exit_code("list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "broken: cannot be imported (ModuleNotFoundError: No module named 'nothing_of_this_name')" in lines
+    assert "    presets full, choose, smoke; models mgno, fno" in lines
+    assert any(line.startswith("spiral_ode: A spiral") for line in lines)
+    assert any(line.startswith("helmholtz: Standing waves") for line in lines)  # a generator
+    assert {"darcy", "prose_ode", "digits_node"} <= set(packaged_experiments())
+
+
+def test_experiments_are_found_by_name_and_by_path(file):
+    assert experiment_file("darcy").samefile(ROOT / "experiments" / "darcy.py")
+    assert str(experiment_file(file)) == file
 
 
 @pytest.mark.parametrize(
@@ -121,9 +166,11 @@ def test_wrong_options_are_named(file, tmp_path, capsys, options, message):
     ("arguments", "code", "message"),
     [
         ((), 2, ""),
-        (("fly",), 2, "There is no command 'fly', only train, evaluate"),
-        (("train",), 2, ""),
-        (("train", "nothing.py", "--out", "x"), 2, "There is no experiment file"),
+        (("fly",), 2, "There is no command 'fly', only list, train, evaluate"),
+        (("train",), 2, "file of an experiment first, got nothing. Try sciml list, or sciml train --help"),
+        (("benchmark", "--out", "x"), 2, "file of an experiment first, got --out."),
+        (("train", "nothing.py", "--out", "x"), 2, "There is no experiment file nothing.py. `sciml list` shows"),
+        (("train", "darsy", "--out", "x"), 2, "no experiment of the name darsy. Did you mean darcy or darcy_small?"),
         (("evaluate", "nothing"), 1, "nothing is not the folder of a run: it has no run.json"),
         (("evaluate",), 2, "Required options"),
         (("generate", "weather"), 2, "Expected one of the problems darcy"),

@@ -16,7 +16,8 @@ class FlaxOperator(AbstractOperator):
     `flax.nnx.bridge.to_linen`.
 
     Args:
-        module: The `flax.linen.Module`; its `__call__` takes one array. Flax comes with `pip install 'sciml-jax[flax]'`.
+        module: The `flax.linen.Module`; its `__call__` takes one array. `pip install 'sciml-jax[flax]'`
+            installs Flax.
         example: An input `(channels, *space)`, or a `jax.ShapeDtypeStruct` of one, to initialise for.
         key: For the initial parameters.
 

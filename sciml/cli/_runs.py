@@ -1,26 +1,14 @@
-"""Commands that need no experiment file, and how all of them read their options."""
+"""Commands on finished runs: `sciml evaluate`, `sciml compare` and `sciml predict`."""
 
 import dataclasses
-import os
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-
-class Usage(Exception):
-    """A wrong command line."""
-
-
-def parse(kind: Any, arguments: Sequence[str], prog: str, description: str = "", default: Any = None) -> Any:
-    """The options of a command."""
-    options = {} if default is None else {"default": default}
-    return tyro.cli(
-        kind, args=list(arguments), prog=prog, description=description, config=(tyro.conf.OmitArgPrefixes,), **options
-    )
+from sciml.cli._options import parse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,27 +103,4 @@ def predict(arguments: Sequence[str]) -> int:
         text = "and are solved" if found.solution is not None else "but cannot be solved so far"
         console.print(f"They fit the trajectory up to {found.misfit:.2g} of its deviation, {text}.", markup=False)
     console.print(f"{given.out}: {len(found.times)} states until t = {found.times[-1]:g}", markup=False)
-    return 0
-
-
-@dataclasses.dataclass(frozen=True)
-class _Information:
-    """Versions and devices."""
-
-
-def info(arguments: Sequence[str]) -> int:
-    """Prints versions and devices."""
-    parse(_Information, arguments, "sciml info")
-    import jax
-
-    from sciml.experiment import versions
-
-    table = Table("", "", show_header=False)
-    for name, version in versions().items():
-        table.add_row(name, version)
-    for name in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES", "JAX_COMPILATION_CACHE_DIR"):
-        table.add_row(name, os.environ.get(name, "not set"))
-    for device in jax.local_devices():
-        table.add_row(f"device {device.id}", f"{device.platform} {device.device_kind}")
-    Console().print(table)
     return 0

@@ -1,0 +1,71 @@
+"""Commands that train: `sciml train` and `sciml benchmark`."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import tyro
+
+from sciml.cli._options import Usage, experiment_options, help_without_experiment, load_experiment
+
+_TRAIN: dict[str, Any] = {
+    "out": Annotated[pathlib.Path, tyro.conf.arg(help="Folder of the run; an interrupted run in it goes on.")],
+}
+
+
+def train(arguments: Sequence[str]) -> int:
+    """Trains one model of an experiment, or goes on with an interrupted run."""
+    from sciml import experiment
+
+    if not arguments or arguments[0].startswith("-"):
+        help_without_experiment(arguments, "train", "Train, or go on with an interrupted run.", _TRAIN, {})
+    module, file = load_experiment(arguments[0])
+    options = experiment_options(module, arguments, "train", _TRAIN, {})
+    config = options.config
+    if getattr(config, "model", None) is not None and config.model not in module.MODELS:
+        raise Usage(f"There is no model {config.model!r} in {arguments[0]}, only {', '.join(module.MODELS)}.")
+    experiment.run(module.build, config, options.out, file=file)
+    return 0
+
+
+_BENCHMARK: dict[str, Any] = {
+    "out": Annotated[pathlib.Path, tyro.conf.arg(help="Folder of the benchmark; an interrupted one in it goes on.")],
+    "models": Annotated[tuple[str, ...], tyro.conf.arg(help="Which of MODELS.")],
+    "budget": Annotated[
+        str | None, tyro.conf.arg(help="Training time of each run (300s, 5m, 1.5h) instead of epochs.")
+    ],
+    "seeds": Annotated[int, tyro.conf.arg(help="Runs of each model, with consecutive seeds from --seed on.")],
+    "target": Annotated[str | None, tyro.conf.arg(help="Validation error to reach, such as relative_l2=0.02.")],
+}
+_DEFAULTS = {"budget": None, "seeds": 3, "target": None}
+
+
+def benchmark(arguments: Sequence[str]) -> int:
+    """Trains several models of an experiment under equal conditions."""
+    from sciml import benchmark
+
+    if not arguments or arguments[0].startswith("-"):
+        text = "Train models of an experiment under equal conditions: equal training time (--budget) or equal --epochs."
+        help_without_experiment(arguments, "benchmark", text, _BENCHMARK, _DEFAULTS)
+    module, _ = load_experiment(arguments[0])
+    given = {argument.split("=")[0] for argument in arguments[1:]}
+    try:
+        benchmark.check_fields(module)
+        if not given & {"-h", "--help"}:
+            if "--model" in given:
+                raise Usage("A benchmark has several models. Give --models NAME ... instead of --model.")
+            if len(given & {"--budget", "--epochs"}) != 1:
+                raise Usage("Expected either --budget TIME, equal training time, or --epochs N, equal epochs.")
+        options = experiment_options(module, arguments, "benchmark", _BENCHMARK, _DEFAULTS)
+        budget = None if options.budget is None else benchmark.duration(options.budget)
+        target = None if options.target is None else benchmark.target(options.target)
+        models = tuple(dict.fromkeys(options.models))
+        plan = benchmark.Plan(module, options.config, models, options.seeds, budget, target)
+    except ValueError as error:
+        raise Usage(str(error)) from None
+    failed = {one["run"]: one["failure"] for one in benchmark.benchmark(plan, options.out)["runs"] if one["failure"]}
+    if failed:
+        reasons = "\n".join(f"  {name}: {reason}" for name, reason in failed.items())
+        count = f"{len(failed)} of {len(plan.runs)} runs failed"
+        raise RuntimeError(f"{count}, the same command tries them again:\n{reasons}")
+    return 0
