@@ -83,7 +83,8 @@ def help_without_experiment(
     if not {"-h", "--help"} & set(arguments):
         got = arguments[0] if arguments else "nothing"
         raise Usage(
-            f"Expected the name or the file of an experiment first, got {got}. Try sciml list, or sciml {command} --help."
+            f"Expected the name or the file of an experiment first, got {got}. "
+            f"Try sciml list, or sciml {command} --help."
         )
     preset = Annotated[
         str, tyro.conf.arg(help="Default of the experiment's own options.", help_behavior_hint="(default: its first)")
