@@ -6,9 +6,10 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from sciml import data
+from sciml import data, experiment
 from sciml.cli import _info, _process, main
 from sciml.cli._options import experiment_file, packaged_experiments
 
@@ -29,22 +30,38 @@ class Config:
     """Learning rate, constant."""
     steps: int = 4
     """Number of optimiser steps."""
+    size: float = 1.0
+    """Of the test points."""
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Apply the linear map to each row of a CSV file."""
+    digits: int = 3
+    """Digits after the point."""
+
+def apply(model, path, out, options):
+    y = jax.vmap(model)(np.loadtxt(path, delimiter=",", dtype=np.float32))
+    out.mkdir()
+    np.savetxt(out / "y.csv", y, fmt=f"%.{options.digits}f")
+    return [f"{len(y)} rows"]
 
 PRESETS = {"small": Config(), "large": Config(steps=6)}
 MODELS = {"linear": lambda: eqx.nn.Linear(2, 1, key=jax.random.key(0))}
 
 class Points:
+    def __init__(self, size=1.0):
+        self.size = size
     def __len__(self):
         return 8
     def __getitem__(self, rows):
-        return np.ones((8, 2), np.float32)[rows]
+        return np.full((8, 2), self.size, np.float32)[rows]
 
 def build(config):
     return experiment.Experiment(
         model=MODELS[config.model](), loss=lambda model, x, key: (jnp.mean(jax.vmap(model)(x) ** 2), {}),
         optimiser=optax.sgd(config.rate), train=Points(), steps=config.steps, batch=4,
         evaluate=lambda model, points: {"size": float(abs(jax.vmap(model)(points[:])).mean())},
-        test=lambda resolution: Points(), metric="size")
+        test=lambda resolution: Points(config.size), metric="size", predict=experiment.Prediction(Options, apply))
 '''
 
 
@@ -80,6 +97,51 @@ def test_a_run_is_trained_finished_and_evaluated(file, tmp_path, capsys):
     assert "linear, 3 parameters" in printed
     assert "16" in printed
     assert "the trained model itself" in printed
+
+
+@pytest.fixture
+def run(file, tmp_path):
+    assert exit_code("train", file, "--steps", "1", "--out", tmp_path / "run") == 0
+    return tmp_path / "run"
+
+
+def test_a_run_is_evaluated_under_other_conditions(run, capsys):
+    assert exit_code("evaluate", run, "--condition", "size=0.5", "rate=1,size=2") == 0
+    assert "size=0.5 rate=1 size=2" in words(capsys.readouterr().out)
+    metrics = experiment.read_json(run / "metrics.json")
+    sizes = {name: found["size"] for name, found in metrics["conditions"].items()}
+    assert set(sizes) == {"size=0.5", "rate=1 size=2"}
+    weight, bias = (np.asarray(part) for part in (experiment.load(run).weight, experiment.load(run).bias))
+    for name, size in (("size=0.5", 0.5), ("rate=1 size=2", 2)):
+        assert sizes[name] == pytest.approx(abs(weight.sum() * size + bias[0]), rel=1e-6)
+    for condition in ("size", "=3"):
+        assert exit_code("evaluate", run, "--condition", condition) == 2
+        assert f"Expected --condition FIELD=VALUE, such as noise=0.1, got '{condition}'" in capsys.readouterr().err
+    assert exit_code("evaluate", run, "--condition", "colour=red") == 1
+    assert "got colour" in capsys.readouterr().err
+
+
+def test_a_run_predicts_from_a_file_with_the_options_of_its_experiment(run, tmp_path, capsys):
+    given, out = tmp_path / "x.csv", tmp_path / "out"
+    given.write_text("1,2\n3,4\n")
+    assert exit_code("predict", run, given, "--digits", "1", "--out", out) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "2 rows"
+    expected = [f"{experiment.load(run)(np.array(x, np.float32))[0]:.1f}" for x in ([1, 2], [3, 4])]
+    assert (out / "y.csv").read_text().split() == expected
+    assert exit_code("predict", run, "--help") == 0
+    printed = words(capsys.readouterr().out)
+    assert "Apply the linear map to each row of a CSV file." in printed
+    assert "--digits INT Digits after the point. (default: 3)" in printed
+    assert exit_code("predict", "--help") == 0
+    assert "lists the options of its experiment" in words(capsys.readouterr().out)
+    assert exit_code("predict", "--out", "x") == 2
+
+
+def test_a_run_that_predicts_nothing_from_files_says_so(file, tmp_path, capsys):
+    pathlib.Path(file).write_text(FILE.replace(", predict=experiment.Prediction(Options, apply)", ""))
+    assert exit_code("train", file, "--steps", "1", "--out", tmp_path / "run") == 0
+    assert exit_code("predict", tmp_path / "run", "x.csv", "--out", tmp_path / "out") == 1
+    assert "has no `predict`" in capsys.readouterr().err
 
 
 def test_help_lists_every_field_with_meaning_and_default(file, capsys):

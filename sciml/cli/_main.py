@@ -17,16 +17,17 @@ _USAGE = """usage: sciml COMMAND ...
   list                                                       experiments, their presets and models, generators of data
   train EXPERIMENT [--preset NAME] [--FIELD VALUE ...] --out DIR
                                                              train, or go on with an interrupted run
-  evaluate DIR [--resolution N ...]                          test a finished run, also at other resolutions
+  evaluate DIR [--resolution N ...] [--condition FIELD=VALUE ...]
+                                                             test a finished run, also on other test data
   compare DIR ... --out FOLDER                               a table and figures of several finished runs
-  predict DIR TRAJECTORY [--equation TEXT] --out FOLDER      forecast and equations of a trajectory, by a PROSE run
+  predict DIR INPUT [--FIELD VALUE ...] --out FOLDER         apply the model of a run to a file
   benchmark EXPERIMENT --models NAME ... (--budget TIME | --epochs N) [--seeds N] --out FOLDER
                                                              models of an experiment under equal conditions
   generate PROBLEM [--n N] [--FIELD VALUE ...] --out FILE    make a data set
   info                                                       versions and devices
 
-EXPERIMENT is a name from `sciml list`, or the path of an experiment file. sciml COMMAND --help lists all options of a
-command, sciml train EXPERIMENT --help the fields of that experiment, sciml --version the version."""
+EXPERIMENT is a name from `sciml list`, or the path of an experiment file. sciml COMMAND --help lists all options of
+a command, sciml train EXPERIMENT --help the fields of that experiment, sciml --version the version."""
 
 _COMMANDS = {
     "list": listing,

@@ -51,8 +51,8 @@ def experiment_file(given: str) -> pathlib.Path:
     raise Usage(f"There is no experiment {what} {given}. {remedy}`sciml list` shows those that come with sciml.")
 
 
-def load_experiment(given: str) -> tuple[ModuleType, pathlib.Path]:
-    """An experiment's module and file.
+def load_experiment(given: str) -> ModuleType:
+    """The module of an experiment, given by its name or by a path.
 
     Raises:
         Usage: If there is no such experiment, or if the file does not define one.
@@ -61,7 +61,7 @@ def load_experiment(given: str) -> tuple[ModuleType, pathlib.Path]:
 
     file = experiment_file(given)
     try:
-        return experiment.load_file(file), file
+        return experiment.load_file(file)
     except ValueError as error:
         raise Usage(str(error)) from None
 

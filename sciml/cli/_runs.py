@@ -1,19 +1,21 @@
 """Commands on finished runs: `sciml evaluate`, `sciml compare` and `sciml predict`."""
 
+import ast
 import dataclasses
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from sciml.cli._options import parse
+from sciml.cli._options import Usage, parse
 
 
 @dataclasses.dataclass(frozen=True)
 class _Evaluation:
-    """Test a finished run, at its own and at other resolutions; metrics.json and the figures are brought up to date."""
+    """Test a finished run, also on other test data; metrics.json and the figures are brought up to date."""
 
     folder: tyro.conf.Positional[pathlib.Path]
     """Folder of the run."""
@@ -21,23 +23,41 @@ class _Evaluation:
     resolution: tuple[int, ...] = ()
     """Number of points along each axis; several are possible."""
 
+    condition: tuple[str, ...] = ()
+    """Settings of the experiment that make other test data, such as noise=0.1; several are possible. A comma joins the
+    settings of one condition: noise=0.1,sensors=16."""
+
 
 def evaluate(arguments: Sequence[str]) -> int:
     """Tests a finished run."""
     options = parse(_Evaluation, arguments, "sciml evaluate")
+    conditions = [_settings(condition) for condition in options.condition]
     from sciml import experiment
 
-    metrics = experiment.evaluate(options.folder, options.resolution)
-    results = {"as trained": metrics["test"], **metrics.get("resolutions", {})}
-    table = Table("resolution", *results, title=f"{metrics['model']}, {metrics['parameters']} parameters")
+    metrics = experiment.evaluate(options.folder, options.resolution, conditions)
+    results = {"as trained": metrics["test"], **metrics.get("resolutions", {}), **metrics.get("conditions", {})}
+    table = Table("test data", *results, title=f"{metrics['model']}, {metrics['parameters']} parameters")
     for name in dict.fromkeys(name for found in results.values() for name in found if name != "note"):
         table.add_row(name, *(f"{found[name]:.4g}" if name in found else "" for found in results.values()))
     console = Console(highlight=False)
     console.print(table)
-    for resolution, found in results.items():
-        note = found.get("note", "native: the test data as they are")
-        console.print(f"{resolution}: {note}", markup=False, soft_wrap=True)
+    for resolution, found in metrics.get("resolutions", {}).items():
+        console.print(f"{resolution}: {found['note']}", markup=False, soft_wrap=True)
     return 0
+
+
+def _settings(condition: str) -> dict[str, Any]:
+    """Names and values of a text like `noise=0.1,sensors=16`; what is no literal of Python is a string."""
+    found = {}
+    for setting in condition.split(","):
+        name, equals, value = setting.partition("=")
+        if not name or not equals:
+            raise Usage(f"Expected --condition FIELD=VALUE, such as noise=0.1, got {condition!r}.")
+        try:
+            found[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            found[name] = value
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +72,7 @@ class _Comparison:
 
 
 def compare(arguments: Sequence[str]) -> int:
-    """Puts finished runs beside each other."""
+    """Compares finished runs."""
     options = parse(_Comparison, arguments, "sciml compare")
     from sciml import experiment
 
@@ -62,6 +82,43 @@ def compare(arguments: Sequence[str]) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class _Prediction:
+    """Apply the trained model of a run to a file. sciml predict RUN --help lists the options of its experiment."""
+
+    run: tyro.conf.Positional[pathlib.Path]
+    """Folder of the run."""
+
+    input: tyro.conf.Positional[pathlib.Path]
+    """File that the model is applied to."""
+
+    out: pathlib.Path
+    """New folder for the results."""
+
+
+def predict(arguments: Sequence[str]) -> int:
+    """Applies the trained model of a run to a file."""
+    if not arguments or arguments[0].startswith("-"):
+        parse(_Prediction, arguments, "sciml predict")
+        raise Usage("Expected the folder of a run first: sciml predict RUN INPUT --out FOLDER.")
+    from sciml import experiment
+
+    try:
+        prediction, model = experiment.prediction(arguments[0])
+    except ValueError:
+        if "prose_ode" not in str(experiment.read_json(pathlib.Path(arguments[0]) / "run.json")["experiment"]):
+            raise
+        return _forecast(arguments)
+    fields: list[Any] = [("files", _Prediction), ("options", prediction.options, prediction.options())]
+    options = dataclasses.make_dataclass("Options", fields)
+    text = prediction.options.__doc__ or "Apply the trained model of a run to a file."
+    given = parse(options, arguments, "sciml predict", text)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    for line in prediction.apply(model, given.files.input, given.files.out, given.options):
+        console.print(line)
+    return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Forecast:
     """Forecast a trajectory and write its equations with a trained run of experiments/prose_ode.py."""
 
     run: tyro.conf.Positional[pathlib.Path]
@@ -88,9 +145,9 @@ class _Prediction:
     """Whether the constants of the equations are fitted to the trajectory, and the equations solved."""
 
 
-def predict(arguments: Sequence[str]) -> int:
+def _forecast(arguments: Sequence[str]) -> int:
     """Writes a forecast and the equations of a trajectory."""
-    given = parse(_Prediction, arguments, "sciml predict")
+    given = parse(_Forecast, arguments, "sciml predict")
     from sciml.symbolic import to_text
     from sciml.tasks import predict, rounded
 

@@ -19,12 +19,13 @@ def train(arguments: Sequence[str]) -> int:
 
     if not arguments or arguments[0].startswith("-"):
         help_without_experiment(arguments, "train", "Train, or go on with an interrupted run.", _TRAIN, {})
-    module, file = load_experiment(arguments[0])
+    module = load_experiment(arguments[0])
     options = experiment_options(module, arguments, "train", _TRAIN, {})
     config = options.config
-    if getattr(config, "model", None) is not None and config.model not in module.MODELS:
-        raise Usage(f"There is no model {config.model!r} in {arguments[0]}, only {', '.join(module.MODELS)}.")
-    experiment.run(module.build, config, options.out, file=file)
+    model = dict(experiment.settings(config)).get("model")
+    if model is not None and model not in module.MODELS:
+        raise Usage(f"There is no model {model!r} in {arguments[0]}, only {', '.join(module.MODELS)}.")
+    experiment.run_file(module, config, options.out)
     return 0
 
 
@@ -47,7 +48,7 @@ def benchmark(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0].startswith("-"):
         text = "Train models of an experiment under equal conditions: equal training time (--budget) or equal --epochs."
         help_without_experiment(arguments, "benchmark", text, _BENCHMARK, _DEFAULTS)
-    module, _ = load_experiment(arguments[0])
+    module = load_experiment(arguments[0])
     given = {argument.split("=")[0] for argument in arguments[1:]}
     try:
         benchmark.check_fields(module)
