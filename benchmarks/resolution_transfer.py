@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import timer
 
-from sciml import experiment, metrics
+from sciml import experiment, metrics, tasks
 from sciml.grid import Grid
 from sciml.operators import AbstractOperator, MgNO, Normalised, Resampled, Transferred, per_channel
 
@@ -40,7 +40,7 @@ def error_on(model: Normalised, grid: Grid, x: jax.Array, y: jax.Array) -> jax.A
     return jnp.mean(jax.vmap(lambda x, y: error(moved(x), y))(x, y))
 
 
-def build(own: Grid, grids: tuple[Grid, ...], levels: int, config) -> experiment.Experiment:
+def build(own: Grid, grids: tuple[Grid, ...], levels: int, config, seed: int) -> experiment.Experiment:
     """The demo with an operator of the grid `own` and the mean error over `grids`, which hold each other's points."""
     plain = DARCY.build(config)
     finest = plain.train.grid.shape[0]
@@ -54,11 +54,11 @@ def build(own: Grid, grids: tuple[Grid, ...], levels: int, config) -> experiment
         return sum(errors) / len(errors), {}
 
     def evaluate(model, pairs):
-        return experiment.relative_errors(transferred(model, pairs.grid), pairs)
+        return tasks.relative_errors(transferred(model, pairs.grid), pairs)
 
-    network = MgNO(1, 1, grid=own, width=WIDTH, depth=DEPTH, levels=levels, key=jax.random.key(config.seed))
+    network = MgNO(1, 1, grid=own, width=WIDTH, depth=DEPTH, levels=levels, key=jax.random.key(seed))
     model = Normalised(network, per_channel(plain.train.x), per_channel(plain.train.y))
-    return dataclasses.replace(plain, model=model, loss=loss, evaluate=evaluate, figures=None)
+    return dataclasses.replace(plain, model=model, loss=loss, evaluate=evaluate, figures=None, seed=seed)
 
 
 def judged(model: Normalised, own: Grid, tests) -> dict[str, dict[str, dict[str, float]]]:
@@ -67,7 +67,7 @@ def judged(model: Normalised, own: Grid, tests) -> dict[str, dict[str, dict[str,
         ways: dict[str, AbstractOperator] = {"transferred": transferred(model, pairs.grid)}
         if pairs.grid != own:
             ways["resampled"] = Resampled(model, own, pairs.grid)
-        found[str(pairs.grid.shape[0])] = {name: experiment.relative_errors(one, pairs) for name, one in ways.items()}
+        found[str(pairs.grid.shape[0])] = {name: tasks.relative_errors(one, pairs) for name, one in ways.items()}
     return found
 
 
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--data", default="data", help="folder for the generated samples")
     parser.add_argument("--seeds", type=int, default=2)
     options = parser.parse_args()
-    config = dataclasses.replace(DARCY.PRESETS["demo"], data=options.data)
+    config = experiment.with_settings(DARCY.PRESETS["demo"], {"data": options.data})
     tests = [DARCY.build(config).test(n) for n in (16, 32, 64)]
     half, own, _ = (pairs.grid for pairs in tests)
     trainings = {
@@ -88,9 +88,7 @@ def main() -> None:
     for seed in range(options.seeds):
         for name, (grid, grids, levels) in trainings.items():
             with tempfile.TemporaryDirectory() as folder:
-                run = dataclasses.replace(config, seed=seed)
-                make = lambda config, grid=grid, grids=grids, levels=levels: build(grid, grids, levels, config)
-                done = experiment.run(make, run, pathlib.Path(folder) / "run")
+                done = experiment.run(build(grid, grids, levels, config, seed), pathlib.Path(folder) / "run")
                 model = experiment.load(pathlib.Path(folder) / "run")
             runs[name].append({"seed": seed, "steps": done["steps"], "errors": judged(model, grid, tests)})
             print(name, runs[name][-1], flush=True)

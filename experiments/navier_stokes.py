@@ -17,15 +17,17 @@ forcing channel in the source's networks.
 """
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Mapping
 
 import numpy as np
 
-from sciml import data, losses, metrics, plot, tasks, zoo
+from sciml import data, losses, metrics, plot, tasks, train, zoo
 from sciml.experiment import Experiment, Training, chosen
 from sciml.operators import AbstractOperator, Residual, WithFields
 from sciml.pdes import NavierStokes
+from sciml.rollout import rollout_batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +114,8 @@ def build(config: Config) -> Experiment:
 
     def figures(models: Mapping[str, AbstractOperator], where: pathlib.Path) -> None:
         x, y = known.test[np.arange(min(3, len(known.test)))]
-        found = {name: tasks.rollout(model, x, config.horizon)[:, -1] for name, model in models.items()}
+        steps = {name: functools.partial(train.predict, model) for name, model in models.items()}
+        found = {name: rollout_batch(step, x, config.horizon)[:, -1] for name, step in steps.items()}
         plot.save(plot.predictions(x[:, -1], y[:, -1], found), where / "predictions.png")
 
     return tasks.fields(

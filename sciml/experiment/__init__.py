@@ -1,7 +1,8 @@
-"""Experiments: a Python file says what is trained, `run` trains it into a folder, `load` gives the model back.
+"""Experiments: what is trained on what data. `run` trains one into a folder, `load` gives the trained model back.
 
-An experiment file has a small frozen dataclass `Config`, its `PRESETS`, the `MODELS` to choose from and a function
-`build`. This one is complete; `sciml train FILE --preset quick --rate 1e-2 --out runs/quick` runs it::
+An `Experiment` is an object; `sciml.tasks` has functions that make the common ones. An experiment file is the form that
+the command line takes: a small frozen dataclass `Config`, its `PRESETS`, the `MODELS` to choose from and a function
+`build`. This one is complete; `sciml train FILE --preset quick --lr 1e-2 --out runs/quick` runs it::
 
     import dataclasses
     import equinox as eqx, jax, jax.numpy as jnp, numpy as np, optax
@@ -10,10 +11,9 @@ An experiment file has a small frozen dataclass `Config`, its `PRESETS`, the `MO
     @dataclasses.dataclass(frozen=True)
     class Config:
         model: str = "mlp"    # One of MODELS.
-        rate: float = 1e-3    # Learning rate at the beginning.
-        steps: int = 1000     # Number of optimiser steps.
+        run: experiment.Training = experiment.Training(steps=1000, batch=50, lr=1e-3)
 
-    PRESETS = {"full": Config(), "quick": Config(steps=100)}
+    PRESETS = {"full": Config(), "quick": Config(run=experiment.Training(steps=100, batch=50, lr=1e-3))}
     MODELS = {"mlp": lambda key: eqx.nn.MLP(1, 1, 32, 2, activation=jnp.tanh, key=key)}
 
     def pairs(n, seed):
@@ -29,12 +29,13 @@ An experiment file has a small frozen dataclass `Config`, its `PRESETS`, the `MO
         return {"rmse": float(np.sqrt(np.mean(error**2)))}
 
     def build(config):
-        rate = optax.cosine_decay_schedule(config.rate, config.steps)
+        known, run = pairs(1000, 0), config.run
+        steps = run.steps_for(len(known))
         return experiment.Experiment(
-            model=MODELS[config.model](jax.random.key(0)), loss=loss,
-            optimiser=optax.inject_hyperparams(optax.adam)(rate),
-            train=pairs(1000, 0), validation=pairs(100, 1), test=lambda resolution: pairs(100, 2),
-            evaluate=evaluate, metric="rmse", steps=config.steps, batch=50)
+            model=MODELS[config.model](jax.random.key(run.seed)), loss=loss,
+            optimiser=optax.inject_hyperparams(optax.adam)(optax.cosine_decay_schedule(run.lr, steps)),
+            train=known, validation=pairs(100, 1), test=pairs(100, 2),
+            evaluate=evaluate, metric="rmse", steps=steps, batch=run.batch, seed=run.seed)
 """
 
 from sciml.experiment._compare import compare as compare

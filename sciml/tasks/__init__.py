@@ -2,7 +2,6 @@
 
 from sciml.tasks._field_errors import draw_predictions as draw_predictions
 from sciml.tasks._field_errors import relative_errors as relative_errors
-from sciml.tasks._field_errors import rollout as rollout
 from sciml.tasks._field_errors import rollout_errors as rollout_errors
 from sciml.tasks._fields import Generated as Generated
 from sciml.tasks._fields import Parts as Parts

@@ -13,6 +13,7 @@ from jaxtyping import Array
 from sciml import metrics, plot, train
 from sciml.data import Pairs, Windows
 from sciml.grid import Grid
+from sciml.rollout import rollout_batch
 
 
 def relative_errors(model: Any, pairs: Pairs) -> dict[str, float]:
@@ -34,30 +35,11 @@ def _mean_errors(prediction: Array, truth: Array, grid: Grid) -> tuple[Array, Ar
 
 
 def draw_predictions(models: Mapping[str, Any], pairs: Pairs, path: str | pathlib.Path) -> None:
-    """Draws the first channels of input, truth, predictions and errors in one or two dimensions, a row per sample."""
-    predictions = {name: np.asarray(train.predict(model, pairs.x))[:, 0] for name, model in models.items()}
-    draw = plot.profiles if pairs.x.ndim == 3 else plot.predictions
-    plot.save(draw(pairs.x[:, 0], pairs.y[:, 0], predictions), path)
-
-
-def rollout(model: Any, x: np.ndarray, frames: int) -> np.ndarray:
-    """Frames that a model predicts from windows of earlier ones by being applied to its own output, many at once.
-
-    Unlike `sciml.rollout` it does not differentiate or compile the loop, which would make convolutions slow on CPUs.
-
-    Args:
-        model: From `(inputs * channels, *space)` to the next frame `(channels, *space)`.
-        x: Windows `(samples, inputs * channels, *space)`, the latest frame last.
-        frames: Number of frames to predict.
-
-    Returns:
-        `(samples, frames * channels, *space)`.
-    """
-    found = []
-    for _ in range(frames):
-        found.append(np.asarray(train.predict(model, x)))
-        x = np.concatenate((x, found[-1]), axis=1)[:, found[-1].shape[1] :]
-    return np.concatenate(found, axis=1)
+    """Draws input, truth, predictions and errors: a row for each sample and each of the first four output channels."""
+    predictions = {name: np.asarray(train.predict(model, pairs.x)) for name, model in models.items()}
+    plot.save(
+        plot.fields(pairs.x, pairs.y, predictions, channels=range(min(4, pairs.y.shape[1])), names=pairs.outputs), path
+    )
 
 
 def rollout_errors(model: Any, windows: Windows) -> dict[str, float]:
@@ -67,7 +49,7 @@ def rollout_errors(model: Any, windows: Windows) -> dict[str, float]:
         `relative_l2` of all frames in one norm, `each_frame`, the mean of the frames' errors, and `first_frame`.
     """
     x, y = windows[np.arange(len(windows))]
-    prediction = rollout(model, x, windows.outputs)
+    prediction = rollout_batch(functools.partial(train.predict, model), x, windows.outputs)
     frames = (len(y), windows.outputs, -1)
     error, size = (np.linalg.norm(a.reshape(frames), axis=2) for a in (prediction - y, y))
     whole = np.linalg.norm(error, axis=1) / np.linalg.norm(size, axis=1)

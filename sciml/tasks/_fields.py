@@ -136,7 +136,8 @@ def fields(
         return Resampled(trained, where, parts.test(resolution).grid), note
 
     def figures(models: Mapping[str, AbstractOperator], folder: pathlib.Path) -> None:
-        test = parts.test(None) if callable(parts.test) else parts.test
+        source: Any = parts.test
+        test = source(None) if callable(source) else source
         draw_predictions(models, test.take(slice(0, 3)), folder / "predictions.png")
 
     built = Experiment(

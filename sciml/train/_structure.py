@@ -168,12 +168,14 @@ def _rebuild_fields(node: dict[str, Any], classes: Sequence[Any]) -> Any:
     cls = _find(node["class"], classes)
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
         raise ValueError(f"{node['class']} is not a dataclass or an Equinox module. The run was saved by other code.")
-    old = _old_names.FIELDS.get(_old_names.CLASSES.get(node["class"], node["class"]), {})
+    present: str = _old_names.CLASSES.get(node["class"]) or node["class"]
+    old = _old_names.FIELDS.get(present, {})
     fields = {}
     for saved, value in node["fields"].items():
         name = old.get(saved, saved)
         if name is not None:
-            fields[name] = _default(cls, name) if value == {"default": saved} else _rebuild(value, classes)
+            given = isinstance(value, dict) and "default" in value
+            fields[name] = _default(cls, name) if given else _rebuild(value, classes)
     known = {field.name for field in dataclasses.fields(cls)}
     missing = known - set(fields) if issubclass(cls, eqx.Module) else set()
     if missing or set(fields) - known:

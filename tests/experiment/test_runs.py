@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from sciml import experiment, train
+from sciml import data, experiment, train
+from sciml.grid import Grid
 
 FILE = '''
 """A tiny experiment, for tests."""
@@ -205,6 +206,82 @@ def test_other_resolutions_are_added_to_the_metrics(module, tmp_path):
     # resolution 10 makes the very pairs of the test
     assert after["resolutions"]["10"]["error"] == pytest.approx(before["test"]["error"], rel=1e-5)
     assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == after
+
+
+def test_an_experiment_is_run_without_a_file_and_refuses_other_data(module, tmp_path):
+    mine, folder = module.build(module.PRESETS["short"]), tmp_path / "run"
+    stream = io.StringIO()
+    metrics = experiment.run(mine, folder, console=Console(file=stream, width=300))
+    assert "run: MLP, 105 parameters, trains on 60 samples of shape (2,), (1,)" in stream.getvalue()
+    assert experiment.run(mine, folder, console=Console(file=io.StringIO())) == metrics
+    other = module.Pairs(60, 0)
+    other.x = other.x.copy()
+    other.x[7, 1] += 1e-3
+    message = r"run was started with other training data: sha256 \w+, now \w+\. Use another folder"
+    with pytest.raises(ValueError, match=message):
+        experiment.run(dataclasses.replace(mine, train=other), folder)
+    with pytest.raises(ValueError, match=r"was started with steps=8, now steps=9; use another folder"):
+        experiment.run(dataclasses.replace(mine, steps=9), folder)
+    with pytest.raises(ValueError, match=r"was not made from an experiment file\. Give the file"):
+        experiment.evaluate(folder)
+
+
+def test_an_experiment_of_one_resolution_refuses_others(module, file, tmp_path):
+    run(module, tmp_path / "run")
+    file.write_text(
+        FILE.replace("test=lambda resolution: Pairs(10 if resolution is None else resolution, 2)", "test=Pairs(10, 2)")
+    )
+    with pytest.raises(ValueError, match=r"have one resolution, got 5\. Evaluate without a resolution"):
+        experiment.evaluate(tmp_path / "run", (5,))
+
+
+def test_a_test_function_that_ignores_the_resolution_is_noticed(module, tmp_path):
+    mine = module.build(module.PRESETS["short"])
+    pairs = data.Pairs(np.ones((3, 1, 8, 8)), np.ones((3, 1, 8, 8)), grid=Grid((8, 8)))
+    ignoring = dataclasses.replace(mine, test=lambda resolution: pairs)
+    from sciml.experiment._definition import held_out
+
+    assert held_out(ignoring, 8) is pairs
+    with pytest.raises(ValueError, match=r"at the resolution 16, got a grid of 8 x 8 points: Experiment\.test ignored"):
+        held_out(ignoring, 16)
+
+
+def test_other_settings_make_other_test_data(module, tmp_path):
+    before, _ = run(module, tmp_path / "run")
+    after = experiment.evaluate(tmp_path / "run", conditions=({"width": 8}, {"levels": (3,), "pause": 0.01}))
+    assert set(after["conditions"]) == {"width=8", "levels=(3,) pause=0.01"}
+    assert after["conditions"]["width=8"] == pytest.approx(before["test"], rel=1e-5)
+    with pytest.raises(ValueError, match=r"Expected settings of model, rate, .*, got depth"):
+        experiment.evaluate(tmp_path / "run", conditions=({"depth": 8},))
+
+
+def test_predictions_belong_to_the_experiment(module, file, tmp_path):
+    run(module, tmp_path / "run")
+    with pytest.raises(ValueError, match=r"has no `predict`, so that it predicts nothing from files"):
+        experiment.prediction(tmp_path / "run")
+    hook = """
+@dataclasses.dataclass(frozen=True)
+class Options:
+    times: int = 2
+def apply(model, path, out, options):
+    return [str(model(jnp.asarray(np.loadtxt(path))) * options.times)]
+"""
+    text = FILE.replace("def build(config):", f"{hook}\ndef build(config):")
+    file.write_text(text.replace("figures=figures,", "figures=figures, predict=experiment.Prediction(Options, apply),"))
+    (tmp_path / "x.txt").write_text("1.0 2.0")
+    found, model = experiment.prediction(tmp_path / "run")
+    lines = found.apply(model, tmp_path / "x.txt", tmp_path, found.options(times=3))
+    assert lines == [str(model(jax.numpy.asarray([1.0, 2.0])) * 3)]
+
+
+def test_an_experiment_file_may_have_the_name_of_a_module(file):
+    for name in ("json", "numpy"):
+        other = file.with_name(f"{name}.py")
+        other.write_text(FILE)
+        before = sys.modules[name]
+        loaded = experiment.load_file(other)
+        assert sys.modules[name] is before
+        assert loaded.build(loaded.Config(steps=2)).steps == 2
 
 
 def test_a_folder_of_another_config_is_refused(module, tmp_path):
