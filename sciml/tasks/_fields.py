@@ -137,7 +137,7 @@ def fields(
 
     def figures(models: Mapping[str, AbstractOperator], folder: pathlib.Path) -> None:
         source: Any = parts.test
-        test = source(None) if callable(source) else source
+        test: Any = source(None) if callable(source) else source
         draw_predictions(models, test.take(slice(0, 3)), folder / "predictions.png")
 
     built = Experiment(
