@@ -52,6 +52,14 @@ def test_quickstart(tmp_path, monkeypatch, capsys):
     assert "200, 1, 16, 16" in capsys.readouterr().out
 
 
+def test_the_road_from_an_experiment_to_a_trained_model_is_short():
+    text = (ROOT / "CONTRIBUTING.md").read_text().partition("## From an experiment file")[2].partition("\n## ")[0]
+    files = re.findall(r"^\d\. \[(\S+)\]\(\1\)", text, re.MULTILINE)
+    assert files[0] == "experiments/darcy.py"
+    assert len(files) <= 9
+    assert sum(len((ROOT / file).read_text().splitlines()) for file in files) <= 1200
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_to_files(page):
     prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
