@@ -1,12 +1,12 @@
 """The engine: it trains any pytree with any loss, and knows no model."""
 
-from sciml.train._average import averaged as averaged
-from sciml.train._average import averaged_model as averaged_model
 from sciml.train._batches import Batches as Batches
 from sciml.train._batches import batches as batches
 from sciml.train._batches import resident as resident
 from sciml.train._batches import streamed as streamed
 from sciml.train._checkpoint import Checkpoints as Checkpoints
+from sciml.train._ema import ema as ema
+from sciml.train._ema import ema_model as ema_model
 from sciml.train._hooks import Log as Log
 from sciml.train._hooks import Progress as Progress
 from sciml.train._hooks import checkpointing as checkpointing
@@ -21,9 +21,9 @@ from sciml.train._loop import Hook as Hook
 from sciml.train._loop import Stop as Stop
 from sciml.train._loop import every as every
 from sciml.train._loop import fit as fit
-from sciml.train._one_cycle import clipped_adamw as clipped_adamw
-from sciml.train._one_cycle import one_cycle as one_cycle
-from sciml.train._one_cycle import one_cycle_adam as one_cycle_adam
+from sciml.train._optimisers import clipped_adamw as clipped_adamw
+from sciml.train._optimisers import one_cycle as one_cycle
+from sciml.train._optimisers import one_cycle_adam as one_cycle_adam
 from sciml.train._sharding import mesh_for as mesh_for
 from sciml.train._sharding import predict as predict
 from sciml.train._sharding import replicate as replicate

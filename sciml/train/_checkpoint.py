@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from sciml.train._average import average_of
+from sciml.train._ema import ema_of
 from sciml.train._state import TrainState
 
 
@@ -75,7 +75,7 @@ class Checkpoints:
             self._remove_leftovers()
             self._saving = step
         arrays = {"model": _flat(state.model, "model"), "optimiser": _flat(state.opt_state, "optimiser")}
-        mean = average_of(state.opt_state)
+        mean = ema_of(state.opt_state)
         if mean is not None:  # stored twice, so that `load` needs to know nothing about the optimiser
             arrays["average"] = _flat(mean, "model")
         if not _finite((state.model, mean)):
@@ -143,7 +143,7 @@ class Checkpoints:
         return TrainState(model, opt_state, jax.device_put(np.int32(step), like.step.sharding))
 
     def restore_model(self, like: PyTree, step: int | None = None) -> PyTree:
-        """The saved model alone, with averaged parameters if the run averaged them; otherwise as `restore`."""
+        """The saved model alone, with the EMA of the parameters if the run had one; otherwise as `restore`."""
         step = self._existing(step)
         model = self._fill(like, step, "model")
         expected = {name: _abstract(leaf) for name, leaf in _flat(like, "model").items()}

@@ -11,16 +11,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from sciml.train._average import averaged_model
 from sciml.train._checkpoint import Checkpoints
+from sciml.train._ema import ema_model
 from sciml.train._loop import Event, Hook, Stop
 
 
 def evaluation(metrics: Callable[[Any], Mapping[str, float]]) -> Hook:
-    """Computes metrics of the model, with averaged parameters if the optimiser averages them, for later hooks."""
+    """Computes metrics of the model, with the EMA of the parameters if the optimiser has one, for later hooks."""
 
     def hook(event: Event) -> dict[str, float]:
-        return {name: float(value) for name, value in metrics(averaged_model(event.state)).items()}
+        return {name: float(value) for name, value in metrics(ema_model(event.state)).items()}
 
     return hook
 

@@ -91,8 +91,8 @@ def make_step(
     item into a batch inside the compiled step (see `resident` and `streamed`). The arrays of `state` are donated. Step
     k gets the key `fold_in(key(seed), k)`, so that a resumed run repeats exactly what an uninterrupted one does.
 
-    Gradient clipping, accumulation, schedules and averages are part of the optimiser: `optax.chain(
-    optax.clip_by_global_norm(1.0), optax.adam(schedule), averaged(0.999))`, `optax.MultiSteps(optimiser, 4)`.
+    Gradient clipping, accumulation, schedules and EMAs are part of the optimiser: `optax.chain(
+    optax.clip_by_global_norm(1.0), optax.adam(schedule), ema(0.999))`, `optax.MultiSteps(optimiser, 4)`.
     Optimisers that need the loss (`optax.contrib.reduce_on_plateau`) get it, and those that need its function
     (`optax.lbfgs`) on one device.
 

@@ -73,7 +73,7 @@ def build(config):
         (folder / "note.txt").write_text(" ".join(models))
 
     schedule = optax.cosine_decay_schedule(config.rate, config.steps)
-    optimiser = optax.chain(optax.inject_hyperparams(optax.adam)(schedule), train.averaged(0.9))
+    optimiser = optax.chain(optax.inject_hyperparams(optax.adam)(schedule), train.ema(0.9))
     return experiment.Experiment(
         model=MODELS[config.model](config.part, jax.random.key(0)), loss=loss, optimiser=optimiser,
         train=Pairs(60, 0), steps=config.steps, batch=12, evaluate=evaluate,

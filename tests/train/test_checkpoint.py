@@ -38,7 +38,7 @@ def loss(model, batch, key):
 
 def optimiser():
     schedule = optax.cosine_decay_schedule(1e-2, 20)
-    return optax.MultiSteps(optax.chain(optax.inject_hyperparams(optax.adamw)(schedule), train.averaged(0.9)), 2)
+    return optax.MultiSteps(optax.chain(optax.inject_hyperparams(optax.adamw)(schedule), train.ema(0.9)), 2)
 
 
 def leaves(tree):
@@ -88,8 +88,8 @@ def test_going_on_from_a_checkpoint_ends_bit_for_bit_where_one_run_ends(tmp_path
 def test_restored_models_have_averaged_parameters_if_there_are_any(tmp_path):
     state = trained(tmp_path, 12)
     checkpoints = train.Checkpoints(tmp_path)
-    assert_equal(checkpoints.restore_model(noisy()), train.averaged_model(state))
-    assert not np.array_equal(train.averaged_model(state).weight, state.model.weight)
+    assert_equal(checkpoints.restore_model(noisy()), train.ema_model(state))
+    assert not np.array_equal(train.ema_model(state).weight, state.model.weight)
     checkpoints.close()
 
 

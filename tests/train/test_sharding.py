@@ -24,7 +24,7 @@ def loss(model, batch, key):
     return jnp.mean(error**2), {"absolute": jnp.mean(jnp.abs(error))}
 
 def result(mesh, make, dispatch):
-    optimiser = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(1e-2), train.averaged(0.9))
+    optimiser = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(1e-2), train.ema(0.9))
     batches = make(Data(), lambda k: np.random.default_rng(k).integers(0, 50, BATCH))
     state = train.replicate(train.init(eqx.nn.MLP(IN, OUT, 8, 1, key=jax.random.key(0)), optimiser), mesh)
     step = train.make_step(loss, optimiser, fetch=batches.fetch, mesh=mesh)

@@ -91,7 +91,7 @@ def test_what_is_frozen_does_not_move_under_weight_decay_and_static_parts_stay()
 def test_the_callers_model_survives_donation():
     model = affine()
     before = np.array(model.weight)
-    optimiser = optax.chain(optax.adam(1e-2), train.averaged(0.9))
+    optimiser = optax.chain(optax.adam(1e-2), train.ema(0.9))
     state = train.init(model, optimiser)
     train.make_step(loss, optimiser)(state, None, stack(batch(0)))
     np.testing.assert_array_equal(model.weight, before)
@@ -126,11 +126,11 @@ def test_a_scheduled_loss_sees_the_number_of_steps_done():
 
 def test_accumulating_four_batches_is_one_step_with_their_union():
     parts = [batch(k, 3) for k in range(4)]
-    optimiser = optax.MultiSteps(optax.chain(optax.sgd(0.3), train.averaged(0.5)), 4)
+    optimiser = optax.MultiSteps(optax.chain(optax.sgd(0.3), train.ema(0.5)), 4)
     state, _ = steps(optimiser, parts)
     whole, _ = steps(optax.sgd(0.3), [jax.tree.map(lambda *x: np.concatenate(x), *parts)])
     np.testing.assert_allclose(state.model.weight, whole.model.weight, rtol=1e-5)
-    mean = train.averaged_model(state)  # one update of the mean: p0 + 0.9 (p1 - p0)
+    mean = train.ema_model(state)  # one update of the mean: p0 + 0.9 (p1 - p0)
     weight = 0.1 * np.asarray(affine().weight) + 0.9 * np.asarray(whole.model.weight)
     np.testing.assert_allclose(mean.weight, weight, rtol=1e-5)
 
@@ -144,7 +144,7 @@ def test_clipping_bounds_the_step():
 
 
 def test_the_average_follows_its_recursion():
-    decay, optimiser = 0.3, optax.chain(optax.sgd(0.1), train.averaged(0.3))
+    decay, optimiser = 0.3, optax.chain(optax.sgd(0.1), train.ema(0.3))
     step = train.make_step(loss, optimiser)
     state = train.init(affine(), optimiser)
     mean = np.array(state.model.weight)
@@ -152,7 +152,7 @@ def test_the_average_follows_its_recursion():
         state, _ = step(state, None, stack(batch(k)))
         keep = min(decay, (1 + k) / (10 + k))
         mean = keep * mean + (1 - keep) * np.asarray(state.model.weight)
-    averaged = train.averaged_model(state)
+    averaged = train.ema_model(state)
     np.testing.assert_allclose(averaged.weight, mean, rtol=1e-5)
     assert not np.allclose(averaged.weight, state.model.weight, rtol=1e-5)
     np.testing.assert_array_equal(averaged.scale.value, 2.0)
@@ -160,17 +160,17 @@ def test_the_average_follows_its_recursion():
 
 def test_without_an_average_the_model_itself_is_evaluated():
     state = train.init(affine(), optax.adam(1e-3))
-    assert train.averaged_model(state) is state.model
+    assert train.ema_model(state) is state.model
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0])
 def test_a_decay_outside_of_its_interval_is_refused(decay):
     with pytest.raises(ValueError, match=r"in \[0, 1\), got"):
-        train.averaged(decay)
+        train.ema(decay)
 
 
 def test_an_average_needs_the_parameters():
-    average = train.averaged(0.9)
+    average = train.ema(0.9)
     with pytest.raises(ValueError, match=r"update\(gradient, state, parameters\)"):
         average.update(jnp.ones(2), average.init(jnp.ones(2)))
 
