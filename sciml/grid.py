@@ -68,13 +68,17 @@ class Neumann(AbstractBoundary):
 
 
 Sides = tuple[AbstractBoundary, AbstractBoundary]
+"""The boundaries at the low and the high side of one axis."""
+
+Boundaries = AbstractBoundary | Sequence[AbstractBoundary | Sides]
+"""One boundary for all sides, or for each axis one boundary or a pair (low side, high side)."""
 
 
-def per_side(boundary: AbstractBoundary | Sequence[AbstractBoundary | Sides], dimensions: int) -> tuple[Sides, ...]:
+def per_side(boundary: Boundaries, dimensions: int) -> tuple[Sides, ...]:
     """One boundary for each side of each axis.
 
     Args:
-        boundary: One boundary for all sides, or for each axis one boundary or a pair (low side, high side).
+        boundary: For all sides, for each axis, or for each side.
         dimensions: Number of axes.
 
     Returns:

@@ -1,26 +1,22 @@
 """Layers shared by all models."""
 
 from sciml.nn._activations import gelu as gelu
-from sciml.nn._attention import LayerNorm as LayerNorm
 from sciml.nn._attention import MultiHeadAttention as MultiHeadAttention
-from sciml.nn._attention import RMSNorm as RMSNorm
 from sciml.nn._attention import TransformerBlock as TransformerBlock
 from sciml.nn._attention import attention as attention
 from sciml.nn._attention import head_size as head_size
 from sciml.nn._attention import merge_heads as merge_heads
 from sciml.nn._attention import split_heads as split_heads
 from sciml.nn._conv import Conv as Conv
+from sciml.nn._conv import DilatedConv as DilatedConv
 from sciml.nn._conv import Prolongation as Prolongation
-from sciml.nn._coordinates import unit_coordinates as unit_coordinates
 from sciml.nn._dense import MLP as MLP
 from sciml.nn._dense import Dense as Dense
-from sciml.nn._dilated import DilatedConv as DilatedConv
 from sciml.nn._factorised import AxialSpectralConv as AxialSpectralConv
 from sciml.nn._factorised import TuckerSpectralConv as TuckerSpectralConv
 from sciml.nn._filtered import filtered_activation as filtered_activation
 from sciml.nn._frozen import Frozen as Frozen
 from sciml.nn._frozen import partition as partition
-from sciml.nn._instance_norm import InstanceNorm as InstanceNorm
 from sciml.nn._layout import along_last as along_last
 from sciml.nn._layout import check_field as check_field
 from sciml.nn._layout import fold_vmap as fold_vmap
@@ -28,12 +24,16 @@ from sciml.nn._matmul import matmul as matmul
 from sciml.nn._multigrid import CORRECTION as CORRECTION
 from sciml.nn._multigrid import CycleForm as CycleForm
 from sciml.nn._multigrid import VCycle as VCycle
-from sciml.nn._norm import FieldNorm as FieldNorm
-from sciml.nn._norm import per_channel_norm as per_channel_norm
+from sciml.nn._norms import FieldNorm as FieldNorm
+from sciml.nn._norms import InstanceNorm as InstanceNorm
+from sciml.nn._norms import LayerNorm as LayerNorm
+from sciml.nn._norms import RMSNorm as RMSNorm
+from sciml.nn._norms import per_channel_norm as per_channel_norm
 from sciml.nn._positions import FourierFeatures as FourierFeatures
 from sciml.nn._positions import PlainFeature as PlainFeature
 from sciml.nn._positions import Rotary as Rotary
 from sciml.nn._positions import sinusoidal_table as sinusoidal_table
+from sciml.nn._positions import unit_coordinates as unit_coordinates
 from sciml.nn._resampling import resample as resample
 from sciml.nn._scaling import TransposedConv as TransposedConv
 from sciml.nn._scaling import interpolate as interpolate

@@ -1,6 +1,5 @@
-"""Attention between rows, and the transformer block around it."""
+"""Attention between tokens, and the transformer block around it."""
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, final
@@ -13,83 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from sciml.nn._activations import gelu
 from sciml.nn._dense import MLP, Dense
 from sciml.nn._matmul import matmul
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _standardise(x: Array, epsilon: float) -> Array:
-    return _deviations(widened(x), epsilon)[0].astype(x.dtype)
-
-
-def widened(x: Array) -> Array:
-    """In float32 if that is wider: means over a row and sums of exponentials lose too much in 16 bits."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
-def _deviations(x: Array, epsilon: float) -> tuple[Array, Array]:
-    centred = x - x.mean(-1, keepdims=True)
-    inverse = jax.lax.rsqrt((centred * centred).mean(-1, keepdims=True) + epsilon)
-    return centred * inverse, inverse
-
-
-@_standardise.defjvp
-def _standardise_jvp(epsilon: float, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    # Two means per direction instead of the chain through mean, variance and root; its transpose has the same form.
-    (x,), (tangent,) = primals, map(widened, tangents)
-    y, inverse = _deviations(widened(x), epsilon)
-    change = tangent - tangent.mean(-1, keepdims=True) - y * (y * tangent).mean(-1, keepdims=True)
-    return y.astype(x.dtype), (inverse * change).astype(x.dtype)
-
-
-@final
-class LayerNorm(eqx.Module):
-    """Layer normalisation of the last axis: scale * (x - mean) / sqrt(variance + epsilon) + shift.
-
-    It acts on each row alone, so it pins neither the number of points nor the batch.
-
-    Attributes:
-        scale: Starts as 1.
-        shift: Starts as 0.
-        epsilon: Added to the variance.
-    """
-
-    scale: Float[Array, "*groups size"]
-    shift: Float[Array, "*groups size"]
-    epsilon: float = eqx.field(static=True)
-
-    def __init__(self, *shape: int, epsilon: float = 1e-5) -> None:
-        """For rows of the given length, or for (groups, length) with a scale and a shift of their own in each group."""
-        self.scale = jnp.ones(shape)
-        self.shift = jnp.zeros(shape)
-        self.epsilon = epsilon
-
-    def __call__(self, x: Float[Array, "*rows"]) -> Float[Array, "*rows"]:
-        """The normalised rows."""
-        y = _standardise(x, self.epsilon)
-        return y * jnp.broadcast_to(self.scale, y.shape) + jnp.broadcast_to(self.shift, y.shape)
-
-
-@final
-class RMSNorm(eqx.Module):
-    """scale * x / sqrt(mean(x^2) + epsilon) along the last axis (Zhang, Sennrich 2019, arXiv:1910.07467, equation 4).
-
-    Attributes:
-        scale: Starts as 1.
-        epsilon: Added to the mean square, which the source does not.
-    """
-
-    scale: Float[Array, " size"]
-    epsilon: float = eqx.field(static=True)
-
-    def __init__(self, size: int, *, epsilon: float = 1e-5) -> None:
-        """For rows of the given length."""
-        self.scale = jnp.ones(size)
-        self.epsilon = epsilon
-
-    def __call__(self, x: Float[Array, "*rows"]) -> Float[Array, "*rows"]:
-        """The normalised rows."""
-        wide = widened(x)
-        y = (wide * jax.lax.rsqrt((wide * wide).mean(-1, keepdims=True) + self.epsilon)).astype(x.dtype)
-        return y * jnp.broadcast_to(self.scale, y.shape)
+from sciml.nn._norms import LayerNorm, widened
 
 
 def attention(
@@ -104,8 +27,8 @@ def attention(
         query: Q.
         key: K.
         value: V.
-        mask: Where it is false, a row of the query does not see a row of the value. A row of the query that sees
-            nothing gets the mean of all values.
+        mask: Query token i attends to value token j where `mask[i, j]` is true. A query token that attends to none
+            gets the mean of all values.
     """
     scores = widened(matmul(query, jnp.swapaxes(key, -1, -2)) / math.sqrt(query.shape[-1]))
     if mask is not None:
@@ -125,7 +48,7 @@ def head_size(width: int, heads: int) -> int:
 
 
 def split_heads(x: Float[Array, "*batch n width"], heads: int) -> Float[Array, "*batch heads n size"]:
-    """Each row cut into `heads` pieces of equal length, the heads as one more batch axis."""
+    """Cuts the features of each token into `heads` parts of equal length, on one more batch axis."""
     return jnp.swapaxes(x.reshape(*x.shape[:-1], heads, -1), -2, -3)
 
 
@@ -137,16 +60,18 @@ def merge_heads(x: Float[Array, "*batch heads n size"]) -> Float[Array, "*batch 
 
 @final
 class MultiHeadAttention(eqx.Module):
-    """Multi-head attention with linear maps in front and behind (Vaswani et al. 2017, arXiv:1706.03762, section 3.2).
+    """Multi-head attention with linear maps of queries, keys, values and result.
+
+    Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.
 
     Attributes:
-        query: Map of the rows that ask.
-        key: Map of the rows that are compared.
-        value: Map of the rows that are averaged.
+        query: Map from tokens to queries.
+        key: Map from tokens to keys.
+        value: Map from tokens to values.
         out: Map of the joined heads.
         heads: Number of heads.
-        norms: Normalisations of query and key inside of each head, or None (Henry et al. 2020, arXiv:2010.04245).
-        rotation: `(heads, positions) -> heads` applied to query and key behind them, such as `Rotary`, or None.
+        norms: Normalisations of query and key in each head, or None (Henry et al. 2020, arXiv:2010.04245).
+        rotation: `(heads, positions) -> heads`, applied to query and key after `norms`, such as `Rotary`, or None.
     """
 
     query: Dense
@@ -171,11 +96,11 @@ class MultiHeadAttention(eqx.Module):
         """Draws the weights.
 
         Args:
-            width: Length of the rows.
+            width: Number of features of a token.
             heads: Number of heads.
-            key_bias: Whether the key has a bias. It adds the same number to all scores of a row, which the softmax
+            key_bias: Whether the key has a bias. It adds the same number to all scores of a query, which the softmax
                 cancels unless there is a norm or a rotation; published weights have one.
-            norm: Makes the normalisation of rows of the given length.
+            norm: Makes the normalisation of a head from its number of features.
             rotation: As the attribute.
             init: As in `Dense`.
             key: Of the random initial values.
@@ -203,7 +128,7 @@ class MultiHeadAttention(eqx.Module):
     def project(
         self, context: Float[Array, "*batch m width"], start: int | Int[Array, ""] = 0
     ) -> tuple[Float[Array, "*batch heads m size"], Float[Array, "*batch heads m size"]]:
-        """Keys and values of rows at the positions `start`, `start + 1`, ...: they do not depend on who asks."""
+        """Keys and values of tokens at the positions `start`, `start + 1`, ..., for `attend`."""
         key, value = (split_heads(layer(context), self.heads) for layer in (self.key, self.value))
         return self._placed(key, 1, start), value
 
@@ -214,7 +139,7 @@ class MultiHeadAttention(eqx.Module):
         mask: Bool[Array, "*#batch #n m"] | None = None,
         start: int | Int[Array, ""] = 0,
     ) -> Float[Array, "*batch n width"]:
-        """Attention of `x`, from the position `start` on, to rows known by what `project` returned for them."""
+        """Attention of `x`, at the positions `start`, `start + 1`, ..., to keys and values from `project`."""
         query = self._placed(split_heads(self.query(x), self.heads), 0, start)
         mask = None if mask is None else jnp.expand_dims(mask, -3)
         return self.out(merge_heads(attention(query, *projected, mask)))
@@ -253,8 +178,8 @@ class TransformerBlock(eqx.Module):
 
         Args:
             attention: The layer A, such as `MultiHeadAttention`.
-            width: Length of the rows.
-            hidden: Length of the hidden layer.
+            width: Number of features of a token.
+            hidden: Size of the hidden layer.
             activation: Nonlinearity of the network.
             init: As in `Dense`.
             key: Of the random initial values.
@@ -264,7 +189,7 @@ class TransformerBlock(eqx.Module):
         self.norms = (LayerNorm(width), LayerNorm(width))
 
     def __call__(self, x: Float[Array, "*batch n width"], *operands: Any) -> Float[Array, "*batch n width"]:
-        """The block applied to `x`; `operands` go to the attention, behind the normalised `x`."""
+        """The block applied to `x`; `operands` are further arguments of the attention, after the normalised `x`."""
         before, between = self.norms
         x = x + self.attention(before(x), *operands)
         return x + self.network(between(x))

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from sciml.grid import AbstractBoundary, Dirichlet, Grid, Sides
 from sciml.nn._conv import Conv, Prolongation, coarsened
-from sciml.nn._norm import FieldNorm
+from sciml.nn._norms import FieldNorm
 
 Iterations = Sequence[Sequence[int]]
 Norm = Callable[[int, tuple[int, ...]], FieldNorm]

@@ -1,4 +1,4 @@
-"""Where a row stands, as features or as a rotation."""
+"""Positions of tokens and points, as features or as a rotation."""
 
 from typing import final
 
@@ -7,13 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from sciml.grid import Grid
+
 
 @final
 class Rotary(eqx.Module):
-    """Rotates entry j and entry j + size / 2 of a row at position p by the angle p / base^(2 j / size).
+    """Rotates entry j and entry j + size / 2 of a query or key at position p by the angle p / base^(2 j / size).
 
-    Products of two rotated rows depend on the difference of their positions alone (Su et al. 2021, arXiv:2104.09864,
-    section 3.2, which rotates neighbouring entries instead).
+    The product of a rotated query and a rotated key depends on the difference of their positions alone.
+
+    Source: Su et al. 2021, arXiv:2104.09864, section 3.2, which rotates neighbouring entries instead.
 
     Attributes:
         base: Base of the wave lengths.
@@ -22,10 +25,10 @@ class Rotary(eqx.Module):
     base: float = eqx.field(static=True, default=10_000.0)
 
     def __call__(self, x: Float[Array, "*batch n size"], positions: Int[Array, " n"]) -> Float[Array, "*batch n size"]:
-        """The rotated rows.
+        """The rotated vectors.
 
         Raises:
-            ValueError: If the length of the rows is odd.
+            ValueError: If their number of entries is odd.
         """
         half, odd = divmod(x.shape[-1], 2)
         if odd:
@@ -85,3 +88,12 @@ def sinusoidal_table(length: int, width: int) -> np.ndarray:
     j = np.arange(width)
     angles = np.arange(length)[:, None] / 10_000 ** (2 * (j // 2) / width)
     return np.where(j % 2 == 0, np.sin(angles), np.cos(angles))
+
+
+def unit_coordinates(grid: Grid, shape: tuple[int, ...]) -> Float[np.ndarray, "*space dimensions"]:
+    """Coordinates in units of the extent, at the points of a grid of `shape` on the same box with the same boundaries.
+
+    A point of the domain has the same coordinates at every resolution.
+    """
+    axes = [x / length for x, length in zip(grid.with_shape(shape).points(), grid.lengths, strict=True)]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)

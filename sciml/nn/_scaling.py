@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from sciml.grid import AbstractBoundary, Periodic, Sides, per_side
+from sciml.grid import Boundaries, Periodic, Sides, per_side
 from sciml.nn._conv import check_channels, extend, uniform_in_fan
 from sciml.nn._stencils import Stencil, correlation
 
@@ -72,7 +72,7 @@ class TransposedConv(eqx.Module):
         out_channels: int,
         *,
         dimensions: int,
-        boundary: AbstractBoundary | Sequence[AbstractBoundary | Sides] = Periodic(),
+        boundary: Boundaries = Periodic(),
         key: PRNGKeyArray,
     ) -> None:
         """Draws the weights; the coarse field continues beyond the walls as the boundary says."""

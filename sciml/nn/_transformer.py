@@ -1,4 +1,4 @@
-"""Transformers of any order of normalisation and attention, and what they need to write one row at a time."""
+"""Transformers with any order of normalisation and attention, and their caches for writing token by token."""
 
 import abc
 import dataclasses
@@ -15,24 +15,29 @@ from sciml.nn._attention import MultiHeadAttention
 from sciml.nn._dense import MLP, Dense
 
 Norm = Callable[[Array], Array]
-"""Acts on each row and keeps the shape."""
+"""Acts on each token and keeps the shape."""
+
+Tokens = Float[Array, "n width"]
+Mask = Bool[Array, "#n n"] | None
+Memory = Float[Array, "m width"] | None
+MemoryMask = Bool[Array, "#n m"] | None
 
 LayerCache = tuple[tuple[Array, Array] | None, tuple[Array, Array] | None]
-"""Keys and values of the rows written so far and of the memory, each `(heads, rows, size)`."""
+"""Keys and values of the tokens written so far and of the memory, each `(heads, tokens, size)`."""
 
 
 class AbstractJoin(eqx.Module):
-    """How a layer f acts on the stream of rows x: `after(x, f(before(x)))`."""
+    """How a layer f joins the residual stream x of tokens: `after(x, f(before(x)))`."""
 
     norm: eqx.AbstractVar[Norm]
 
     @abc.abstractmethod
-    def before(self, x: Float[Array, "n width"]) -> Float[Array, "n width"]:
-        """What the layer gets."""
+    def before(self, x: Tokens) -> Tokens:
+        """The input of the layer f."""
 
     @abc.abstractmethod
-    def after(self, x: Float[Array, "n width"], change: Float[Array, "n width"]) -> Float[Array, "n width"]:
-        """The stream behind the layer that returned `change`."""
+    def after(self, x: Tokens, change: Tokens) -> Tokens:
+        """The stream after the layer, where `change` is the output of f."""
 
 
 @final
@@ -41,11 +46,11 @@ class PostNorm(AbstractJoin):
 
     norm: Norm
 
-    def before(self, x: Float[Array, "n width"]) -> Float[Array, "n width"]:
+    def before(self, x: Tokens) -> Tokens:
         """The stream as it is."""
         return x
 
-    def after(self, x: Float[Array, "n width"], change: Float[Array, "n width"]) -> Float[Array, "n width"]:
+    def after(self, x: Tokens, change: Tokens) -> Tokens:
         """The normalised sum."""
         return self.norm(x + change)
 
@@ -56,37 +61,31 @@ class PreNorm(AbstractJoin):
 
     norm: Norm
 
-    def before(self, x: Float[Array, "n width"]) -> Float[Array, "n width"]:
+    def before(self, x: Tokens) -> Tokens:
         """The normalised stream."""
         return self.norm(x)
 
-    def after(self, x: Float[Array, "n width"], change: Float[Array, "n width"]) -> Float[Array, "n width"]:
+    def after(self, x: Tokens, change: Tokens) -> Tokens:
         """The sum."""
         return x + change
 
 
 @final
 class TransformerLayer(eqx.Module):
-    """Attention of the rows to themselves, attention to a memory, a network, each joined to the stream.
+    """Self attention, cross attention to a memory and a network, each joined to the residual stream.
 
     Attributes:
-        own: Attention to themselves with its join, or None.
-        other: Attention to the memory with its join, or None.
-        network: Acts on each row alone; with its join.
+        own: Self attention with its join, or None.
+        other: Cross attention to the memory with its join, or None.
+        network: Network of each token, with its join.
     """
 
     own: tuple[AbstractJoin, MultiHeadAttention] | None
     other: tuple[AbstractJoin, MultiHeadAttention] | None
     network: tuple[AbstractJoin, MLP]
 
-    def __call__(
-        self,
-        x: Float[Array, "n width"],
-        mask: Bool[Array, "#n n"] | None = None,
-        memory: Float[Array, "m width"] | None = None,
-        memory_mask: Bool[Array, "#n m"] | None = None,
-    ) -> Float[Array, "n width"]:
-        """The rows behind the layer; a mask is false where a row does not see another.
+    def __call__(self, x: Tokens, mask: Mask = None, memory: Memory = None, memory_mask: MemoryMask = None) -> Tokens:
+        """The tokens after the layer; token i attends to token j where the mask is true.
 
         Raises:
             ValueError: If the layer attends to a memory and none is given.
@@ -100,8 +99,8 @@ class TransformerLayer(eqx.Module):
         join, network = self.network
         return join.after(x, network(join.before(x)))
 
-    def start(self, memory: Float[Array, "m width"] | None, length: int) -> LayerCache:
-        """The cache in front of the first of up to `length` rows."""
+    def start(self, memory: Memory, length: int) -> LayerCache:
+        """The empty cache for up to `length` tokens."""
         written = projected = None
         if self.own is not None:
             value = self.own[1].value.weight
@@ -118,7 +117,7 @@ class TransformerLayer(eqx.Module):
         index: Int[Array, ""],
         memory_mask: Bool[Array, "1 m"] | None = None,
     ) -> tuple[Float[Array, "1 width"], LayerCache]:
-        """Row `index` behind the layer, and the cache with it."""
+        """Token `index` after the layer, and the cache that holds it."""
         written, projected = cache
         if self.own is not None and written is not None:
             join, attention = self.own
@@ -138,7 +137,7 @@ class TransformerLayer(eqx.Module):
 
 def _given(memory: Array | None) -> Array:
     if memory is None:
-        raise ValueError("The layer attends to a memory, but got none. Give the rows of one.")
+        raise ValueError("The layer attends to a memory, but got none. Give its tokens.")
     return memory
 
 
@@ -147,41 +146,31 @@ class Transformer(eqx.Module):
     """Layers between two normalisations; `TransformerForm` makes them.
 
     Attributes:
-        first: Normalisation in front of the layers, or None.
+        first: Normalisation before the layers, or None.
         layers: The layers.
-        last: Normalisation behind them, or None.
+        last: Normalisation after the layers, or None.
     """
 
     first: Norm | None
     layers: tuple[TransformerLayer, ...]
     last: Norm | None
 
-    def __call__(
-        self,
-        x: Float[Array, "n width"],
-        mask: Bool[Array, "#n n"] | None = None,
-        memory: Float[Array, "m width"] | None = None,
-        memory_mask: Bool[Array, "#n m"] | None = None,
-    ) -> Float[Array, "n width"]:
-        """The rows behind all layers, with the arguments of `TransformerLayer`."""
+    def __call__(self, x: Tokens, mask: Mask = None, memory: Memory = None, memory_mask: MemoryMask = None) -> Tokens:
+        """The tokens after all layers, with the arguments of `TransformerLayer`."""
         x = self.states(x, mask, memory, memory_mask)[-1]
         return x if self.last is None else self.last(x)
 
     def states(
-        self,
-        x: Float[Array, "n width"],
-        mask: Bool[Array, "#n n"] | None = None,
-        memory: Float[Array, "m width"] | None = None,
-        memory_mask: Bool[Array, "#n m"] | None = None,
-    ) -> tuple[Float[Array, "n width"], ...]:
-        """The rows in front of the first layer and behind each one, before the last normalisation."""
+        self, x: Tokens, mask: Mask = None, memory: Memory = None, memory_mask: MemoryMask = None
+    ) -> tuple[Tokens, ...]:
+        """The tokens before the first layer and after each one, without the last normalisation."""
         states = [x if self.first is None else self.first(x)]
         for layer in self.layers:
             states.append(layer(states[-1], mask, memory, memory_mask))
         return tuple(states)
 
-    def start(self, memory: Float[Array, "m width"] | None, length: int) -> tuple[LayerCache, ...]:
-        """The caches of all layers in front of the first of up to `length` rows."""
+    def start(self, memory: Memory, length: int) -> tuple[LayerCache, ...]:
+        """The empty caches of all layers for up to `length` tokens."""
         return tuple(layer.start(memory, length) for layer in self.layers)
 
     def step(
@@ -191,7 +180,7 @@ class Transformer(eqx.Module):
         index: Int[Array, ""],
         memory_mask: Bool[Array, "1 m"] | None = None,
     ) -> tuple[Float[Array, "1 width"], tuple[LayerCache, ...]]:
-        """What `__call__` with a causal mask returns for row `index`, given the caches of the rows before it."""
+        """The token `index` that `__call__` with a causal mask returns, from the caches of the tokens before it."""
         x = x if self.first is None else self.first(x)
         new = []
         for layer, cache in zip(self.layers, caches, strict=True):
@@ -202,15 +191,15 @@ class Transformer(eqx.Module):
 
 @dataclasses.dataclass(frozen=True)
 class TransformerForm:
-    """What the layers of a transformer are made of.
+    """The parts of the layers of a transformer.
 
     Attributes:
-        hidden: Length of the hidden layer of the networks.
+        hidden: Size of the hidden layer of the networks.
         attention: `(width, key=...) -> MultiHeadAttention`; also takes `rotation=`.
-        norm: `width -> normalisation` inside of the layers.
+        norm: `width -> normalisation` in the layers.
         join: `normalisation -> join`: `PostNorm`, `PreNorm`.
-        first: `width -> normalisation` in front of all layers, or None.
-        last: The same behind them.
+        first: `width -> normalisation` before all layers, or None.
+        last: `width -> normalisation` after all layers, or None.
         identity: Whether each layer with `PreNorm` begins as the identity, the last maps of its attentions and of its
             network being 0 (Zhang et al. 2019, "Fixup initialization", arXiv:1901.09321, section 3).
     """
@@ -226,17 +215,17 @@ class TransformerForm:
     def encoder(
         self, width: int, depth: int, *, rotation: Callable[..., Array] | None = None, key: PRNGKeyArray
     ) -> Transformer:
-        """Layers in which rows see each other, their positions by `rotation`."""
+        """Layers with self attention; `rotation` encodes the positions."""
         return self._transformer(width, depth, lambda key: (self._joined(width, rotation, key), None), key)
 
     def reader(self, width: int, depth: int, *, key: PRNGKeyArray) -> Transformer:
-        """Layers in which each row sees a memory and no other row."""
+        """Layers with cross attention to a memory alone."""
         return self._transformer(width, depth, lambda key: (None, self._joined(width, None, key)), key)
 
     def decoder(
         self, width: int, depth: int, *, rotation: Callable[..., Array] | None = None, key: PRNGKeyArray
     ) -> Transformer:
-        """Layers in which rows see each other, then a memory."""
+        """Layers with self attention, then cross attention to a memory."""
 
         def attentions(key: PRNGKeyArray) -> tuple:
             keys = jax.random.split(key)
@@ -261,6 +250,6 @@ class TransformerForm:
 
 
 def _last_maps(layer: TransformerLayer) -> list[Dense]:
-    """Those that make what is added to the stream."""
+    """The layers whose output is added to the residual stream."""
     attentions = [part[1].out for part in (layer.own, layer.other) if part is not None]
     return [*attentions, layer.network[1].layers[-1]]

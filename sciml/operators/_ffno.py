@@ -1,23 +1,20 @@
 """Factorised Fourier neural operator."""
 
-from collections.abc import Callable
 from typing import final
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from sciml.grid import Grid
-from sciml.nn import AxialSpectralConv, Dense, check_field, fold_vmap
-from sciml.operators._base import AbstractOperator
-from sciml.operators._pointwise import Pointwise, coordinates, count_coordinates, network, run
+from sciml.nn import AxialSpectralConv, Dense
+from sciml.operators._pointwise import AbstractFourierNetwork, Pointwise, count_coordinates, ends, network, run
 
 _POINTWISE = Pointwise(lifting=0, mixing=2, projection=0, activation=jax.nn.relu)
 
 
 @final
-class FFNO(AbstractOperator):
+class FFNO(AbstractFourierNetwork):
     r"""Factorised Fourier neural operator on a uniform grid, of any size, in 1 to 3 dimensions.
 
     .. math::  v_0 = P(a, x), \quad w_l = M_l(K_{s(l)} v_l), \quad v_{l+1} = v_l + w_l, \quad u = Q(w_{depth - 1})
@@ -35,13 +32,9 @@ class FFNO(AbstractOperator):
     A trained operator acts at other resolutions, as `FNO` does.
     """
 
-    lifting: tuple[Dense, ...]
     spectral: tuple[AxialSpectralConv, ...]
     mixing: tuple[tuple[Dense, ...], ...]
-    projection: tuple[Dense, ...]
     kernels: tuple[int, ...] = eqx.field(static=True)
-    grid: Grid | None = eqx.field(static=True)
-    activation: Callable[[Array], Array] = eqx.field(static=True)
 
     def __init__(
         self,
@@ -79,34 +72,24 @@ class FFNO(AbstractOperator):
             )
         first, last, spectral_key, mixing_key = jax.random.split(key, 4)
         inputs = in_channels + count_coordinates(grid, modes)
-        self.lifting = network((inputs, int(pointwise.lifting * width), width), first)
+        self.lifting, self.projection = ends(inputs, out_channels, width, pointwise, (first, last))
         spectral_keys = jax.random.split(spectral_key, max(kernels) + 1)
         self.spectral = tuple(AxialSpectralConv(width, width, modes, key=k) for k in spectral_keys)
         hidden = round(pointwise.mixing * width)
         self.mixing = tuple(network((width, hidden, width), k) for k in jax.random.split(mixing_key, len(kernels)))
-        self.projection = network((width, int(pointwise.projection * width), out_channels), last)
         self.kernels = tuple(kernels)
         self.grid = grid
         self.activation = pointwise.activation
 
-    def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
-        """The output fields.
+    @property
+    def dimensions(self) -> int:
+        """Number of axes of the fields."""
+        return len(self.spectral[0].modes)
 
-        Raises:
-            ValueError: If the number of axes or channels differs from the operator's.
-        """
-        dimensions = len(self.spectral[0].modes)
-        check_field(x, self.lifting[0].weight.shape[0] - (0 if self.grid is None else dimensions), dimensions)
-        return fold_vmap(_apply, self, x)
-
-
-def _apply(model: FFNO, x: Float[Array, "batch in *space"]) -> Float[Array, "batch out *space"]:
-    points = coordinates(model.grid, x.shape[2:])
-    v = run(model.lifting, jnp.moveaxis(x, (0, 1), (-2, -1)), model.activation, points)
-    *before, last = zip(model.kernels, model.mixing, strict=True)
-    for kernel, mixing in before:
-        v = v + run(mixing, model.spectral[kernel].multiply(v), model.activation)
-    kernel, mixing = last
-    w = run(mixing, model.spectral[kernel].multiply(v), model.activation)
-    y = run(model.projection, w, model.activation)
-    return jnp.moveaxis(y, (-2, -1), (0, 1))
+    def body(self, v: Float[Array, "*space batch width"]) -> Float[Array, "*space batch width"]:
+        """The layers; w of the last one."""
+        w = v
+        for i, (kernel, mixing) in enumerate(zip(self.kernels, self.mixing, strict=True)):
+            v = v + w if i else v
+            w = run(mixing, self.spectral[kernel].multiply(v), self.activation)
+        return w

@@ -1,7 +1,7 @@
 """Fourier neural operator."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import final
 
 import equinox as eqx
 import jax
@@ -9,12 +9,41 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from sciml.grid import Grid
-from sciml.nn import Dense, SpectralConv, TuckerSpectralConv, along_last, check_field, fold_vmap
-from sciml.operators._base import AbstractOperator
-from sciml.operators._pointwise import NEURALOPERATOR, Pointwise, coordinates, count_coordinates, network, run
+from sciml.nn import Dense, SpectralConv, TuckerSpectralConv, along_last
+from sciml.operators._pointwise import (
+    NEURALOPERATOR,
+    AbstractFourierNetwork,
+    Pointwise,
+    count_coordinates,
+    ends,
+    network,
+    run,
+)
 
 
-class FNO(AbstractOperator):
+class AbstractFNO(AbstractFourierNetwork):
+    """A Fourier network whose layers are `FourierBlock`s on one grid.
+
+    Attributes:
+        blocks: The layers in their order.
+    """
+
+    blocks: tuple["FourierBlock", ...]
+
+    @property
+    def dimensions(self) -> int:
+        """Number of axes of the fields."""
+        return len(self.blocks[0].spectral.modes)
+
+    def body(self, v: Float[Array, "*space batch width"]) -> Float[Array, "*space batch width"]:
+        """The blocks, the last one without a nonlinearity at its end."""
+        for i, block in enumerate(self.blocks):
+            v = block(v, self.activation, last=i == len(self.blocks) - 1)
+        return v
+
+
+@final
+class FNO(AbstractFNO):
     r"""Fourier neural operator on a uniform grid, of any size, in 1 to 3 dimensions.
 
     .. math::  v_0 = P(a, x), \quad
@@ -29,12 +58,6 @@ class FNO(AbstractOperator):
 
     A trained operator acts at other resolutions: frequencies and coordinates are those of the domain, not of the grid.
     """
-
-    lifting: tuple[Dense, ...]
-    blocks: tuple["FourierBlock", ...]
-    projection: tuple[Dense, ...]
-    grid: Grid | None = eqx.field(static=True)
-    activation: Callable[[Array], Array] = eqx.field(static=True)
 
     def __init__(
         self,
@@ -66,38 +89,11 @@ class FNO(AbstractOperator):
         """
         first, last, *inner = jax.random.split(key, depth + 2)
         inputs = in_channels + count_coordinates(grid, modes)
-        self.lifting = network((inputs, int(pointwise.lifting * width), width), first)
+        self.lifting, self.projection = ends(inputs, out_channels, width, pointwise, (first, last))
         make = lambda key: SpectralConv(width, width, modes, key=key)
         self.blocks = tuple(FourierBlock(make, width, round(pointwise.mixing * width), key=k) for k in inner)
-        self.projection = network((width, int(pointwise.projection * width), out_channels), last)
         self.grid = grid
         self.activation = pointwise.activation
-
-    def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
-        """The output fields.
-
-        Raises:
-            ValueError: If the number of axes or channels differs from the operator's.
-        """
-        return fourier_network(self, x)
-
-
-def fourier_network(model: Any, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
-    """The output of an operator that has the fields of `FNO`, with spectral layers of any kind."""
-    dimensions = len(model.blocks[0].spectral.modes)
-    check_field(x, model.lifting[0].weight.shape[0] - (0 if model.grid is None else dimensions), dimensions)
-    return fold_vmap(_apply, model, x)
-
-
-def _apply(model: Any, x: Float[Array, "batch in *space"]) -> Float[Array, "batch out *space"]:
-    # Channels last, the batch beside them: every product below is a GEMM without a transposition.
-    points = coordinates(model.grid, x.shape[2:])
-    x = jnp.moveaxis(x, (0, 1), (-2, -1))
-    x = run(model.lifting, x, model.activation, points)
-    for i, block in enumerate(model.blocks):
-        x = block(x, model.activation, last=i == len(model.blocks) - 1)
-    x = run(model.projection, x, model.activation)
-    return jnp.moveaxis(x, (-2, -1), (0, 1))
 
 
 class FourierBlock(eqx.Module):

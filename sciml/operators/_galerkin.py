@@ -89,7 +89,7 @@ class GalerkinTransformer(AbstractOperator):
         Args:
             in_channels: Number of input channels, without coordinates.
             out_channels: Number of output channels.
-            head: The Fourier layers behind the transformer.
+            head: The Fourier layers after the transformer.
             width: Number of channels of the transformer.
             depth: Number of attention layers.
             heads: Number of heads.

@@ -1,21 +1,18 @@
 """Tensorised Fourier neural operator."""
 
-from collections.abc import Callable
 from typing import final
 
-import equinox as eqx
 import jax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from sciml.grid import Grid
-from sciml.nn import Dense, TuckerSpectralConv
-from sciml.operators._base import AbstractOperator
-from sciml.operators._fno import FourierBlock, fourier_network
-from sciml.operators._pointwise import NEURALOPERATOR, Pointwise, count_coordinates, network
+from sciml.nn import TuckerSpectralConv
+from sciml.operators._fno import AbstractFNO, FourierBlock
+from sciml.operators._pointwise import NEURALOPERATOR, Pointwise, count_coordinates, ends
 
 
 @final
-class TFNO(AbstractOperator):
+class TFNO(AbstractFNO):
     """`FNO` whose Fourier layers hold Tucker factorisations of their weights, see `sciml.nn.TuckerSpectralConv`.
 
     All else is as in `FNO`, which it equals where the factors multiply to the same weights.
@@ -23,12 +20,6 @@ class TFNO(AbstractOperator):
     Source: Kossaifi, Kovachki, Azizzadenesheli, Anandkumar 2023, arXiv:2310.00120, without its domain decomposition;
     neuraloperator's TFNO has this form, with one rank for all layers.
     """
-
-    lifting: tuple[Dense, ...]
-    blocks: tuple[FourierBlock, ...]
-    projection: tuple[Dense, ...]
-    grid: Grid | None = eqx.field(static=True)
-    activation: Callable[[Array], Array] = eqx.field(static=True)
 
     def __init__(
         self,
@@ -60,7 +51,7 @@ class TFNO(AbstractOperator):
         """
         first, last, *inner = jax.random.split(key, len(ranks) + 2)
         inputs = in_channels + count_coordinates(grid, modes)
-        self.lifting = network((inputs, int(pointwise.lifting * width), width), first)
+        self.lifting, self.projection = ends(inputs, out_channels, width, pointwise, (first, last))
         hidden = round(pointwise.mixing * width)
         self.blocks = tuple(
             FourierBlock(
@@ -68,14 +59,5 @@ class TFNO(AbstractOperator):
             )
             for rank, k in zip(ranks, inner, strict=True)
         )
-        self.projection = network((width, int(pointwise.projection * width), out_channels), last)
         self.grid = grid
         self.activation = pointwise.activation
-
-    def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
-        """The output fields.
-
-        Raises:
-            ValueError: If the number of axes or channels differs from the operator's.
-        """
-        return fourier_network(self, x)

@@ -11,9 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from sciml.grid import Grid
-from sciml.nn import Dense, InstanceNorm, SpectralConv, check_field, fold_vmap, fourier_resample
-from sciml.operators._base import AbstractOperator
-from sciml.operators._pointwise import Pointwise, coordinates, count_coordinates, network, run
+from sciml.nn import Dense, InstanceNorm, SpectralConv, fourier_resample
+from sciml.operators._pointwise import AbstractFourierNetwork, Pointwise, count_coordinates, network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +37,7 @@ _POINTWISE = Pointwise(lifting=0.5, mixing=0, projection=1)
 
 
 @final
-class UNO(AbstractOperator):
+class UNO(AbstractFourierNetwork):
     r"""U-shaped neural operator on a uniform grid, of any size, in 1 to 3 dimensions.
 
     .. math::  v_0 = \sigma(P(a, x)), \quad v_l = \sigma(N_l(K_l \tilde v_{l-1} + R_l S_l \tilde v_{l-1})), \quad
@@ -58,11 +57,7 @@ class UNO(AbstractOperator):
     the coarsest grid, if all sizes are divisible.
     """
 
-    lifting: tuple[Dense, ...]
     blocks: tuple["_Block", ...]
-    projection: tuple[Dense, ...]
-    grid: Grid | None = eqx.field(static=True)
-    activation: Callable[[Array], Array] = eqx.field(static=True)
 
     def __init__(
         self,
@@ -111,15 +106,23 @@ class UNO(AbstractOperator):
         self.grid = grid
         self.activation = pointwise.activation
 
-    def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
-        """The output fields.
+    @property
+    def dimensions(self) -> int:
+        """Number of axes of the fields."""
+        return len(self.blocks[0].scale)
 
-        Raises:
-            ValueError: If the number of axes or channels differs from the operator's.
-        """
-        dimensions = len(self.blocks[0].scale)
-        check_field(x, self.lifting[0].weight.shape[0] - (0 if self.grid is None else dimensions), dimensions)
-        return fold_vmap(_apply, self, x)
+    def body(self, v: Float[Array, "*space batch width"]) -> Float[Array, "*space batch out"]:
+        """The stages, with their skip connections."""
+        space, middle = v.shape[: self.dimensions], len(self.blocks) // 2
+        v = self.activation(v)
+        skips = [v]
+        for i, block in enumerate(self.blocks):
+            v = self.activation(block(v, space))
+            if i + 1 < middle:
+                skips.append(v)
+            if i > middle:
+                v = jnp.concatenate([v, skips.pop()], axis=-1)
+        return v
 
 
 def _check_u_shape(stages: tuple[Stage, ...], dimensions: int) -> None:
@@ -142,20 +145,6 @@ def _check_u_shape(stages: tuple[Stage, ...], dimensions: int) -> None:
                 f"Stage {mirrored} has scale={scales[mirrored]}, expected that of stage {number}, {scales[number]}, "
                 "whose result is appended (0 is the lifted input). Give both the same scale."
             )
-
-
-def _apply(model: UNO, x: Float[Array, "batch in *space"]) -> Float[Array, "batch out *space"]:
-    space, middle = x.shape[2:], len(model.blocks) // 2
-    x = jnp.moveaxis(x, (0, 1), (-2, -1))
-    v = model.activation(run(model.lifting, x, model.activation, coordinates(model.grid, space)))
-    skips = [v]
-    for i, block in enumerate(model.blocks):
-        v = model.activation(block(v, space))
-        if i + 1 < middle:
-            skips.append(v)
-        if i > middle:
-            v = jnp.concatenate([v, skips.pop()], axis=-1)
-    return jnp.moveaxis(run(model.projection, v, model.activation), (-2, -1), (0, 1))
 
 
 class _Block(eqx.Module):

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Key
 from scipy.interpolate import CubicSpline
 
 from sciml.grid import Dirichlet, Grid
-from sciml.pdes._random_fields import along, neumann_field
+from sciml.pdes._random_fields import along, check_field, neumann_field
 
 
 def _slices(x: Array, axis: int, cut: slice) -> Array:
@@ -187,6 +187,7 @@ class Darcy:
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("permeability",)
+    outputs: ClassVar[tuple[str, ...]] = ("pressure",)
 
     resolution: int = 64
     every: int = 1
@@ -205,18 +206,9 @@ class Darcy:
             )
         if not 0 < self.low <= self.high:
             raise ValueError(f"Permeabilities need 0 < low <= high, got low {self.low} and high {self.high}.")
-        if self.alpha <= 1 or self.tau <= 0:
-            raise ValueError(
-                f"A field of finite variance in two dimensions needs alpha > 1 and tau > 0, "
-                f"got alpha {self.alpha} and tau {self.tau}."
-            )
+        check_field(self.alpha, self.tau, 2)
         if self.overshoot is not None and self.overshoot < 0:
             raise ValueError(f"Expected overshoot >= 0, or None to keep all of it, got {self.overshoot}.")
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The name of the solution."""
-        return ("pressure",)
 
     @property
     def grid(self) -> Grid:

@@ -144,6 +144,7 @@ class Helmholtz:
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("speed",)
+    outputs: ClassVar[tuple[str, ...]] = ("wave",)
 
     omega: float = 1000.0
     elements: int = 100
@@ -164,11 +165,6 @@ class Helmholtz:
                 "Expected half_width > 0, ramp >= 0 and a sum of at most 1/2, "
                 f"got half_width {self.half_width} and ramp {self.ramp}."
             )
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The name of the solution."""
-        return ("wave",)
 
     @property
     def grid(self) -> Grid:

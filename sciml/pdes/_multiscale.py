@@ -56,6 +56,7 @@ class MultiscaleDarcy:
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("permeability",)
+    outputs: ClassVar[tuple[str, ...]] = ("pressure",)
 
     resolution: int = 1023
     every: int = 4
@@ -70,11 +71,6 @@ class MultiscaleDarcy:
             )
         if self.factors < 1:
             raise ValueError(f"Expected at least one factor of the permeability, got factors {self.factors}. Use 6.")
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The name of the solution."""
-        return ("pressure",)
 
     @property
     def grid(self) -> Grid:

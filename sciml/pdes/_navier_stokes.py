@@ -11,8 +11,7 @@ from jaxtyping import Array, Complex, Float, Key
 
 from sciml.grid import Grid, Periodic
 from sciml.pdes._etd import alias_free, count_steps, crank_nicolson_euler, etdrk4, evolve, wavenumbers
-from sciml.pdes._periodic import check_double
-from sciml.pdes._random_fields import periodic_field
+from sciml.pdes._random_fields import check_double, check_field, periodic_field
 
 
 class Scheme(enum.StrEnum):
@@ -87,11 +86,7 @@ class NavierStokes:
                 "Expected a positive interval and step, and viscosity >= 0, "
                 f"got interval {self.interval}, step {self.step} and viscosity {self.viscosity}."
             )
-        if self.alpha <= 1 or self.tau <= 0:
-            raise ValueError(
-                f"A field of finite variance in two dimensions needs alpha > 1 and tau > 0, "
-                f"got alpha {self.alpha} and tau {self.tau}."
-            )
+        check_field(self.alpha, self.tau, 2)
 
     @property
     def outputs(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What semilinear equations for one real field on a periodic interval have in common: solver and generator."""
+"""Shared parts of the generators on periodic boxes: flows of several fields, semilinear equations for one field."""
 
 import abc
 import dataclasses
@@ -11,7 +11,65 @@ from jaxtyping import Array, Float, Inexact, Key
 
 from sciml.grid import Grid, Periodic
 from sciml.pdes._etd import alias_free, count_steps, etdrk4, evolve, wavenumbers
-from sciml.pdes._random_fields import periodic_field
+from sciml.pdes._random_fields import check_double, check_field, periodic_field
+
+
+def check_sizes(resolution: int, frames: int, *, least: int = 8, unit: str = "points") -> None:
+    """Raises ValueError unless there are enough points and frames."""
+    if resolution < least or frames < 1:
+        raise ValueError(
+            f"Expected at least {least} {unit} and 1 frame, got resolution {resolution} and frames {frames}."
+        )
+
+
+def check_positive(**settings: float) -> None:
+    """Raises ValueError unless all settings are positive."""
+    if min(settings.values()) <= 0:
+        *names, last = settings
+        *values, end = (f"{name} {value}" for name, value in settings.items())
+        raise ValueError(f"Expected positive {', '.join(names)} and {last}, got {', '.join(values)} and {end}.")
+
+
+class AbstractFlow(abc.ABC):
+    """Several fields on a periodic square: a sample is a state at time 0 and the frames after it.
+
+    A subclass is a frozen dataclass with `frames`, the number of frames after time 0, and `interval`, the time between
+    them.
+
+    Attributes:
+        names: Names of the fields.
+    """
+
+    names: ClassVar[tuple[str, ...]]
+    frames: int
+    interval: float
+
+    @abc.abstractmethod
+    def initial(self, key: Key[Array, ""]) -> Float[Array, "fields x y"]:
+        """A random state at time 0, in JAX's default precision."""
+
+    @abc.abstractmethod
+    def solve(self, start: Float[Array, "fields x y"]) -> Float[Array, "frames fields x y"]:
+        """The frames after a state at time 0."""
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the channels of each stored frame, with its time."""
+        times = (f"{i * self.interval:g}" for i in range(1, self.frames + 1))
+        return tuple(f"{name} t={time}" for time in times for name in self.names)
+
+    def sample(self, key: Key[Array, ""]) -> tuple[Float[Array, "fields x y"], Float[Array, "later x y"]]:
+        """A state at time 0 and the later frames, computed in float64, returned in float32.
+
+        The caller switches float64 on, as for `Darcy.sample`.
+
+        Raises:
+            ValueError: If float64 is switched off.
+        """
+        start = self.initial(key)
+        check_double(start)
+        frames = self.solve(start).astype(jnp.float32)
+        return start.astype(jnp.float32), frames.reshape(-1, *frames.shape[2:])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,20 +101,9 @@ class AbstractSemilinear(abc.ABC):
         """Multipliers of `M` at the wave numbers `k`."""
 
     def __post_init__(self) -> None:
-        if self.resolution < 8 or self.frames < 1:
-            raise ValueError(
-                f"Expected at least 8 points and 1 frame, got resolution {self.resolution} and frames {self.frames}."
-            )
-        if min(self.length, self.time, self.step) <= 0:
-            raise ValueError(
-                "Expected positive length, time and step, "
-                f"got length {self.length}, time {self.time} and step {self.step}."
-            )
-        if self.alpha <= 0.5 or self.tau <= 0:
-            raise ValueError(
-                "A field of finite variance in one dimension needs alpha > 1/2 and tau > 0, "
-                f"got alpha {self.alpha} and tau {self.tau}."
-            )
+        check_sizes(self.resolution, self.frames)
+        check_positive(length=self.length, time=self.time, step=self.step)
+        check_field(self.alpha, self.tau, 1)
         (k,) = wavenumbers((self.resolution,), (self.length,))
         shortest = k[alias_free((self.resolution,), self.degree)][-1:]
         growth = float(np.real(self.linear(shortest))[0])
@@ -113,9 +160,3 @@ class AbstractSemilinear(abc.ABC):
         u = self.initial(key)
         check_double(u)
         return u[None].astype(jnp.float32), self.solve(u).astype(jnp.float32)
-
-
-def check_double(u: Array) -> None:
-    """Raises ValueError unless a generator computes in float64."""
-    if u.dtype != jnp.float64:
-        raise ValueError(f"A generator computes in float64, got {u.dtype}. Sample within `with jax.enable_x64(True):`.")

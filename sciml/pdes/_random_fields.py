@@ -31,6 +31,21 @@ def _spread(squares: list[np.ndarray], alpha: float, tau: float) -> np.ndarray:
     return spread
 
 
+def check_field(alpha: float, tau: float, dimensions: int) -> None:
+    """Raises ValueError unless a random field with these settings has a finite variance."""
+    if alpha <= dimensions / 2 or tau <= 0:
+        raise ValueError(
+            f"A field of finite variance in {('one dimension', 'two dimensions')[dimensions - 1]} needs "
+            f"alpha > {('1/2', '1')[dimensions - 1]} and tau > 0, got alpha {alpha} and tau {tau}."
+        )
+
+
+def check_double(u: Array) -> None:
+    """Raises ValueError unless a generator computes in float64."""
+    if u.dtype != jnp.float64:
+        raise ValueError(f"A generator computes in float64, got {u.dtype}. Sample within `with jax.enable_x64(True):`.")
+
+
 def neumann_field(key: Key[Array, ""], shape: tuple[int, ...], *, alpha: float, tau: float) -> Float[Array, "*space"]:
     """One sample of `N(0, tau^(2 alpha - d) (-Laplace + tau^2)^(-alpha))` with homogeneous Neumann conditions.
 

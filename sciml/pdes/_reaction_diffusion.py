@@ -9,14 +9,12 @@ from jaxtyping import Array, Float, Key
 
 from sciml.grid import Grid, Periodic
 from sciml.pdes._etd import alias_free, count_steps, etdrk4, evolve, wavenumbers
-from sciml.pdes._periodic import check_double
-from sciml.pdes._random_fields import periodic_field
-
-_NAMES = ("activator", "inhibitor")
+from sciml.pdes._periodic import AbstractFlow, check_positive, check_sizes
+from sciml.pdes._random_fields import check_field, periodic_field
 
 
 @dataclasses.dataclass(frozen=True)
-class FitzHughNagumo:
+class FitzHughNagumo(AbstractFlow):
     """An activator `u` and an inhibitor `v`: `u_t = D_u Laplace u + u - u^3 - k - v`, `v_t = D_v Laplace v + u - v`.
 
     The defaults are the constants of the diffusion-reaction data of PDEBench (Takamoto et al. 2022, arXiv:2210.07182)
@@ -39,7 +37,8 @@ class FitzHughNagumo:
         tau: Inverse correlation length of the initial fields, in the same unit.
     """
 
-    inputs: ClassVar[tuple[str, ...]] = tuple(f"{name} t=0" for name in _NAMES)
+    names: ClassVar[tuple[str, ...]] = ("activator", "inhibitor")
+    inputs: ClassVar[tuple[str, ...]] = ("activator t=0", "inhibitor t=0")
 
     resolution: int = 128
     length: float = 2.0
@@ -53,48 +52,18 @@ class FitzHughNagumo:
     tau: float = 20.0
 
     def __post_init__(self) -> None:
-        if self.resolution < 8 or self.frames < 1:
-            raise ValueError(
-                f"Expected at least 8 points and 1 frame, got resolution {self.resolution} and frames {self.frames}."
-            )
-        if min(self.length, self.interval, self.step) <= 0:
-            raise ValueError(
-                "Expected positive length, interval and step, "
-                f"got length {self.length}, interval {self.interval} and step {self.step}."
-            )
+        check_sizes(self.resolution, self.frames)
+        check_positive(length=self.length, interval=self.interval, step=self.step)
         if min(self.activator_diffusivity, self.inhibitor_diffusivity) < 0:
             raise ValueError(
                 f"Expected diffusivities >= 0, got {self.activator_diffusivity} and {self.inhibitor_diffusivity}."
             )
-        if self.alpha <= 1 or self.tau <= 0:
-            raise ValueError(
-                f"A field of finite variance in two dimensions needs alpha > 1 and tau > 0, "
-                f"got alpha {self.alpha} and tau {self.tau}."
-            )
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The names of the channels of each stored frame, with its time."""
-        times = (f"{i * self.interval:g}" for i in range(1, self.frames + 1))
-        return tuple(f"{name} t={time}" for time in times for name in _NAMES)
+        check_field(self.alpha, self.tau, 2)
 
     @property
     def grid(self) -> Grid:
         """The points `i length / resolution`."""
         return Grid((self.resolution,) * 2, self.length, Periodic())
-
-    def sample(self, key: Key[Array, ""]) -> tuple[Float[Array, "2 x y"], Float[Array, "later x y"]]:
-        """The initial fields and the later frames, computed in float64, returned in float32.
-
-        The caller switches float64 on, as for `Darcy.sample`.
-
-        Raises:
-            ValueError: If float64 is switched off.
-        """
-        start = self.initial(key)
-        check_double(start)
-        frames = self.solve(start).astype(jnp.float32)
-        return start.astype(jnp.float32), frames.reshape(-1, *frames.shape[2:])
 
     def initial(self, key: Key[Array, ""]) -> Float[Array, "2 x y"]:
         """Two Gaussian fields, cut to the modes that the solver keeps, in JAX's default precision."""

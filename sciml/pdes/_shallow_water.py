@@ -8,14 +8,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from sciml.grid import Grid, Periodic
-from sciml.pdes._periodic import check_double
+from sciml.pdes._periodic import AbstractFlow, check_sizes
 from sciml.pdes._random_fields import periodic_field
-
-_NAMES = ("velocity x1", "velocity x2", "height")
 
 
 @dataclasses.dataclass(frozen=True)
-class ShallowWater:
+class ShallowWater(AbstractFlow):
     """Height `h` and velocity `v` of water on a flat, periodic square, `g` the gravity.
 
     `h_t + div(h v) = 0` and `(h v)_t + div(h v v) + g h grad h = 0`, the latter as `div(h v v + g h^2 / 2)`.
@@ -43,7 +41,8 @@ class ShallowWater:
             to 1/2 heights stay positive.
     """
 
-    inputs: ClassVar[tuple[str, ...]] = tuple(f"{name} t=0" for name in _NAMES)
+    names: ClassVar[tuple[str, ...]] = ("velocity x1", "velocity x2", "height")
+    inputs: ClassVar[tuple[str, ...]] = ("velocity x1 t=0", "velocity x2 t=0", "height t=0")
 
     resolution: int = 64
     length: float = 5.0
@@ -56,10 +55,7 @@ class ShallowWater:
     courant: float = 0.4
 
     def __post_init__(self) -> None:
-        if self.resolution < 4 or self.frames < 1:
-            raise ValueError(
-                f"Expected at least 4 cells and 1 frame, got resolution {self.resolution} and frames {self.frames}."
-            )
+        check_sizes(self.resolution, self.frames, least=4, unit="cells")
         if min(self.length, self.interval, self.gravity, self.inner) <= 0 or not 0 < self.courant <= 0.5:
             raise ValueError(
                 "Expected positive length, interval, gravity and inner, and courant up to 1/2, "
@@ -72,28 +68,13 @@ class ShallowWater:
             )
 
     @property
-    def outputs(self) -> tuple[str, ...]:
-        """The names of the channels of each stored frame, with its time."""
-        times = (f"{i * self.interval:g}" for i in range(1, self.frames + 1))
-        return tuple(f"{name} t={time}" for time in times for name in _NAMES)
-
-    @property
     def grid(self) -> Grid:
         """The centres of the cells, `(i + 1/2) length / resolution`."""
         return Grid((self.resolution,) * 2, self.length, Periodic(gap=0.5))
 
-    def sample(self, key: Key[Array, ""]) -> tuple[Float[Array, "3 x y"], Float[Array, "later x y"]]:
-        """A dam break at time 0 and the later frames, computed in float64, returned in float32.
-
-        The caller switches float64 on, as for `Darcy.sample`.
-
-        Raises:
-            ValueError: If float64 is switched off.
-        """
-        start = self.dam_break(key)
-        check_double(start)
-        frames = self.solve(start).astype(jnp.float32)
-        return start.astype(jnp.float32), frames.reshape(-1, *frames.shape[2:])
+    def initial(self, key: Key[Array, ""]) -> Float[Array, "3 x y"]:
+        """A dam break."""
+        return self.dam_break(key)
 
     def dam_break(self, key: Key[Array, ""]) -> Float[Array, "3 x y"]:
         """Water at rest, higher in a circle of random radius around the centre, in JAX's default precision."""

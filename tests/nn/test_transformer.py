@@ -119,5 +119,5 @@ def test_norms_and_softmax_of_16_bits_are_computed_in_32(getkey):
 def test_a_layer_that_reads_needs_something_to_read(getkey):
     with jax.enable_x64(True):
         stack = eqx.filter_eval_shape(lambda: PRE.decoder(WIDTH, 1, key=jax.random.key(0)))
-        with pytest.raises(ValueError, match=r"attends to a memory, but got none. Give the rows of one"):
+        with pytest.raises(ValueError, match=r"attends to a memory, but got none. Give its tokens"):
             eqx.filter_eval_shape(stack, rows(getkey(), N))
