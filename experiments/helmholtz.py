@@ -75,7 +75,7 @@ def architecture(config: Config) -> zoo.Architecture:
         cycle = dataclasses.replace(HELMHOLTZ.cycle, multiples=tuple(range(1, config.levels + 1)))
         form = dataclasses.replace(HELMHOLTZ, cycle=cycle)
         width = 20 if config.width is None else config.width
-        make = functools.partial(MgNO, width=width, depth=config.depth, levels=config.levels, form=form)
+        make = functools.partial(MgNO, width=width, depth=config.depth, levels=config.levels, config=form)
         return zoo.Architecture(make, 1e-3)
     if config.model == "fno":
         width = 24 if config.width is None else config.width

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from sciml.grid import Dirichlet, Grid, Periodic
-from sciml.nn import CycleForm, InstanceNorm
+from sciml.nn import CycleConfig, InstanceNorm
 from sciml.operators import (
     CNO,
     FFNO,
@@ -26,7 +26,7 @@ from sciml.operators import (
     DilatedResNet,
     GalerkinTransformer,
     MgNO,
-    MgNOForm,
+    MgNOConfig,
     Pointwise,
     ResidualUNet,
     Slicing,
@@ -59,12 +59,12 @@ def mgno(in_channels: int, out_channels: int, *, grid: Grid, key: PRNGKeyArray) 
     """Three layers with constants in the stencils, on as many levels as keep 4 points, at most 6.
 
     Its prolongation is periodic where the grid is. Of widths 16 to 32, 2 to 4 layers and 5 or 6 levels, with and
-    without normalisations and constants, this form had the lowest validation errors after 30 s on rough Darcy flow.
+    without normalisations and constants, this variant had the lowest validation errors after 30 s on rough Darcy flow.
     """
     ends = tuple(low if isinstance(low, Periodic) else Dirichlet() for low, _ in grid.sides)
-    form = MgNOForm(cycle=CycleForm(bias=True, extension=ends))
+    config = MgNOConfig(cycle=CycleConfig(bias=True, extension=ends))
     levels = min(6, max(1, min(grid.shape).bit_length() - 2))
-    return MgNO(in_channels, out_channels, grid=grid, width=20, depth=3, levels=levels, form=form, key=key)
+    return MgNO(in_channels, out_channels, grid=grid, width=20, depth=3, levels=levels, config=config, key=key)
 
 
 def fno(in_channels: int, out_channels: int, *, grid: Grid, key: PRNGKeyArray) -> FNO:
@@ -232,7 +232,7 @@ def mgno_navier_stokes(in_channels: int, out_channels: int, *, grid: Grid, key: 
     It predicts the increment: wrap it in `Residual`.
     """
     levels = ((1, 0),) * 3 + ((2, 0),) * 2
-    return MgNO(in_channels, out_channels, grid=grid, width=32, depth=5, levels=levels, form=NAVIER_STOKES, key=key)
+    return MgNO(in_channels, out_channels, grid=grid, width=32, depth=5, levels=levels, config=NAVIER_STOKES, key=key)
 
 
 def mgno_helmholtz(in_channels: int, out_channels: int, *, grid: Grid, key: PRNGKeyArray) -> MgNO:
@@ -240,7 +240,7 @@ def mgno_helmholtz(in_channels: int, out_channels: int, *, grid: Grid, key: PRNG
 
     The published class holds 11,241 more that it never uses, 5,351,806 in all; the paper prints 7.58 M.
     """
-    return MgNO(in_channels, out_channels, grid=grid, width=20, levels=5, form=HELMHOLTZ, key=key)
+    return MgNO(in_channels, out_channels, grid=grid, width=20, levels=5, config=HELMHOLTZ, key=key)
 
 
 def unet_published(in_channels: int, out_channels: int, *, grid: Grid, key: PRNGKeyArray) -> UNet:

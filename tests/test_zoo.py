@@ -7,7 +7,7 @@ import pytest
 
 from sciml import zoo
 from sciml.grid import Dirichlet, Grid
-from sciml.operators import NAVIER_STOKES, MgNO, MgNOForm
+from sciml.operators import NAVIER_STOKES, MgNO, MgNOConfig
 
 GRID = Grid((64, 64))
 COUNTS = {
@@ -53,15 +53,15 @@ def test_mgno_on_its_published_grid(make, into, n, count):
 
 
 @pytest.mark.parametrize(
-    ("n", "depth", "levels", "form", "width", "count"),
+    ("n", "depth", "levels", "config", "width", "count"),
     [
-        (211, 4, 6, MgNOForm(), 24, 524_277),  # the smooth Darcy network with 4 layers
+        (211, 4, 6, MgNOConfig(), 24, 524_277),  # the smooth Darcy network with 4 layers
         (64, 6, ((1, 0),) * 3 + ((2, 0),) * 2, NAVIER_STOKES, 32, 3_492_842),  # ablations of Navier-Stokes
         (64, 5, 4, NAVIER_STOKES, 32, 2_550_655),
-        (256, 4, ((1, 1),) * 5 + ((2, 0),), MgNOForm(), 24, 730_341),  # the paper's table 7, taken literally
+        (256, 4, ((1, 1),) * 5 + ((2, 0),), MgNOConfig(), 24, 730_341),  # the paper's table 7, taken literally
     ],
 )
-def test_mgno_of_the_ablations(n, depth, levels, form, width, count):
+def test_mgno_of_the_ablations(n, depth, levels, config, width, count):
     grid = Grid((n, n), boundary=Dirichlet())
-    make = lambda key: MgNO(1, 1, grid=grid, width=width, depth=depth, levels=levels, form=form, key=key)
+    make = lambda key: MgNO(1, 1, grid=grid, width=width, depth=depth, levels=levels, config=config, key=key)
     assert parameters(eqx.filter_eval_shape(make, jax.random.key(0))) == count

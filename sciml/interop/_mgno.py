@@ -19,7 +19,7 @@ def mgno_from_torch(model: MgNO, arrays: Mapping[str, np.ndarray | Array]) -> Mg
     kept with `numpy.savez`, it is read back as `dict(numpy.load(path))`.
 
     Args:
-        model: Built with the settings of the published model, see `MgNOForm` and `sciml.published`.
+        model: Built with the settings of the published model, see `MgNOConfig` and `sciml.zoo`.
         arrays: By the names of the state dict. The stencil A that the published Helmholtz class holds for the first
             step of each cycle and never uses may be there.
 
@@ -37,7 +37,7 @@ def mgno_from_torch(model: MgNO, arrays: Mapping[str, np.ndarray | Array]) -> Mg
     if missing or left:
         raise ValueError(
             f"Expected the {len(expected)} arrays of this model; missing: {missing[:5]} ({len(missing)}), left over: "
-            f"{left[:5]} ({len(left)}). Build the model with the form, levels and depth of the published one."
+            f"{left[:5]} ({len(left)}). Build the model with the config, levels and depth of the published one."
         )
     for name, array in expected.items():
         if arrays[name].shape != array.shape:
@@ -57,7 +57,7 @@ def mgno_to_torch(model: MgNO, *, head: str = "linear") -> dict[str, np.ndarray]
     """The arrays of a model under the names and in the layout of the published code's state dict.
 
     Args:
-        model: Of a form that the published code has. A gradient, which has the model's structure, is taken as well.
+        model: Of a variant that the published code has. A gradient, which has the model's structure, is taken as well.
         head: Name of the output layer: `linear` in the class for Darcy, `last_layer` in the others.
     """
     return {

@@ -22,7 +22,7 @@ from sciml.nn._layout import check_field as check_field
 from sciml.nn._layout import fold_vmap as fold_vmap
 from sciml.nn._matmul import matmul as matmul
 from sciml.nn._multigrid import CORRECTION as CORRECTION
-from sciml.nn._multigrid import CycleForm as CycleForm
+from sciml.nn._multigrid import CycleConfig as CycleConfig
 from sciml.nn._multigrid import VCycle as VCycle
 from sciml.nn._norms import FieldNorm as FieldNorm
 from sciml.nn._norms import InstanceNorm as InstanceNorm
@@ -45,5 +45,5 @@ from sciml.nn._transformer import LayerCache as LayerCache
 from sciml.nn._transformer import PostNorm as PostNorm
 from sciml.nn._transformer import PreNorm as PreNorm
 from sciml.nn._transformer import Transformer as Transformer
-from sciml.nn._transformer import TransformerForm as TransformerForm
+from sciml.nn._transformer import TransformerConfig as TransformerConfig
 from sciml.nn._transformer import TransformerLayer as TransformerLayer

@@ -19,8 +19,8 @@ Norm = Callable[[int, tuple[int, ...]], FieldNorm]
 
 
 @dataclasses.dataclass(frozen=True)
-class CycleForm:
-    """What a multigrid cycle does besides its smoothing steps; the defaults are the published Darcy form.
+class CycleConfig:
+    """What a multigrid cycle does besides its smoothing steps; the defaults are the published Darcy variant.
 
     Attributes:
         bias: Whether S and A add a constant to each channel.
@@ -30,8 +30,8 @@ class CycleForm:
         shared: Whether all steps of a level, and the residual that leaves it, have one A.
         inner: Whether R, Pi and P connect a level to nodes 1, 3, ... of the finer one, whose stencils lie inside of it;
             otherwise to nodes 0, 2, 4, ... with the grid's boundary.
-        extension: How coarse states continue under P. Zeros are the published form on every grid; only the grid's own
-            boundary makes a periodic cycle commute with shifts.
+        extension: How coarse states continue under P. Published are zeros on every grid; only the grid's own boundary
+            makes a periodic cycle commute with shifts.
         multiples: Channels of state and data on each level in multiples of those on the finest; empty for equal ones.
         norm: Makes the normalisation of the state after each prolongation from its channels and shape: `FieldNorm` per
             point, `per_channel_norm` for every grid; None leaves it out.
@@ -47,7 +47,7 @@ class CycleForm:
     norm: Norm | None = None
 
 
-CORRECTION = CycleForm(residual=True, carry=False, shared=True)
+CORRECTION = CycleConfig(residual=True, carry=False, shared=True)
 """The cycle as the paper writes it and as linear solvers have it: one A per level, residuals down, corrections up."""
 
 
@@ -87,8 +87,8 @@ class VCycle(eqx.Module):
                 f_l = R f_{l-1} (or R (f_{l-1} - A u_{l-1})), u_l = Pi u_{l-1} (or 0)
         up      u_l <- u_l + P u_{l+1}, normalised if asked for, then u_l <- u_l + S (f_l - A u_l) for every step
 
-    S, A, R, Pi have 3 points along each axis, R and Pi keep every second node, P is `Prolongation`. `CycleForm` chooses
-    between the alternatives: its defaults are the published code's, from which the published parameter counts follow,
+    S, A, R, Pi have 3 points along each axis, R and Pi keep every second node, P is `Prolongation`. `CycleConfig`
+    chooses between the alternatives: its defaults are the published code's, from which the published parameter counts follow,
     `CORRECTION` is the paper's text. A periodic axis may have an odd size on a level that is coarsened; its coarse ring
     then closes with half of a coarse spacing, and the cycle commutes with no shift.
 
@@ -122,7 +122,7 @@ class VCycle(eqx.Module):
         *,
         grid: Grid,
         iterations: Iterations,
-        form: CycleForm = CycleForm(),
+        config: CycleConfig = CycleConfig(),
         key: PRNGKeyArray,
     ) -> None:
         """Draws the stencils.
@@ -132,16 +132,16 @@ class VCycle(eqx.Module):
             state_channels: Number of channels of u on the finest level.
             grid: Finest grid; its boundary says how fields continue under S, A, R and Pi.
             iterations: Smoothing steps (pre, post) of each level, finest first; their number is the number of levels.
-            form: What else the cycle does.
+            config: What else the cycle does.
             key: Of the random initial values.
 
         Raises:
             ValueError: If the grid has too few points for the levels, a level that starts from zero has no step down,
                 or the multiples are not one per level.
         """
-        steps = check_iterations(iterations, carry=form.carry)
-        shapes = coarse_shapes(grid, len(steps), inner=form.inner)
-        multiples = form.multiples or (1,) * len(steps)
+        steps = check_iterations(iterations, carry=config.carry)
+        shapes = coarse_shapes(grid, len(steps), inner=config.inner)
+        multiples = config.multiples or (1,) * len(steps)
         if len(multiples) != len(steps):
             raise ValueError(f"Expected one multiple for each of {len(steps)} levels, got {multiples}.")
         f = [data_channels * m for m in multiples]
@@ -153,30 +153,30 @@ class VCycle(eqx.Module):
             return make(into, out, stride=stride, inner=inner, bias=bias, key=next(keys))
 
         def step(level: int, *, first: bool = False) -> SmoothingStep:
-            smoother = conv(f[level], u[level], bias=form.bias)
-            own = not (first or form.shared)
-            return SmoothingStep(smoother, conv(u[level], f[level], bias=form.bias) if own else None)
+            smoother = conv(f[level], u[level], bias=config.bias)
+            own = not (first or config.shared)
+            return SmoothingStep(smoother, conv(u[level], f[level], bias=config.bias) if own else None)
 
         def restriction(channels: list[int], level: int) -> Conv:
-            return conv(channels[level], channels[level + 1], stride=2, inner=form.inner)
+            return conv(channels[level], channels[level + 1], stride=2, inner=config.inner)
 
         levels, coarse = range(len(steps)), range(len(steps) - 1)
         self.pre = tuple(
-            tuple(step(i, first=k == 0 and not (i and form.carry)) for k in range(steps[i][0])) for i in levels
+            tuple(step(i, first=k == 0 and not (i and config.carry)) for k in range(steps[i][0])) for i in levels
         )
         self.post = tuple(tuple(step(i) for _ in range(steps[i][1])) for i in levels)
-        self.restrict_state = tuple(restriction(u, i) if form.carry else None for i in coarse)
+        self.restrict_state = tuple(restriction(u, i) if config.carry else None for i in coarse)
         self.restrict_data = tuple(restriction(f, i) for i in coarse)
         self.operator = tuple(
-            conv(u[i], f[i], bias=form.bias) if _has_operator(form, steps, i) else None for i in levels
+            conv(u[i], f[i], bias=config.bias) if _has_operator(config, steps, i) else None for i in levels
         )
         self.prolong = tuple(
-            Prolongation(u[i + 1], u[i], fine=shapes[i], inner=form.inner, boundary=form.extension, key=next(keys))
+            Prolongation(u[i + 1], u[i], fine=shapes[i], inner=config.inner, boundary=config.extension, key=next(keys))
             for i in coarse
         )
-        self.norm = tuple(None if form.norm is None else form.norm(u[i], shapes[i]) for i in coarse)
+        self.norm = tuple(None if config.norm is None else config.norm(u[i], shapes[i]) for i in coarse)
         self.grid = grid
-        self.residual = form.residual
+        self.residual = config.residual
 
     def __call__(self, data: Float[Array, "data *space"]) -> Float[Array, "state *space"]:
         """The state on the finest grid for the data of one sample.
@@ -232,10 +232,10 @@ class VCycle(eqx.Module):
         return state
 
 
-def _has_operator(form: CycleForm, steps: Sequence[tuple[int, int]], level: int) -> bool:
+def _has_operator(config: CycleConfig, steps: Sequence[tuple[int, int]], level: int) -> bool:
     """Whether a level has an A besides those of its steps: for the residual that leaves it, or shared by the steps."""
-    from_zero = level == 0 or not form.carry
-    return (form.residual and level + 1 < len(steps)) or (form.shared and sum(steps[level]) > from_zero)
+    from_zero = level == 0 or not config.carry
+    return (config.residual and level + 1 < len(steps)) or (config.shared and sum(steps[level]) > from_zero)
 
 
 def check_iterations(iterations: Iterations, *, carry: bool = True) -> tuple[tuple[int, int], ...]:

@@ -143,7 +143,7 @@ def _given(memory: Array | None) -> Array:
 
 @final
 class Transformer(eqx.Module):
-    """Layers between two normalisations; `TransformerForm` makes them.
+    """Layers between two normalisations; `TransformerConfig` makes them.
 
     Attributes:
         first: Normalisation before the layers, or None.
@@ -190,7 +190,7 @@ class Transformer(eqx.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class TransformerForm:
+class TransformerConfig:
     """The parts of the layers of a transformer.
 
     Attributes:

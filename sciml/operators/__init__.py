@@ -11,7 +11,7 @@ from sciml.operators._galerkin import SpectralHead as SpectralHead
 from sciml.operators._mgno import HELMHOLTZ as HELMHOLTZ
 from sciml.operators._mgno import NAVIER_STOKES as NAVIER_STOKES
 from sciml.operators._mgno import MgNO as MgNO
-from sciml.operators._mgno import MgNOForm as MgNOForm
+from sciml.operators._mgno import MgNOConfig as MgNOConfig
 from sciml.operators._pointwise import Pointwise as Pointwise
 from sciml.operators._resnet import DilatedResNet as DilatedResNet
 from sciml.operators._tfno import TFNO as TFNO

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from sciml.grid import Grid
-from sciml.nn import Conv, CycleForm, FieldNorm, VCycle, gelu
+from sciml.nn import Conv, CycleConfig, FieldNorm, VCycle, gelu
 from sciml.operators._base import AbstractOperator
 
 
 @dataclasses.dataclass(frozen=True)
-class MgNOForm:
-    """What an MgNO does besides smoothing; the defaults are the form of the published Darcy and pipe experiments.
+class MgNOConfig:
+    """What an MgNO does besides smoothing; the defaults are those of the published Darcy and pipe experiments.
 
     Attributes:
         cycle: What each multigrid cycle does.
@@ -28,20 +28,20 @@ class MgNOForm:
         cycle_head: Whether the head is a multigrid cycle; otherwise it is a matrix of the channels.
     """
 
-    cycle: CycleForm = CycleForm()
+    cycle: CycleConfig = CycleConfig()
     local: bool = True
     norm: Callable[[int, tuple[int, ...]], FieldNorm] | None = None
     activation: Callable[[Array], Array] = gelu
     cycle_head: bool = False
 
 
-NAVIER_STOKES = MgNOForm(cycle=CycleForm(bias=True, norm=FieldNorm), local=False)
-"""The published form for Navier-Stokes, to be wrapped in `Residual`; pinned to its grid by a gain per point."""
+NAVIER_STOKES = MgNOConfig(cycle=CycleConfig(bias=True, norm=FieldNorm), local=False)
+"""The published variant for Navier-Stokes, to be wrapped in `Residual`; pinned to its grid by a gain per point."""
 
-HELMHOLTZ = MgNOForm(
-    cycle=CycleForm(bias=True, inner=True, multiples=(1, 2, 3, 4, 5)), local=False, norm=FieldNorm, cycle_head=True
+HELMHOLTZ = MgNOConfig(
+    cycle=CycleConfig(bias=True, inner=True, multiples=(1, 2, 3, 4, 5)), local=False, norm=FieldNorm, cycle_head=True
 )
-"""The published form for the Helmholtz equation: 5 levels whose channels grow, a cycle as the head."""
+"""The published variant for the Helmholtz equation: 5 levels whose channels grow, a cycle as the head."""
 
 
 @final
@@ -70,14 +70,14 @@ class MgNO(AbstractOperator):
 
     V_i is one multigrid cycle with learned 3-point stencils (`sciml.nn.VCycle`), W_i a matrix of the channels. There is
     no lifting and no projection network, and no coordinates are appended: the boundary of the grid decides how every
-    stencil continues beyond the walls. `MgNOForm` adds and leaves out parts.
+    stencil continues beyond the walls. `MgNOConfig` adds and leaves out parts.
 
     A trained stencil belongs to its grid spacing: the operator takes fields on the grid that it was built for;
     `Transferred` and `Resampled` let it act on others.
 
     Source: He, Liu, Xu, "MgNO: Efficient parameterization of linear operators via multigrid", ICLR 2024. The default
-    form is that of its Darcy experiments: 4 layers of width 24 on 6 levels have 572,661 parameters. `NAVIER_STOKES` and
-    `HELMHOLTZ` are the other published ones, at their sizes in `sciml.published`.
+    is that of its Darcy experiments: 4 layers of width 24 on 6 levels have 572,661 parameters. `NAVIER_STOKES` and
+    `HELMHOLTZ` are the other published ones, at their sizes in `sciml.zoo`.
 
     Attributes:
         layers: The layers in their order.
@@ -98,7 +98,7 @@ class MgNO(AbstractOperator):
         width: int = 24,
         depth: int = 4,
         levels: int | Sequence[Sequence[int]] = 6,
-        form: MgNOForm = MgNOForm(),
+        config: MgNOConfig = MgNOConfig(),
         key: PRNGKeyArray,
     ) -> None:
         """Draws the weights.
@@ -111,7 +111,7 @@ class MgNO(AbstractOperator):
             depth: Number of layers.
             levels: Smoothing steps (pre, post) of each level, finest first. A number of levels stands for (1, 0) on
                 all of them but (2, 0) on the coarsest.
-            form: What else the operator does.
+            config: What else the operator does.
             key: Of the random initial values.
 
         Raises:
@@ -123,22 +123,22 @@ class MgNO(AbstractOperator):
             raise ValueError(f"Expected at least one level, got levels={levels}. Use 6, the published number.")
         iterations = ((1, 0),) * (levels - 1) + ((2, 0),) if isinstance(levels, int) else levels
         matrix = functools.partial(Conv, kernel=(1,) * len(grid.shape))
-        cycle = functools.partial(VCycle, grid=grid, iterations=iterations, form=form.cycle)
+        cycle = functools.partial(VCycle, grid=grid, iterations=iterations, config=config.cycle)
 
         def layer(into: int, key: PRNGKeyArray) -> MultigridLayer:
             cycle_key, local_key = jax.random.split(key)
-            local = matrix(into, width, key=local_key) if form.local else None
-            norm = None if form.norm is None else form.norm(width, grid.shape)
+            local = matrix(into, width, key=local_key) if config.local else None
+            norm = None if config.norm is None else config.norm(width, grid.shape)
             return MultigridLayer(cycle(into, width, key=cycle_key), local, norm)
 
         head_key, *keys = jax.random.split(key, depth + 1)
         self.layers = tuple(layer(width if i else in_channels, key) for i, key in enumerate(keys))
-        if form.cycle_head:
+        if config.cycle_head:
             self.head = cycle(width, out_channels, key=head_key)
         else:
             self.head = matrix(width, out_channels, bias=False, key=head_key)
         self.grid = grid
-        self.activation = form.activation
+        self.activation = config.activation
 
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The output fields on the grid of the operator.

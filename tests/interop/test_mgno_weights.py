@@ -7,20 +7,20 @@ from helpers import assert_trees_close
 
 from sciml import interop
 from sciml.grid import Dirichlet, Grid
-from sciml.operators import HELMHOLTZ, NAVIER_STOKES, MgNO, MgNOForm
+from sciml.operators import HELMHOLTZ, NAVIER_STOKES, MgNO, MgNOConfig
 
 GRID = Grid((80, 96), boundary=Dirichlet())
 
 
-def make(form, key, levels=((1, 1), (2, 0), (1, 0), (1, 1), (1, 0)), width=3):
-    return MgNO(2, 1, grid=GRID, width=width, depth=2, levels=levels, form=form, key=key)
+def make(config, key, levels=((1, 1), (2, 0), (1, 0), (1, 1), (1, 0)), width=3):
+    return MgNO(2, 1, grid=GRID, width=width, depth=2, levels=levels, config=config, key=key)
 
 
 @pytest.mark.parametrize(
-    ("form", "head"), [(MgNOForm(), "linear"), (NAVIER_STOKES, "last_layer"), (HELMHOLTZ, "last_layer")]
+    ("config", "head"), [(MgNOConfig(), "linear"), (NAVIER_STOKES, "last_layer"), (HELMHOLTZ, "last_layer")]
 )
-def test_arrays_go_out_and_come_back(form, head, getkey):
-    model, other = make(form, getkey()), make(form, getkey())
+def test_arrays_go_out_and_come_back(config, head, getkey):
+    model, other = make(config, getkey()), make(config, getkey())
     arrays = interop.mgno_to_torch(model, head=head)
     assert sum(array.size for array in arrays.values()) == sum(leaf.size for leaf in jax.tree.leaves(model))
     kernel = arrays["conv_list.1.layer1.0.Pi.weight"]  # (out, in, *kernel)
@@ -29,7 +29,7 @@ def test_arrays_go_out_and_come_back(form, head, getkey):
 
 
 def test_what_does_not_fit_is_named(getkey):
-    model = make(MgNOForm(), getkey())
+    model = make(MgNOConfig(), getkey())
     arrays = interop.mgno_to_torch(model)
     short = {name: array for name, array in arrays.items() if name != "linear_list.1.bias"}
     with pytest.raises(ValueError, match=r"missing: \['linear_list.1.bias'\] \(1\)"):
@@ -37,7 +37,7 @@ def test_what_does_not_fit_is_named(getkey):
     with pytest.raises(ValueError, match=r"left over: \['norm.weight'\] \(1\). Build the model"):
         interop.mgno_from_torch(model, arrays | {"norm.weight": np.ones(3)})
     with pytest.raises(ValueError, match=r"of shape \(4, .*got \(3, .*Build the model with the channels"):
-        interop.mgno_from_torch(make(MgNOForm(), getkey(), width=4), arrays)
+        interop.mgno_from_torch(make(MgNOConfig(), getkey(), width=4), arrays)
 
 
 def test_the_stencil_that_the_published_code_never_uses_is_left_out(getkey):

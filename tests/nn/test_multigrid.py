@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sciml.grid import Dirichlet, Grid, Neumann, Periodic
-from sciml.nn import CORRECTION, CycleForm, VCycle
+from sciml.nn import CORRECTION, CycleConfig, VCycle
 from sciml.nn._multigrid import coarse_shapes
 
 GRIDS = [
@@ -32,35 +32,35 @@ def test_cycle_is_linear(grid, getkey):
 def test_bias_makes_the_cycle_affine_and_residual_adds_an_operator(getkey):
     options = {"grid": GRIDS[1], "iterations": ((1, 0), (1, 1))}
     key = getkey()
-    with_bias = VCycle(2, 3, **options, form=CycleForm(bias=True), key=key)
+    with_bias = VCycle(2, 3, **options, config=CycleConfig(bias=True), key=key)
     assert jnp.max(jnp.abs(jax.jit(lambda x: with_bias(x))(jnp.zeros((2, 12, 16))))) > 0
     size = lambda cycle: sum(a.size for a in jax.tree.leaves(cycle))
     # one more 3x3 stencil from state to data for the one transition
-    residual = VCycle(2, 3, **options, form=CycleForm(residual=True), key=key)
+    residual = VCycle(2, 3, **options, config=CycleConfig(residual=True), key=key)
     assert size(residual) == size(VCycle(2, 3, **options, key=key)) + 9 * 6
 
 
 def test_a_periodic_cycle_commutes_with_shifts_by_a_coarse_spacing(getkey):
-    """Exactly so only if the prolongation is periodic too; the published form is not, next to the seam."""
+    """Exactly so only if the prolongation is periodic too; the published variant is not, next to the seam."""
     shift = lambda x: jnp.roll(x, 4, 2)
     x = jax.random.normal(getkey(), (2, 12, 16))
     difference = {}
     for extension in (Periodic(), Dirichlet()):
-        form = CycleForm(extension=extension)
-        cycle = VCycle(2, 3, grid=GRIDS[1], iterations=((1, 1),) * 3, form=form, key=getkey())
+        config = CycleConfig(extension=extension)
+        cycle = VCycle(2, 3, grid=GRIDS[1], iterations=((1, 1),) * 3, config=config, key=getkey())
         first, second = jax.jit(jax.vmap(cycle))(jnp.stack((shift(x), x)))
         difference[extension] = float(jnp.max(jnp.abs(first - shift(second))))
     assert difference[Periodic()] < 1e-5
     assert difference[Dirichlet()] > 1e-3
 
 
-def poisson_cycle(n, iterations, form, key):
+def poisson_cycle(n, iterations, config, key):
     """The cycle whose stencils are the classical ones for -u'' = f on a ring of n nodes of spacing 1.
 
     Jacobi damped by 2/3, full weighting of the residual, linear interpolation; every coarse state starts from 0.
     """
     grid = Grid((n,), boundary=Periodic())
-    cycle = VCycle(1, 1, grid=grid, iterations=iterations, form=form, key=key)
+    cycle = VCycle(1, 1, grid=grid, iterations=iterations, config=config, key=key)
     laplace, jacobi = np.array([-1.0, 2.0, -1.0]), np.array([0.0, 1 / 3, 0.0])
     stencils = []
     for pre, post, level in zip(cycle.pre, cycle.post, range(n), strict=False):
@@ -76,13 +76,13 @@ def poisson_cycle(n, iterations, form, key):
     return jax.tree.map(lambda w: jnp.asarray(values[id(w)]).reshape(-1, 1, 1), cycle)
 
 
-FORMS = {
+CONFIGS = {
     "correction": dataclasses.replace(CORRECTION, extension=Periodic()),
-    "residual": CycleForm(residual=True, extension=Periodic()),
+    "residual": CycleConfig(residual=True, extension=Periodic()),
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize(
     ("n", "iterations", "factor"),
     [
@@ -92,10 +92,10 @@ FORMS = {
         (32, ((1, 1), (1, 1), (1, 1), (8, 0)), None),
     ],
 )
-def test_the_classical_cycle_is_a_special_case_and_solves_the_poisson_equation(form, n, iterations, factor, getkey):
+def test_the_classical_cycle_is_a_special_case_and_solves_the_poisson_equation(config, n, iterations, factor, getkey):
     """Two levels: k steps of Jacobi damped by 2/3 leave (1/3)^k of the slowest error. Four levels: a little more."""
     with jax.enable_x64(True):
-        cycle = poisson_cycle(n, iterations, FORMS[form], getkey())
+        cycle = poisson_cycle(n, iterations, CONFIGS[config], getkey())
         identity, mean = np.eye(n), np.full((n, n), 1 / n)
         matrix = 2 * identity - np.roll(identity, 1, 0) - np.roll(identity, -1, 0)
         inverse = jax.jit(jax.vmap(lambda f: cycle(f[None])[0], 1, 1))(jnp.asarray(matrix))
@@ -126,7 +126,7 @@ def test_errors_say_how_many_levels_fit(getkey):
 
 def test_a_correction_cycle_has_one_operator_per_level_and_carries_no_state(getkey):
     grid, steps = Grid((16, 12), boundary=Dirichlet()), ((1, 1), (2, 0), (1, 0))
-    cycle = VCycle(2, 3, grid=grid, iterations=steps, form=CORRECTION, key=getkey())
+    cycle = VCycle(2, 3, grid=grid, iterations=steps, config=CORRECTION, key=getkey())
     assert [conv is not None for conv in cycle.operator] == [True, True, False]  # one step from zero needs none
     assert all(step.operator is None for level in cycle.pre + cycle.post for step in level)
     assert cycle.restrict_state == (None, None)
@@ -134,18 +134,18 @@ def test_a_correction_cycle_has_one_operator_per_level_and_carries_no_state(getk
     gradient = jax.jit(jax.grad(lambda cycle: jnp.sum(cycle(x) ** 2)))(cycle)
     assert all(jnp.any(leaf != 0) for leaf in jax.tree.leaves(gradient))
     with pytest.raises(ValueError, match="all of them if no state is carried down"):
-        VCycle(2, 3, grid=grid, iterations=((1, 1), (0, 1)), form=CORRECTION, key=getkey())
+        VCycle(2, 3, grid=grid, iterations=((1, 1), (0, 1)), config=CORRECTION, key=getkey())
 
 
 def test_channels_grow_by_the_multiples(getkey):
     grid = Grid((15, 23), boundary=Neumann())
-    form = CycleForm(inner=True, multiples=(1, 3))
-    cycle = VCycle(2, 4, grid=grid, iterations=((1, 0), (1, 0)), form=form, key=getkey())
+    config = CycleConfig(inner=True, multiples=(1, 3))
+    cycle = VCycle(2, 4, grid=grid, iterations=((1, 0), (1, 0)), config=config, key=getkey())
     assert cycle.restrict_data[0].weight.shape == (3, 3, 2, 6)
     assert cycle.restrict_state[0].weight.shape == (3, 3, 4, 12)
     assert jax.jit(lambda x: cycle(x))(jnp.ones((2, 15, 23))).shape == (4, 15, 23)
     with pytest.raises(ValueError, match=r"one multiple for each of 3 levels, got \(1, 3\)"):
-        VCycle(2, 4, grid=grid, iterations=((1, 0),) * 3, form=form, key=getkey())
+        VCycle(2, 4, grid=grid, iterations=((1, 0),) * 3, config=config, key=getkey())
 
 
 def test_an_odd_ring_is_coarsened_with_half_a_spacing_at_its_end():

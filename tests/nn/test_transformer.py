@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers import drawn
 
-from sciml.nn import LayerNorm, MultiHeadAttention, PostNorm, PreNorm, RMSNorm, Rotary, TransformerForm
+from sciml.nn import LayerNorm, MultiHeadAttention, PostNorm, PreNorm, RMSNorm, Rotary, TransformerConfig
 
 N, M, WIDTH, HEADS, DEPTH = 5, 7, 12, 3, 2
 EXACT = {"atol": 1e-12}  # float64, sums in another order
@@ -16,7 +16,7 @@ EXACT = {"atol": 1e-12}  # float64, sums in another order
 
 def form(join, **ends):
     attention = functools.partial(MultiHeadAttention, heads=HEADS, key_bias=True, norm=RMSNorm)
-    return TransformerForm(10, attention, LayerNorm, join, **ends)
+    return TransformerConfig(10, attention, LayerNorm, join, **ends)
 
 
 POST, PRE = form(PostNorm, first=LayerNorm), form(PreNorm, last=RMSNorm)

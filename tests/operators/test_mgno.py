@@ -12,8 +12,8 @@ from helpers import REFERENCE
 
 from sciml import interop, losses, train
 from sciml.grid import Dirichlet, Grid, Neumann, Periodic
-from sciml.nn import CycleForm
-from sciml.operators import HELMHOLTZ, NAVIER_STOKES, MgNO, MgNOForm, Normalised, Normaliser, Residual
+from sciml.nn import CycleConfig
+from sciml.operators import HELMHOLTZ, NAVIER_STOKES, MgNO, MgNOConfig, Normalised, Normaliser, Residual
 
 MGNO = REFERENCE / "mgno"
 VARIANTS = ("MgNO_DC", "MgNO_DC_smooth", "MgNO_NS", "MgNO_helm")
@@ -47,11 +47,11 @@ def build(info, shape):
     """Our model with the settings of a fixture."""
     variant = info["variant"]
     mode = next(mode for mode in BOUNDARIES if info["padding_mode"].startswith(mode))
-    form = NAVIER_STOKES if variant == "MgNO_NS" else HELMHOLTZ if variant == "MgNO_helm" else MgNOForm()
+    config = NAVIER_STOKES if variant == "MgNO_NS" else HELMHOLTZ if variant == "MgNO_helm" else MgNOConfig()
     if info.get("activation") == "silu":
-        form = dataclasses.replace(form, activation=jax.nn.silu)
+        config = dataclasses.replace(config, activation=jax.nn.silu)
     steps = [pair if isinstance(pair, list) else (pair, 0) for pair in info["num_iteration"]]
-    options = {"width": info["channels"], "depth": info["layers"], "levels": steps, "form": form}
+    options = {"width": info["channels"], "depth": info["layers"], "levels": steps, "config": config}
     model = MgNO(info["in_channels"], 1, grid=Grid(shape, boundary=BOUNDARIES[mode]), key=jax.random.key(0), **options)
     return Residual(model) if "residual_output" in info else model
 
@@ -153,8 +153,8 @@ def test_a_cycle_alone_equals_the_published_code(name, reference):
     info, arrays, weights = read(reference, name)
     with jax.enable_x64(True):
         # the reader knows whole models: one layer, the cycle, and a head that the fixture does not have
-        form = MgNOForm(CycleForm(bias=info["bias_smoother"], residual=info["use_res"]), local=False)
-        options = {"width": info["channels"], "depth": 1, "levels": info["num_iteration"], "form": form}
+        config = MgNOConfig(CycleConfig(bias=info["bias_smoother"], residual=info["use_res"]), local=False)
+        options = {"width": info["channels"], "depth": 1, "levels": info["num_iteration"], "config": config}
         grid = Grid(arrays["input"].shape[2:], boundary=Neumann())
         model = MgNO(info["in_channels"], 1, grid=grid, key=jax.random.key(0), **options)
         model = interop.mgno_from_torch(model, {**weights, "linear.weight": np.ones((1, info["channels"], 1, 1))})

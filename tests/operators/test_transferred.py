@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 
 from sciml.grid import Dirichlet, Grid, Neumann, Periodic
-from sciml.nn import CycleForm, FieldNorm
-from sciml.operators import NAVIER_STOKES, MgNO, MgNOForm, Transferred
+from sciml.nn import CycleConfig, FieldNorm
+from sciml.operators import NAVIER_STOKES, MgNO, MgNOConfig, Transferred
 from sciml.operators._transferred import _stretch
 
 GRID = Grid((8, 12), extent=(1.0, 2.0), boundary=((Neumann(), Dirichlet()), Periodic()))
-PINNED = MgNOForm(cycle=dataclasses.replace(NAVIER_STOKES.cycle, inner=True), norm=FieldNorm, cycle_head=True)
+PINNED = MgNOConfig(cycle=dataclasses.replace(NAVIER_STOKES.cycle, inner=True), norm=FieldNorm, cycle_head=True)
 
 
-@pytest.mark.parametrize("form", [MgNOForm(), PINNED], ids=["published", "norms per point"])
-def test_on_its_own_grid_it_is_the_operator_itself(form, getkey):
+@pytest.mark.parametrize("config", [MgNOConfig(), PINNED], ids=["published", "norms per point"])
+def test_on_its_own_grid_it_is_the_operator_itself(config, getkey):
     steps = ((2, 1), (1, 1))
     with jax.enable_x64(True):
-        mgno = MgNO(2, 3, grid=GRID, width=4, depth=2, levels=steps, form=form, key=getkey())
+        mgno = MgNO(2, 3, grid=GRID, width=4, depth=2, levels=steps, config=config, key=getkey())
         x = jax.random.normal(getkey(), (2, *GRID.shape))
         both = jax.jit(lambda m, x: (Transferred(m, GRID)(x), m(x)))
         np.testing.assert_allclose(*both(mgno, x), rtol=0, atol=1e-13)
@@ -29,7 +29,7 @@ def test_on_its_own_grid_it_is_the_operator_itself(form, getkey):
 
 @pytest.mark.parametrize("shape", [(16, 24), (20, 30), (4, 6)], ids=str)
 def test_other_resolutions_are_taken(shape, getkey):
-    mgno = MgNO(2, 3, grid=Grid((8, 12)), width=4, depth=2, levels=2, form=NAVIER_STOKES, key=getkey())
+    mgno = MgNO(2, 3, grid=Grid((8, 12)), width=4, depth=2, levels=2, config=NAVIER_STOKES, key=getkey())
     x = jax.random.normal(getkey(), (2, *shape))
     y = jax.jit(lambda x: Transferred(mgno, Grid(shape))(x))(x)
     assert y.shape == (3, *shape)
@@ -38,10 +38,10 @@ def test_other_resolutions_are_taken(shape, getkey):
 
 def test_it_agrees_at_common_points_on_a_finer_ring(getkey):
     """Two trigonometric waves on a ring are restricted exactly, and stencils keep their physical reach."""
-    form = MgNOForm(cycle=CycleForm(extension=Periodic()), activation=lambda u: u)
+    config = MgNOConfig(cycle=CycleConfig(extension=Periodic()), activation=lambda u: u)
     with jax.enable_x64(True):
         coarse, fine = Grid((12,)), Grid((36,))
-        mgno = MgNO(2, 1, grid=coarse, width=3, depth=1, levels=2, form=form, key=getkey())
+        mgno = MgNO(2, 1, grid=coarse, width=3, depth=1, levels=2, config=config, key=getkey())
         x = np.stack([np.cos(2 * np.pi * fine.points()[0]), np.sin(4 * np.pi * fine.points()[0])])
         y = jax.jit(lambda x: Transferred(mgno, fine)(x))(jnp.asarray(x))
         np.testing.assert_allclose(y[:, ::3], mgno(jnp.asarray(x[:, ::3])), rtol=0, atol=1e-13)

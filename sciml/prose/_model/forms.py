@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from sciml.nn import Dense, LayerNorm, MultiHeadAttention, PostNorm, PreNorm, RMSNorm, Rotary, TransformerForm
+from sciml.nn import Dense, LayerNorm, MultiHeadAttention, PostNorm, PreNorm, RMSNorm, Rotary, TransformerConfig
 from sciml.prose._model.model import Memory, all_rows, data_rows, symbol_rows
 from sciml.prose._model.states import PerTrajectory, Unscaled
 
@@ -82,33 +82,33 @@ def _attention(
     return eqx.tree_at(lambda a: a.out, attention, Dense(width, width, init=init, key=second))
 
 
-def post_norm(sizes: ProseSizes) -> TransformerForm:
+def post_norm(sizes: ProseSizes) -> TransformerConfig:
     """Layer normalisation behind each sum, epsilon 1e-12, and in front of the layers: PROSE-ODE."""
     norm = functools.partial(LayerNorm, epsilon=1e-12)
     attention = functools.partial(_attention, heads=sizes.heads)
-    return TransformerForm(sizes.hidden, attention, norm, PostNorm, first=norm)
+    return TransformerConfig(sizes.hidden, attention, norm, PostNorm, first=norm)
 
 
-def pre_norm(sizes: ProseSizes) -> TransformerForm:
+def pre_norm(sizes: ProseSizes) -> TransformerConfig:
     """Layer normalisation in front of each layer and behind the last: PROSE-PDE and the first PROSE-FD."""
     attention = functools.partial(_attention, heads=sizes.heads)
-    return TransformerForm(sizes.hidden, attention, LayerNorm, PreNorm, last=LayerNorm)
+    return TransformerConfig(sizes.hidden, attention, LayerNorm, PreNorm, last=LayerNorm)
 
 
-def pre_norm_rms(sizes: ProseSizes) -> TransformerForm:
+def pre_norm_rms(sizes: ProseSizes) -> TransformerConfig:
     """The same with root mean squares, the last one with the rounding error of float32 as epsilon: PROSE-FD."""
     attention = functools.partial(_attention, heads=sizes.heads)
     last = functools.partial(RMSNorm, epsilon=2.0**-23)
-    return TransformerForm(sizes.hidden, attention, RMSNorm, PreNorm, last=last)
+    return TransformerConfig(sizes.hidden, attention, RMSNorm, PreNorm, last=last)
 
 
-def normalised_queries(sizes: ProseSizes) -> TransformerForm:
+def normalised_queries(sizes: ProseSizes) -> TransformerConfig:
     """Root mean squares in front of each layer, behind the last, and of query and key in each head.
 
     Each layer is the identity at first: a model that also reads equations begins as one that does not.
     """
     attention = functools.partial(_attention, heads=sizes.heads, norm=RMSNorm)
-    return TransformerForm(sizes.hidden, attention, RMSNorm, PreNorm, last=RMSNorm, identity=True)
+    return TransformerConfig(sizes.hidden, attention, RMSNorm, PreNorm, last=RMSNorm, identity=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +124,7 @@ class ProseForm:
         features: Of tokens, by which similar ones are alike, such as `mantissa_features`; or None.
     """
 
-    transformer: Callable[[ProseSizes], TransformerForm]
+    transformer: Callable[[ProseSizes], TransformerConfig]
     scaling: Unscaled | PerTrajectory
     data_sees: Callable[[Memory], tuple[Array, Array]] = all_rows
     symbols_see: Callable[[Memory], tuple[Array, Array]] = all_rows
