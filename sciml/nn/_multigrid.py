@@ -88,8 +88,8 @@ class VCycle(eqx.Module):
         up      u_l <- u_l + P u_{l+1}, normalised if asked for, then u_l <- u_l + S (f_l - A u_l) for every step
 
     S, A, R, Pi have 3 points along each axis, R and Pi keep every second node, P is `Prolongation`. `CycleConfig`
-    chooses between the alternatives: its defaults are the published code's, from which the published parameter counts follow,
-    `CORRECTION` is the paper's text. A periodic axis may have an odd size on a level that is coarsened; its coarse ring
+    chooses between the alternatives: its defaults are those of the published code and give the published parameter
+    counts, `CORRECTION` is the paper's text. A periodic axis may have an odd size on a level that is coarsened; its coarse ring
     then closes with half of a coarse spacing, and the cycle commutes with no shift.
 
     Source: He, Liu, Xu, "MgNO: Efficient parameterization of linear operators via multigrid", ICLR 2024, section 3.

@@ -58,7 +58,7 @@ def chebyshev_step(
     return end
 
 
-def cahn_hilliard(
+def solve_cahn_hilliard(
     u0: Float[Array, " x"], thickness: Constant, *, length: float, time: float, frames: int, steps: int = 8
 ) -> Float[Array, "time x"]:
     """The equation `u_t = -thickness^2 u_xxxx + 6 (u u_x)_x = -thickness^2 u_xxxx + 3 (u^2)_xx`.

@@ -57,7 +57,7 @@ def _longest_step(u: Float[Array, " x"], law: BalanceLaw, boundary: AbstractBoun
     return 1 / ((waves + 2 * jnp.max(jnp.abs(slope)) / h**2) / COURANT + growth / GROWTH)
 
 
-def finite_volumes(
+def solve_balance_law(
     u0: Float[Array, " x"],
     law: BalanceLaw,
     *,

@@ -60,7 +60,7 @@ def _propagator(rates: Float[Array, "x x"], interval: float) -> Float[Array, "x 
     return jax.lax.fori_loop(0, doublings.astype(int), squared, total / jnp.sum(total, axis=0, keepdims=True))
 
 
-def fokker_planck(
+def solve_fokker_planck(
     u0: Float[Array, " x"],
     potential: Float[Array, " x"],
     diffusivity: Constant,

@@ -28,7 +28,7 @@ def _evolved(u0: Float[Array, " x"], factors: Inexact[Array, "time modes"]) -> F
     return jnp.fft.irfft(modes, u0.shape[0]).at[0].set(u0)
 
 
-def heat(
+def solve_heat(
     u0: Float[Array, " x"], diffusivity: Constant, *, length: float, time: float, frames: int
 ) -> Float[Array, "time x"]:
     """The heat equation `u_t = diffusivity u_xx`.
@@ -47,7 +47,7 @@ def heat(
     return _evolved(u0, jnp.exp(-jnp.asarray(diffusivity, u0.dtype) * k**2 * t))
 
 
-def advection(
+def solve_advection(
     u0: Float[Array, " x"], speed: Constant, *, length: float, time: float, frames: int
 ) -> Float[Array, "time x"]:
     """The advection equation `u_t = -speed u_x`: the initial field moves by `speed t`.
@@ -67,7 +67,9 @@ def advection(
     return _evolved(u0, jnp.exp(-1j * phase))
 
 
-def wave(u0: Float[Array, " x"], speed: Constant, *, length: float, time: float, frames: int) -> Float[Array, "time x"]:
+def solve_wave(
+    u0: Float[Array, " x"], speed: Constant, *, length: float, time: float, frames: int
+) -> Float[Array, "time x"]:
     """The wave equation `u_tt = speed^2 u_xx` for a field at rest, `u_t = 0` at time 0.
 
     Args:
@@ -80,10 +82,10 @@ def wave(u0: Float[Array, " x"], speed: Constant, *, length: float, time: float,
     Raises:
         ValueError: If there are less than 4 values, or a setting is not positive.
     """
-    return klein_gordon(u0, speed, 0.0, length=length, time=time, frames=frames)
+    return solve_klein_gordon(u0, speed, 0.0, length=length, time=time, frames=frames)
 
 
-def klein_gordon(
+def solve_klein_gordon(
     u0: Float[Array, " x"], speed: Constant, mass: Constant, *, length: float, time: float, frames: int
 ) -> Float[Array, "time x"]:
     """The Klein-Gordon equation `u_tt = speed^2 u_xx - mass^2 speed^4 u` for a field at rest, `u_t = 0` at time 0.

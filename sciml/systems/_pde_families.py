@@ -8,7 +8,7 @@ import jax
 from jaxtyping import Array, Float
 
 from sciml import pdes
-from sciml.pdes import BumpStart, SineStart
+from sciml.pdes import InitialBump, InitialSines
 from sciml.symbolic import AbstractExpression, System, parameters
 from sciml.systems import _pde_residuals as residuals
 from sciml.systems import _pde_solvers as solvers
@@ -147,13 +147,13 @@ def _brownian(energy: float, width: float, temperature: float, viscosity: float)
 
 
 def _density(key: jax.Array, points: int) -> Array:
-    bump = BumpStart()(key, points)
+    bump = InitialBump()(key, points)
     return bump / bump.sum()
 
 
-_SINES, _LONG_SINES = SineStart(), SineStart(waves=2)
-_PLAIN_SINES = SineStart(waves=2, absolute=0.0, windowed=0.0)
-_LOW_SINES = SineStart(waves=2, high=0.5, absolute=0.0, windowed=0.0)
+_SINES, _LONG_SINES = InitialSines(), InitialSines(waves=2)
+_PLAIN_SINES = InitialSines(waves=2, absolute=0.0, windowed=0.0)
+_LOW_SINES = InitialSines(waves=2, high=0.5, absolute=0.0, windowed=0.0)
 _UNIT, _HALF, _TENTH, _WEAK, _THIN = (Around(q) for q in (1.0, 0.5, 0.1, 0.01, 3e-3))
 _SPHERE = (Around(5e-21), Around(1e-7), Around(300.0), Around(1e-3))
 _NORMS = (10.0, 2000.0)
@@ -169,13 +169,13 @@ def _flow(
 PDE_FAMILIES: dict[str, PdeFamily] = {
     family.name: family
     for family in (
-        PdeFamily("heat", (_THIN,), 2.0, residuals.heat, _SINES, pdes.heat),
+        PdeFamily("heat", (_THIN,), 2.0, residuals.heat, _SINES, pdes.solve_heat),
         PdeFamily(
             "porous_medium",
             (Among((2.0, 3.0, 4.0)),),
             0.1,
             residuals.porous_medium,
-            BumpStart(),
+            InitialBump(),
             solvers.porous_medium,
             _porous,
         ),
@@ -188,7 +188,7 @@ PDE_FAMILIES: dict[str, PdeFamily] = {
             solvers.klein_gordon,
             _klein_gordon,
         ),
-        PdeFamily("Sine_Gordon", (_UNIT,), 1.0, residuals.sine_gordon, _LONG_SINES, pdes.sine_gordon),
+        PdeFamily("Sine_Gordon", (_UNIT,), 1.0, residuals.sine_gordon, _LONG_SINES, pdes.solve_sine_gordon),
         PdeFamily(
             "cahnhilliard_1D",
             (_WEAK,),
@@ -198,8 +198,8 @@ PDE_FAMILIES: dict[str, PdeFamily] = {
             solvers.cahn_hilliard,
             _squared,
         ),
-        PdeFamily("kdv", (Around(0.022),), 1.0, residuals.kdv, _LOW_SINES, pdes.kdv, _squared),
-        PdeFamily("advection", (_HALF,), 2.0, residuals.advection, _PLAIN_SINES, pdes.advection),
+        PdeFamily("kdv", (Around(0.022),), 1.0, residuals.kdv, _LOW_SINES, pdes.solve_kdv, _squared),
+        PdeFamily("advection", (_HALF,), 2.0, residuals.advection, _PLAIN_SINES, pdes.solve_advection),
         PdeFamily("wave", (_HALF,), 1.0, residuals.wave, _PLAIN_SINES, solvers.wave, _squared),
         _flow("diff_linearreact", (_THIN, _TENTH), residuals.linear_reaction, solvers.linear_reaction),
         _flow("diff_logisreact", (_THIN, _UNIT), residuals.logistic, solvers.logistic),

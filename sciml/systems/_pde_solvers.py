@@ -10,27 +10,27 @@ from sciml import pdes
 
 def klein_gordon(u: Array, c2: Any, q: Any, **where: Any) -> Array:
     """u_tt = c^2 u_xx - q u, whose mass is sqrt(q) / c^2."""
-    return pdes.klein_gordon(u, jnp.sqrt(c2), jnp.sqrt(q) / c2, **where)
+    return pdes.solve_klein_gordon(u, jnp.sqrt(c2), jnp.sqrt(q) / c2, **where)
 
 
 def wave(u: Array, b2: Any, **where: Any) -> Array:
     """u_tt = b^2 u_xx."""
-    return pdes.wave(u, jnp.sqrt(b2), **where)
+    return pdes.solve_wave(u, jnp.sqrt(b2), **where)
 
 
 def cahn_hilliard(u: Array, e2: Any, **where: Any) -> Array:
     """u_t = -e^2 u_xxxx + 6 (u u_x)_x."""
-    return pdes.cahn_hilliard(u, jnp.sqrt(e2), **where)
+    return pdes.solve_cahn_hilliard(u, jnp.sqrt(e2), **where)
 
 
 def porous_medium(u: Array, m: Any, *rest: Any, **where: Any) -> Array:
     """u_t = (u^m)_xx; the other constants follow from m."""
-    return pdes.finite_volumes(u, pdes.BalanceLaw(diffusion=pdes.PorousMedium(m)), **where)
+    return pdes.solve_balance_law(u, pdes.BalanceLaw(diffusion=pdes.PorousMedium(m)), **where)
 
 
 def _reacting(u: Array, n: Any, reaction: Any, where: Any) -> Array:
     law = pdes.BalanceLaw(diffusion=pdes.LinearDiffusion(n), reaction=reaction)
-    return pdes.finite_volumes(u, law, **where)
+    return pdes.solve_balance_law(u, law, **where)
 
 
 def linear_reaction(u: Array, n: Any, r: Any, **where: Any) -> Array:
@@ -55,7 +55,7 @@ def bistable(u: Array, n: Any, r: Any, a: Any, **where: Any) -> Array:
 
 def _flowing(u: Array, flux: Any, n: Any, where: Any) -> Array:
     law = pdes.BalanceLaw(flux=flux, diffusion=pdes.LinearDiffusion(n))
-    return pdes.finite_volumes(u, law, **where)
+    return pdes.solve_balance_law(u, law, **where)
 
 
 def linear(u: Array, k: Any, n: Any, **where: Any) -> Array:
@@ -82,4 +82,4 @@ def fokker_planck(u: Array, d: Any, a: Any, w: Any, *, length: float, **where: A
     """u_t = d u_xx - a (sin(w (x - 1)) u)_x, whose potential is a / (d w) cos(w (x - 1)) in units of k_B T."""
     points = u.shape[0]
     x = (jnp.arange(points, dtype=u.dtype) + 0.5) * (length / points)
-    return pdes.fokker_planck(u, a / (d * w) * jnp.cos(w * (x - 1)), d, length=length, **where)
+    return pdes.solve_fokker_planck(u, a / (d * w) * jnp.cos(w * (x - 1)), d, length=length, **where)

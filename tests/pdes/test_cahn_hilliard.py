@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.integrate
 
-from sciml.pdes import SineStart, cahn_hilliard
+from sciml.pdes import InitialSines, solve_cahn_hilliard
 from sciml.pdes._cahn_hilliard import STABLE, chebyshev_step
 
 
@@ -17,7 +17,7 @@ def x64():
 
 
 def solve(u, thickness, **settings):
-    return np.asarray(jax.jit(functools.partial(cahn_hilliard, **settings))(jnp.asarray(u), thickness))
+    return np.asarray(jax.jit(functools.partial(solve_cahn_hilliard, **settings))(jnp.asarray(u), thickness))
 
 
 @pytest.mark.parametrize(("constant", "thickness"), [(0.4, 0.02), (0.05, 0.4), (-0.05, 0.07)])
@@ -57,8 +57,10 @@ def test_against_a_spectral_solver():
 
 
 def test_starts_in_the_unit_interval_become_flat():
-    starts = jax.jit(jax.vmap(lambda key: SineStart(windowed=1.0)(key, 64)))(jax.random.split(jax.random.key(1), 6))
-    found = np.asarray(jax.jit(jax.vmap(lambda u: cahn_hilliard(u, 0.02, length=2.0, time=0.5, frames=4)))(starts))
+    starts = jax.jit(jax.vmap(lambda key: InitialSines(windowed=1.0)(key, 64)))(jax.random.split(jax.random.key(1), 6))
+    found = np.asarray(
+        jax.jit(jax.vmap(lambda u: solve_cahn_hilliard(u, 0.02, length=2.0, time=0.5, frames=4)))(starts)
+    )
     np.testing.assert_allclose(found.mean(axis=2), np.repeat(starts.mean(axis=1).reshape(6, 1), 4, axis=1), rtol=1e-11)
     assert found.min() > -0.02
     assert (np.diff(found.std(axis=2), axis=1) < 0).all()

@@ -19,7 +19,7 @@ from sciml.pdes import (
     PorousMedium,
     SineFlux,
     SquaredLogistic,
-    finite_volumes,
+    solve_balance_law,
 )
 
 
@@ -39,7 +39,7 @@ def averages(f, n, length, points=20):
 
 
 def solve(u, law, **settings):
-    return np.asarray(jax.jit(functools.partial(finite_volumes, law=law, **settings))(jnp.asarray(u)))
+    return np.asarray(jax.jit(functools.partial(solve_balance_law, law=law, **settings))(jnp.asarray(u)))
 
 
 FLUXES = [LinearFlux(-0.7), BurgersFlux(1.3), CubicFlux(-0.6), SineFlux(1.7)]
@@ -215,12 +215,12 @@ def test_what_grows_without_bound_ends_in_nan():
 def test_bad_slopes():
     for steepest in (0.9, 2.1):
         with pytest.raises(ValueError, match=f"1 to 2 times the differences beside them, got steepest {steepest}"):
-            finite_volumes(jnp.ones(8), BalanceLaw(), length=1.0, time=1.0, frames=2, steepest=steepest)
+            solve_balance_law(jnp.ones(8), BalanceLaw(), length=1.0, time=1.0, frames=2, steepest=steepest)
 
 
 def test_walls_pass_between_cells():
     for boundary in (Periodic(), Neumann()):
         with pytest.raises(ValueError, match=r"Cells end at the wall: expected a boundary with gap 0\.5, got"):
-            finite_volumes(jnp.ones(8), BalanceLaw(), boundary=boundary, length=1.0, time=1.0, frames=2)
+            solve_balance_law(jnp.ones(8), BalanceLaw(), boundary=boundary, length=1.0, time=1.0, frames=2)
     found = solve(np.ones(8), BalanceLaw(LinearFlux(1.0)), boundary=Dirichlet(0.5), length=1.0, time=6.0, frames=2)
     assert found[1].max() < 1e-3  # zeros have flowed in

@@ -7,7 +7,7 @@ import pytest
 import scipy.constants
 import scipy.linalg
 
-from sciml.pdes import BOLTZMANN, fokker_planck, stokes_einstein
+from sciml.pdes import BOLTZMANN, solve_fokker_planck, stokes_einstein
 
 LENGTH, DIFFUSIVITY = 2.0, 0.7
 
@@ -28,7 +28,7 @@ def potential(x):
 
 def solve(u, v, **settings):
     return np.asarray(
-        jax.jit(functools.partial(fokker_planck, **settings))(jnp.asarray(u), jnp.asarray(v), DIFFUSIVITY)
+        jax.jit(functools.partial(solve_fokker_planck, **settings))(jnp.asarray(u), jnp.asarray(v), DIFFUSIVITY)
     )
 
 

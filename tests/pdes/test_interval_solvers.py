@@ -16,26 +16,26 @@ SETTINGS = {"length": 1.7, "time": 0.3, "frames": FRAMES}
 
 def balance(u, k, viscosity, rate, threshold, **settings):
     law = BalanceLaw(SineFlux(k), LinearDiffusion(viscosity), Bistable(rate, threshold))
-    return pdes.finite_volumes(u, law, **settings)
+    return pdes.solve_balance_law(u, law, **settings)
 
 
 def porous(u, m, **settings):
-    return pdes.finite_volumes(u, BalanceLaw(diffusion=PorousMedium(m)), **settings)
+    return pdes.solve_balance_law(u, BalanceLaw(diffusion=PorousMedium(m)), **settings)
 
 
 def brownian(u, amplitude, diffusivity, **settings):
     x = jnp.linspace(0, 2 * jnp.pi, N, endpoint=False)
-    return pdes.fokker_planck(u, amplitude * jnp.cos(x), diffusivity, **settings)
+    return pdes.solve_fokker_planck(u, amplitude * jnp.cos(x), diffusivity, **settings)
 
 
 SOLVERS = {
-    "heat": (pdes.heat, (0.2,)),
-    "advection": (pdes.advection, (0.7,)),
-    "wave": (pdes.wave, (0.6,)),
-    "klein_gordon": (pdes.klein_gordon, (0.6, 1.2)),
-    "sine_gordon": (pdes.sine_gordon, (0.8,)),
-    "kdv": (pdes.kdv, (0.001,)),
-    "cahn_hilliard": (pdes.cahn_hilliard, (0.03,)),
+    "heat": (pdes.solve_heat, (0.2,)),
+    "advection": (pdes.solve_advection, (0.7,)),
+    "wave": (pdes.solve_wave, (0.6,)),
+    "klein_gordon": (pdes.solve_klein_gordon, (0.6, 1.2)),
+    "sine_gordon": (pdes.solve_sine_gordon, (0.8,)),
+    "kdv": (pdes.solve_kdv, (0.001,)),
+    "cahn_hilliard": (pdes.solve_cahn_hilliard, (0.03,)),
     "porous_medium": (porous, (2.0,)),
     "balance_law": (balance, (0.9, 0.01, 1.1, 0.3)),
     "fokker_planck": (brownian, (0.7, 0.1)),
@@ -95,13 +95,15 @@ def test_bad_settings(name, change, message):
         solve(jnp.ones(N), *constants, **(SETTINGS | change))
 
 
-@pytest.mark.parametrize("solve", [pdes.sine_gordon, pdes.kdv, pdes.cahn_hilliard])
+@pytest.mark.parametrize("solve", [pdes.solve_sine_gordon, pdes.solve_kdv, pdes.solve_cahn_hilliard])
 def test_bad_steps(solve):
     with pytest.raises(ValueError, match=r"Expected positive length, time, frames and steps, .* steps 0"):
         solve(jnp.ones(N), 1.0, **SETTINGS, steps=0)
 
 
-@pytest.mark.parametrize("solve", [pdes.advection, pdes.sine_gordon, pdes.kdv, pdes.cahn_hilliard, porous])
+@pytest.mark.parametrize(
+    "solve", [pdes.solve_advection, pdes.solve_sine_gordon, pdes.solve_kdv, pdes.solve_cahn_hilliard, porous]
+)
 def test_small_fields(solve):
     with pytest.raises(ValueError, match=r"need at least 4 values, got 3\. Use a finer grid"):
         solve(jnp.ones(3), 1.0, **SETTINGS)

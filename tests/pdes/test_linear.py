@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sciml.pdes import advection, heat, klein_gordon, wave
+from sciml.pdes import solve_advection, solve_heat, solve_klein_gordon, solve_wave
 
 LENGTH, TIME, FRAMES = 2.6, 1.4, 5
 SETTINGS = {"length": LENGTH, "time": TIME, "frames": FRAMES}
@@ -38,10 +38,10 @@ def oscillating(x):
 
 
 EXACT = [
-    (heat, (0.013,), decayed),
-    (advection, (-0.8,), lambda x: profile(x + 0.8 * T)),
-    (wave, (0.9,), lambda x: (profile(x + 0.9 * T) + profile(x - 0.9 * T)) / 2),  # d'Alembert
-    (klein_gordon, (0.9, 1.7), oscillating),
+    (solve_heat, (0.013,), decayed),
+    (solve_advection, (-0.8,), lambda x: profile(x + 0.8 * T)),
+    (solve_wave, (0.9,), lambda x: (profile(x + 0.9 * T) + profile(x - 0.9 * T)) / 2),  # d'Alembert
+    (solve_klein_gordon, (0.9, 1.7), oscillating),
 ]
 
 
@@ -54,11 +54,11 @@ def test_exact_solutions(solve, constants, exact, n):
 
 
 def test_a_massive_field_that_is_constant_oscillates():
-    found = jax.jit(functools.partial(klein_gordon, **SETTINGS))(jnp.full(6, 2.0), 1.3, 0.8)
+    found = jax.jit(functools.partial(solve_klein_gordon, **SETTINGS))(jnp.full(6, 2.0), 1.3, 0.8)
     np.testing.assert_allclose(found, np.repeat(2 * np.cos(0.8 * 1.3**2 * T), 6, axis=1), atol=1e-14)
 
 
 def test_the_shortest_wave_keeps_the_part_that_the_points_see():
     zigzag = np.cos(np.pi * np.arange(6))
-    found = jax.jit(functools.partial(advection, **SETTINGS))(jnp.asarray(zigzag), 0.5)
+    found = jax.jit(functools.partial(solve_advection, **SETTINGS))(jnp.asarray(zigzag), 0.5)
     np.testing.assert_allclose(found, np.cos(3 * WAVE * 0.5 * T) * zigzag, atol=1e-14)

@@ -22,7 +22,7 @@ def test_a_breather_of_sine_gordon():
     exact = 4 * np.arctan(width / w * np.cos(w * np.sqrt(c) * t) / np.cosh(width * np.sqrt(c) * x))
 
     def error(steps):
-        solve = functools.partial(pdes.sine_gordon, length=length, time=6.0, frames=frames, steps=steps)
+        solve = functools.partial(pdes.solve_sine_gordon, length=length, time=6.0, frames=frames, steps=steps)
         return np.abs(jax.jit(solve)(jnp.asarray(exact[0]), c) - exact).max()
 
     errors = [error(15), error(30)]
@@ -32,7 +32,7 @@ def test_a_breather_of_sine_gordon():
 
 def test_sine_gordon_is_stable_for_steps_beyond_a_spacing():
     u = 3 * jax.random.normal(jax.random.key(0), (64,))
-    solve = functools.partial(pdes.sine_gordon, length=2.0, time=40.0, frames=20, steps=4)  # 16 spacings per step
+    solve = functools.partial(pdes.solve_sine_gordon, length=2.0, time=40.0, frames=20, steps=4)  # 16 spacings per step
     found = np.asarray(jax.jit(solve)(u, 1.0))
     assert np.abs(found[1:]).max() < 3 * np.abs(u).max()
 
@@ -49,7 +49,7 @@ def test_a_soliton_of_kdv():
     exact = soliton(x, t, speed, dispersion, length)
 
     def error(steps):
-        solve = functools.partial(pdes.kdv, length=length, time=2.4, frames=frames, steps=steps)
+        solve = functools.partial(pdes.solve_kdv, length=length, time=2.4, frames=frames, steps=steps)
         return np.abs(jax.jit(solve)(jnp.asarray(exact[0]), dispersion) - exact).max()
 
     errors = [error(20), error(40)]
@@ -60,7 +60,7 @@ def test_a_soliton_of_kdv():
 def test_kdv_agrees_with_exponential_time_differencing():
     problem = pdes.KdV(resolution=48, frames=3, time=0.3, step=1e-3, amplitude=20.0, dispersion=0.0011)
     u = jax.jit(problem.initial)(jax.random.key(3))
-    solve = functools.partial(pdes.kdv, length=problem.length, time=0.4, frames=4, steps=200)
+    solve = functools.partial(pdes.solve_kdv, length=problem.length, time=0.4, frames=4, steps=200)
     found = jax.jit(solve)(u, 0.0011)
     assert np.abs(found[3] - found[0]).max() > 0.2
     np.testing.assert_allclose(found[1:], jax.jit(problem.solve)(u), atol=1e-8)  # two rules of order 4

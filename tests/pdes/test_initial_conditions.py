@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sciml.pdes import BumpStart, FieldStart, SineStart, StepStart
+from sciml.pdes import InitialBump, InitialField, InitialSines, InitialStep
 
-STARTS = [SineStart(), BumpStart(), FieldStart(), StepStart()]
+STARTS = [InitialSines(), InitialBump(), InitialField(), InitialStep()]
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_one_field_for_each_key_in_the_default_precision():
             assert jax.eval_shape(lambda key, start=start: start(key, 21), jax.random.key(0)).dtype == jnp.float64
 
 
-@pytest.mark.parametrize("kind", [SineStart, FieldStart])
+@pytest.mark.parametrize("kind", [InitialSines, InitialField])
 def test_rescaled_fields(kind, x64):
     start = kind(low=-0.2, high=0.5)
     u, finer = draw(start, 32), draw(start, 96)
@@ -47,7 +47,7 @@ def test_rescaled_fields(kind, x64):
 
 
 def test_sines_have_the_stated_waves(x64):
-    plain = draw(SineStart(waves=3, absolute=0.0, windowed=0.0), 24, count=600)
+    plain = draw(InitialSines(waves=3, absolute=0.0, windowed=0.0), 24, count=600)
     modes = np.abs(np.fft.rfft(plain)) > 1e-10
     assert not modes[:, 4:].any()
     counts = np.stack([modes[:, m] for m in (1, 2, 3)]).sum(axis=0)
@@ -57,7 +57,7 @@ def test_sines_have_the_stated_waves(x64):
 
 
 def test_what_is_done_to_sines(x64):
-    kinds = [SineStart(waves=2, absolute=a, windowed=w) for a, w in ((0.0, 0.0), (1.0, 0.0), (0.3, 0.0), (0.0, 1.0))]
+    kinds = [InitialSines(waves=2, absolute=a, windowed=w) for a, w in ((0.0, 0.0), (1.0, 0.0), (0.3, 0.0), (0.0, 1.0))]
     plain, folded, mixed, windowed = draw_all(kinds, 60)
     changed = np.abs(mixed - plain).max(axis=1) > 1e-9
     assert changed.mean() == pytest.approx(0.3, abs=0.15)  # 4 standard deviations
@@ -69,7 +69,7 @@ def test_what_is_done_to_sines(x64):
 
 
 def test_bumps_are_recovered_from_their_modes(x64):
-    start = BumpStart(centre=(0.1, 0.4), width=(0.06, 0.09), height=(2.0, 3.0))
+    start = InitialBump(centre=(0.1, 0.4), width=(0.06, 0.09), height=(2.0, 3.0))
     modes = np.fft.rfft(draw(start, 64)) / 64
     first, second = modes[:, 1], modes[:, 2]
     width = np.sqrt(np.log(np.abs(first / second)) / (6 * np.pi**2))  # mode m decays like exp(-2 (pi m width)^2)
@@ -84,13 +84,13 @@ def test_bumps_are_recovered_from_their_modes(x64):
 @pytest.mark.parametrize("correlation", [0.08, 0.15])
 def test_the_spectrum_of_fields(correlation, x64):
     """Squares of modes are exponentially distributed: the first exceeds the second with the chance a / (a + b)."""
-    modes = np.abs(np.fft.rfft(draw(FieldStart(correlation), 48, count=2000)))
+    modes = np.abs(np.fft.rfft(draw(InitialField(correlation), 48, count=2000)))
     a, b = np.exp(-2 * (np.pi * correlation * np.array([1, 2])) ** 2)
     assert (modes[:, 1] > modes[:, 2]).mean() == pytest.approx(a / (a + b), abs=0.045)  # 4 standard deviations
 
 
 def test_steps(x64):
-    u = draw(StepStart(low=1.0, high=3.0, jump=(0.3, 0.6)), 20, count=500)
+    u = draw(InitialStep(low=1.0, high=3.0, jump=(0.3, 0.6)), 20, count=500)
     left, right = u[:, 0], u[:, -1]
     for level in (left, right):
         assert 1.0 <= level.min() < 1.05
@@ -108,13 +108,13 @@ def test_steps(x64):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SineStart(waves=0), r"waves >= 1 and flank > 0, got waves 0"),
-        (lambda: SineStart(flank=0.0), r"got waves 4 and flank 0\.0"),
-        (lambda: SineStart(high=0.0), r"Expected low < high, got low 0\.0 and high 0\.0"),
-        (lambda: FieldStart(low=2.0), r"Expected low < high, got low 2\.0 and high 1\.0"),
-        (lambda: FieldStart(0.001), r"correlation length in \[0\.005, 0\.5\], got 0\.001"),
-        (lambda: BumpStart(width=(0.1, 0.05)), r"widths in \(0, 0\.25\], smallest first, got \(0\.1, 0\.05\)"),
-        (lambda: StepStart(low=2.0), r"Expected low < high, got low 2\.0 and high 2\.0"),
+        (lambda: InitialSines(waves=0), r"waves >= 1 and flank > 0, got waves 0"),
+        (lambda: InitialSines(flank=0.0), r"got waves 4 and flank 0\.0"),
+        (lambda: InitialSines(high=0.0), r"Expected low < high, got low 0\.0 and high 0\.0"),
+        (lambda: InitialField(low=2.0), r"Expected low < high, got low 2\.0 and high 1\.0"),
+        (lambda: InitialField(0.001), r"correlation length in \[0\.005, 0\.5\], got 0\.001"),
+        (lambda: InitialBump(width=(0.1, 0.05)), r"widths in \(0, 0\.25\], smallest first, got \(0\.1, 0\.05\)"),
+        (lambda: InitialStep(low=2.0), r"Expected low < high, got low 2\.0 and high 2\.0"),
     ],
 )
 def test_bad_settings(make, message):
@@ -123,5 +123,5 @@ def test_bad_settings(make, message):
 
 
 def test_starts_are_data():
-    assert dataclasses.replace(SineStart(), waves=2) == SineStart(waves=2)
-    assert hash(FieldStart(0.3)) == hash(FieldStart(0.3))
+    assert dataclasses.replace(InitialSines(), waves=2) == InitialSines(waves=2)
+    assert hash(InitialField(0.3)) == hash(InitialField(0.3))

@@ -25,7 +25,7 @@ def _check_order(low: float, high: float) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class SineStart:
+class InitialSines:
     """The sum of two sines with random wave numbers, amplitudes and phases, rescaled to an interval.
 
     `A sin(2 pi k x + phase)` on the unit interval with integer `k` from 1 to `waves`, `A ~ U(0, 1)` and uniform
@@ -72,7 +72,7 @@ class SineStart:
 
 
 @dataclasses.dataclass(frozen=True)
-class BumpStart:
+class InitialBump:
     """One Gaussian bump `height exp(-(x - centre)^2 / (2 width^2))` on the unit interval, summed over its periods.
 
     Args:
@@ -98,7 +98,7 @@ class BumpStart:
 
 
 @dataclasses.dataclass(frozen=True)
-class FieldStart:
+class InitialField:
     """A periodic Gaussian field with the covariance `exp(-d^2 / (2 correlation^2))` summed over periods, rescaled.
 
     Args:
@@ -126,7 +126,7 @@ class FieldStart:
 
 
 @dataclasses.dataclass(frozen=True)
-class StepStart:
+class InitialStep:
     """A Riemann problem: two constant values, with a jump between them.
 
     Args:
