@@ -1,4 +1,13 @@
-"""Data sets: pairs in memory, files, generated samples, and the order of batches."""
+"""Data sets: pairs in memory, files, generated samples, and the order of batches.
+
+| verb | what it does |
+|---|---|
+| `read`, `read_npz`, `read_arrays` | from a file into memory |
+| `draw` | samples of a solver into memory |
+| `generate`, `write_hdf5` | into a file |
+| `cached` | reads a file, generated if it is not there |
+| `split`, `subsample` | some of the samples, some of the points |
+"""
 
 from sciml.data._arrays import read_arrays as read_arrays
 from sciml.data._arrays import read_npz as read_npz
@@ -14,8 +23,8 @@ from sciml.data._generated import Problem as Problem
 from sciml.data._generated import cached as cached
 from sciml.data._generated import draw as draw
 from sciml.data._generated import generate as generate
-from sciml.data._hdf5 import creating as creating
 from sciml.data._hdf5 import read as read
+from sciml.data._hdf5 import write_hdf5 as write_hdf5
 from sciml.data._parts import split as split
 from sciml.data._parts import subsample as subsample
 from sciml.data._windows import Windows as Windows

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Key
 
 import sciml
 from sciml.data._dataset import Pairs
-from sciml.data._hdf5 import creating, describe, read
+from sciml.data._hdf5 import describe, read, write_hdf5
 from sciml.grid import Grid
 from sciml.pdes import (
     AllenCahn,
@@ -124,7 +124,7 @@ def generate(
         OSError: If the file cannot be written.
     """
     pieces = _pieces(problem, n, seed, batch)
-    with creating(pathlib.Path(path), overwrite=overwrite) as file:
+    with write_hdf5(pathlib.Path(path), overwrite=overwrite) as file:
         stored_x, stored_y = describe(
             file,
             n,

@@ -27,7 +27,7 @@ _BOUNDARIES: dict[str, Callable[..., AbstractBoundary]] = {
 
 
 @contextlib.contextmanager
-def creating(path: pathlib.Path, *, overwrite: bool) -> Iterator[h5py.File]:
+def write_hdf5(path: pathlib.Path, *, overwrite: bool) -> Iterator[h5py.File]:
     """A new HDF5 file that appears complete when the block ends without an error, and not at all otherwise.
 
     It is written beside its place under another name, flushed to the disk and renamed. `file.flush()` writes what is

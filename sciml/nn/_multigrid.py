@@ -89,8 +89,8 @@ class VCycle(eqx.Module):
 
     S, A, R, Pi have 3 points along each axis, R and Pi keep every second node, P is `Prolongation`. `CycleConfig`
     chooses between the alternatives: its defaults are those of the published code and give the published parameter
-    counts, `CORRECTION` is the paper's text. A periodic axis may have an odd size on a level that is coarsened; its coarse ring
-    then closes with half of a coarse spacing, and the cycle commutes with no shift.
+    counts, `CORRECTION` is the paper's text. A periodic axis may have an odd size on a level that is coarsened; its
+    coarse ring then closes with half of a coarse spacing, and the cycle commutes with no shift.
 
     Source: He, Liu, Xu, "MgNO: Efficient parameterization of linear operators via multigrid", ICLR 2024, section 3.
 

@@ -16,11 +16,6 @@ from sciml.pdes._cahn_hilliard import solve_cahn_hilliard as solve_cahn_hilliard
 from sciml.pdes._elliptic import Darcy as Darcy
 from sciml.pdes._elliptic import diffusion_residual as diffusion_residual
 from sciml.pdes._elliptic import solve_diffusion as solve_diffusion
-from sciml.pdes._etd import alias_free as alias_free
-from sciml.pdes._etd import crank_nicolson_euler as crank_nicolson_euler
-from sciml.pdes._etd import etdrk4 as etdrk4
-from sciml.pdes._etd import evolve as evolve
-from sciml.pdes._etd import wavenumbers as wavenumbers
 from sciml.pdes._finite_volumes import solve_balance_law as solve_balance_law
 from sciml.pdes._fokker_planck import BOLTZMANN as BOLTZMANN
 from sciml.pdes._fokker_planck import solve_fokker_planck as solve_fokker_planck

@@ -30,7 +30,7 @@ def wavenumbers(shape: Sequence[int], lengths: Sequence[float]) -> tuple[Float[n
     return tuple(found)
 
 
-def alias_free(shape: Sequence[int], degree: int) -> Bool[np.ndarray, "..."]:
+def dealias_mask(shape: Sequence[int], degree: int) -> Bool[np.ndarray, "..."]:
     """The modes of `rfftn` that a product of `degree` fields of such modes determines without aliasing.
 
     They satisfy `|m| < n / (degree + 1)` along each axis: the 2/3 rule (of the largest wave number `n / 2`) for

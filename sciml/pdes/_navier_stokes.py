@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Complex, Float, Key
 
 from sciml.grid import Grid, Periodic
-from sciml.pdes._etd import alias_free, count_steps, crank_nicolson_euler, etdrk4, evolve, wavenumbers
+from sciml.pdes._etd import count_steps, crank_nicolson_euler, dealias_mask, etdrk4, evolve, wavenumbers
 from sciml.pdes._random_fields import check_double, check_field, periodic_field
 
 
@@ -131,7 +131,7 @@ class NavierStokes:
         shape = (self.resolution,) * 2
         if w.shape != shape:
             raise ValueError(f"Expected a field on the points of the solver, {shape}, got {w.shape}.")
-        keep = alias_free(shape, 2)
+        keep = dealias_mask(shape, 2)
         modes = jnp.fft.rfft2(w - w.mean()) * jnp.asarray(keep)
 
         def stored(v: Array) -> Array:
@@ -148,7 +148,7 @@ class NavierStokes:
         """Fourier modes of `f - u w_x - v w_y`."""
         shape = (self.resolution,) * 2
         kx, ky = wavenumbers(shape, (1.0, 1.0))
-        keep = alias_free(shape, 2)
+        keep = dealias_mask(shape, 2)
         squared = np.where(kx**2 + ky**2 == 0, np.inf, kx**2 + ky**2)
 
         def factor(values: np.ndarray) -> Array:
@@ -162,7 +162,7 @@ class NavierStokes:
 
     def _wave(self) -> Complex[np.ndarray, "n half"]:
         phase = 2 * np.pi * np.add.outer(*[np.arange(self.resolution) / self.resolution] * 2)
-        return np.fft.rfft2(np.sin(phase) + np.cos(phase)) * alias_free(phase.shape, 2)
+        return np.fft.rfft2(np.sin(phase) + np.cos(phase)) * dealias_mask(phase.shape, 2)
 
 
 def velocity(w: Float[Array, "n m"]) -> Float[Array, "2 n m"]:
@@ -172,7 +172,7 @@ def velocity(w: Float[Array, "n m"]) -> Float[Array, "2 n m"]:
     """
     kx, ky = wavenumbers(w.shape, (1.0, 1.0))
     squared = np.where(kx**2 + ky**2 == 0, np.inf, kx**2 + ky**2)
-    keep = alias_free(w.shape, 1)
+    keep = dealias_mask(w.shape, 1)
     modes = jnp.fft.rfft2(w)
     factors = (1j * keep * k / squared for k in (ky, -kx))
     return jnp.stack([jnp.fft.irfft2(jnp.asarray(factor, modes.dtype) * modes, w.shape) for factor in factors])

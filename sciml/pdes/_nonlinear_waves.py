@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jaxtyping import Array, Complex, Float, Inexact
 
-from sciml.pdes._etd import alias_free, evolve, wavenumbers
+from sciml.pdes._etd import dealias_mask, evolve, wavenumbers
 from sciml.pdes._interval import Constant, check_interval
 
 
@@ -100,7 +100,7 @@ def solve_kdv(
     """
     check_interval(u0, length=length, time=time, frames=frames, steps=steps)
     n = u0.shape[0]
-    keep = alias_free(u0.shape, 2)
+    keep = dealias_mask(u0.shape, 2)
     k = jnp.asarray(wavenumbers(u0.shape, (length,))[0] * keep, u0.dtype)
 
     def field(v: Array) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Inexact, Key
 
 from sciml.grid import Grid, Periodic
-from sciml.pdes._etd import alias_free, count_steps, etdrk4, evolve, wavenumbers
+from sciml.pdes._etd import count_steps, dealias_mask, etdrk4, evolve, wavenumbers
 from sciml.pdes._random_fields import check_double, check_field, periodic_field
 
 
@@ -105,7 +105,7 @@ class AbstractSemilinear(abc.ABC):
         check_positive(length=self.length, time=self.time, step=self.step)
         check_field(self.alpha, self.tau, 1)
         (k,) = wavenumbers((self.resolution,), (self.length,))
-        shortest = k[alias_free((self.resolution,), self.degree)][-1:]
+        shortest = k[dealias_mask((self.resolution,), self.degree)][-1:]
         growth = float(np.real(self.linear(shortest))[0])
         if growth > 0:
             raise ValueError(
@@ -131,7 +131,7 @@ class AbstractSemilinear(abc.ABC):
         """
         self.grid.check(u[None])
         (k,) = wavenumbers(u.shape, (self.length,))
-        keep = alias_free(u.shape, self.degree)
+        keep = dealias_mask(u.shape, self.degree)
         modes = jnp.fft.rfft(u) * jnp.asarray(keep)
         factor = jnp.asarray(self.factor(k) * keep, modes.dtype)
 
@@ -147,7 +147,7 @@ class AbstractSemilinear(abc.ABC):
     def initial(self, key: Key[Array, ""]) -> Float[Array, " x"]:
         """A Gaussian field cut to the modes that the solver keeps, in JAX's default precision."""
         u = self.amplitude * periodic_field(key, (self.resolution,), alpha=self.alpha, tau=self.tau)
-        return jnp.fft.irfft(jnp.fft.rfft(u) * jnp.asarray(alias_free(u.shape, self.degree)), self.resolution)
+        return jnp.fft.irfft(jnp.fft.rfft(u) * jnp.asarray(dealias_mask(u.shape, self.degree)), self.resolution)
 
     def sample(self, key: Key[Array, ""]) -> tuple[Float[Array, "1 x"], Float[Array, "frames x"]]:
         """An initial field and the later frames on `grid`, computed in float64, returned in float32.

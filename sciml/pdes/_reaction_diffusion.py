@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from sciml.grid import Grid, Periodic
-from sciml.pdes._etd import alias_free, count_steps, etdrk4, evolve, wavenumbers
+from sciml.pdes._etd import count_steps, dealias_mask, etdrk4, evolve, wavenumbers
 from sciml.pdes._periodic import AbstractFlow, check_positive, check_sizes
 from sciml.pdes._random_fields import check_field, periodic_field
 
@@ -67,7 +67,7 @@ class FitzHughNagumo(AbstractFlow):
 
     def initial(self, key: Key[Array, ""]) -> Float[Array, "2 x y"]:
         """Two Gaussian fields, cut to the modes that the solver keeps, in JAX's default precision."""
-        shape, keep = (self.resolution,) * 2, jnp.asarray(alias_free((self.resolution,) * 2, 3))
+        shape, keep = (self.resolution,) * 2, jnp.asarray(dealias_mask((self.resolution,) * 2, 3))
         fields = [periodic_field(one, shape, alpha=self.alpha, tau=self.tau) for one in jax.random.split(key)]
         return jnp.stack([jnp.fft.irfft2(jnp.fft.rfft2(field) * keep, shape) for field in fields])
 
@@ -92,7 +92,7 @@ class FitzHughNagumo(AbstractFlow):
         shape = (self.resolution,) * 2
         given = (self.activator_diffusivity, self.inhibitor_diffusivity) if diffusivities is None else diffusivities
         k = self.threshold if threshold is None else threshold
-        keep = alias_free(shape, 3)
+        keep = dealias_mask(shape, 3)
         squared = sum(k**2 for k in wavenumbers(shape, (self.length,) * 2)) * keep
         linear = -jnp.asarray(given, start.dtype).reshape(2, 1, 1) * jnp.asarray(squared[None], start.dtype)
 

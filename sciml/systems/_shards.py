@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sciml.data import creating
+from sciml.data import write_hdf5
 from sciml.systems._draws import AbstractSystems, draw_trajectories
 from sciml.systems._trajectories import Trajectories
 
@@ -150,7 +150,7 @@ def _check_set(path: pathlib.Path, found: Mapping[str, Any], wanted: Mapping[str
 
 def _write(path: pathlib.Path, part: Trajectories, attributes: dict[str, Any]) -> None:
     states = np.ascontiguousarray(part.states, "<f4")
-    with creating(path, overwrite=True) as file:
+    with write_hdf5(path, overwrite=True) as file:
         file.attrs.update({"format": _FORMAT, "version": _VERSION, "crc32": zlib.crc32(states.data)})
         file.attrs["attributes"] = json.dumps(attributes)
         # One block without compression, which can be mapped into memory: rows are read at random, and the digits of

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import sciml
-from sciml.data import GENERATORS, Problem, cached, creating, draw, generate, read
+from sciml.data import GENERATORS, Problem, cached, draw, generate, read, write_hdf5
 from sciml.grid import Dirichlet, Grid, Neumann, Periodic
 from sciml.pdes import Darcy
 
@@ -165,7 +165,7 @@ def test_a_disk_that_is_full_on_closing(tmp_path):
     try:
         with (
             pytest.raises(OSError, match=r"a\.h5 could not be written \(File too large\)"),
-            creating(tmp_path / "a.h5", overwrite=False) as content,
+            write_hdf5(tmp_path / "a.h5", overwrite=False) as content,
         ):
             content["x"] = np.ones(1000)
     finally:
