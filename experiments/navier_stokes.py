@@ -100,7 +100,7 @@ def parts(config: Config) -> tasks.Parts:
     first, *others = np.split(data.trajectories(known), np.cumsum(source.samples)[:2])
     whole = {"inputs": config.history, "outputs": config.horizon, "stop": last}
     rollouts = (data.Windows(part, **whole) if len(part) else None for part in others)
-    return tasks.Parts(data.Windows(first, inputs=config.history, stop=last), *rollouts)
+    return tasks.Parts(data.Windows(first, history=config.history, stop=last), *rollouts)
 
 
 def build(config: Config) -> Experiment:

@@ -73,7 +73,7 @@ def predictions(
         y: True outputs, same shape.
         by_model: Predictions by model name, same shape.
 
-        titles: What is written beside each row, such as the name of the channel; nothing by default.
+        titles: Text at the left of each row, such as the name of the channel; nothing by default.
 
     Raises:
         ValueError: If a prediction has another shape than the truth, or the fields are not two-dimensional.

@@ -100,6 +100,7 @@ def test_a_field_of_another_grid_is_refused():
         metrics.differences(jnp.ones((1, 4, 2)), Grid((4, 2), boundary=Dirichlet()))
 
 
+@pytest.mark.reference
 def test_losses_equal_the_published_codes(reference):
     arrays = np.load(reference / "mgno" / "losses_and_schedules.npz")
     with jax.enable_x64(True):

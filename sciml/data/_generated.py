@@ -105,7 +105,7 @@ def generate(
 ) -> None:
     """Writes samples 0 to `n - 1` of a problem, those of `draw`, to an HDF5 file that `read` understands.
 
-    The file appears complete or not at all: it is written beside its place under another name, batch by batch, flushed
+    The file appears complete or not at all: it is written batch by batch under another name in its folder, flushed
     to the disk and renamed; after an error or an interrupt nothing is left. Missing folders are made.
 
     Args:

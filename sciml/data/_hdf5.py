@@ -30,7 +30,7 @@ _BOUNDARIES: dict[str, Callable[..., AbstractBoundary]] = {
 def write_hdf5(path: pathlib.Path, *, overwrite: bool) -> Iterator[h5py.File]:
     """A new HDF5 file that appears complete when the block ends without an error, and not at all otherwise.
 
-    It is written beside its place under another name, flushed to the disk and renamed. `file.flush()` writes what is
+    It is written under another name in its folder, flushed to the disk and renamed. `file.flush()` writes what is
     there so far, and raises OSError if that fails.
     """
     if path.exists() and not overwrite:
@@ -109,7 +109,7 @@ def describe(
     outputs: tuple[str, ...],
     attributes: Mapping[str, Any],
 ) -> tuple[h5py.Dataset, h5py.Dataset]:
-    """Makes the datasets `x` and `y` for `n` samples, and writes what there is to know about them.
+    """Makes the datasets `x` and `y` for `n` samples, and describes them in attributes.
 
     `x` and `y` are float32 `(sample, channel, x1, x2, ...)` with the channel names and units as attributes; the
     datasets `x1`, `x2`, ... hold the coordinates and are attached as dimension scales. Attributes of the file:

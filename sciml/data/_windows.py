@@ -10,17 +10,17 @@ from sciml.data._dataset import Pairs
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Windows:
-    """Every run of consecutive frames of some trajectories, as a pair of what is seen and what is to be predicted.
+    """Every run of consecutive frames of trajectories, as a pair of the frames seen and the frames to predict.
 
-    `data[rows]` is the tuple `(x, y)` with `x` of shape `(rows, inputs * channels, *space)` and `y` of shape
-    `(rows, outputs * channels, *space)`, the channels of the earliest frame first. Sample `i` begins at frame
+    `data[rows]` is the tuple `(x, y)` with `x` of shape `(rows, history * channels, *space)` and `y` of shape
+    `(rows, horizon * channels, *space)`, the channels of the earliest frame first. Sample `i` begins at frame
     `i % windows` of trajectory `i // windows`. Windows of one trajectory overlap, so that `split` cuts between
     trajectories and counts those.
 
     Args:
         trajectories: Floating-point array `(samples, time, channels, *space)`; no copy is made.
-        inputs: Number of frames that are seen.
-        outputs: Number of frames after them that are to be predicted.
+        history: Number of frames seen.
+        horizon: Number of frames to predict, which follow those seen.
         stop: Number of frames of each trajectory that are used, from the first; all by default.
 
     Raises:
@@ -30,8 +30,8 @@ class Windows:
 
     trajectories: np.ndarray
     _: dataclasses.KW_ONLY
-    inputs: int = 1
-    outputs: int = 1
+    history: int = 1
+    horizon: int = 1
     stop: int | None = None
 
     def __post_init__(self) -> None:
@@ -42,13 +42,13 @@ class Windows:
                 "Expected floating-point trajectories (samples, time, channels, *space), "
                 f"got {array.dtype} of shape {array.shape}. Add a missing channel axis with trajectories[:, :, None]."
             )
-        if min(self.inputs, self.outputs) < 1:
-            raise ValueError(f"A window needs inputs >= 1 and outputs >= 1, got {self.inputs} and {self.outputs}.")
+        if min(self.history, self.horizon) < 1:
+            raise ValueError(f"A window needs history >= 1 and horizon >= 1, got {self.history} and {self.horizon}.")
         if self.stop is not None and not 1 <= self.stop <= array.shape[1]:
             raise ValueError(f"Expected stop from 1 to the {array.shape[1]} frames that there are, got {self.stop}.")
         if self._windows < 1:
             raise ValueError(
-                f"{self.inputs} inputs and {self.outputs} outputs need {self.inputs + self.outputs} frames, "
+                f"History {self.history} and horizon {self.horizon} need {self.history + self.horizon} frames, "
                 f"got {array.shape[1]} frames and stop {self.stop}. Use shorter windows or longer trajectories."
             )
         finite = np.array([np.isfinite(one).all() for one in array])
@@ -65,7 +65,7 @@ class Windows:
     @property
     def _windows(self) -> int:
         frames = self.trajectories.shape[1] if self.stop is None else self.stop
-        return frames - self.inputs - self.outputs + 1
+        return frames - self.history - self.horizon + 1
 
     def __len__(self) -> int:
         """Number of windows of all trajectories."""
@@ -74,7 +74,7 @@ class Windows:
     def __getitem__(self, rows: Any) -> tuple[np.ndarray, np.ndarray]:
         """Inputs and outputs at an index array or slice."""
         sample, start = np.divmod(np.arange(len(self))[rows], self._windows)
-        return self._frames(sample, start, self.inputs), self._frames(sample, start + self.inputs, self.outputs)
+        return self._frames(sample, start, self.history), self._frames(sample, start + self.history, self.horizon)
 
     def _frames(self, sample: np.ndarray | np.integer, start: np.ndarray | np.integer, count: int) -> np.ndarray:
         """`count` frames from each start, one after another along the channel axis."""

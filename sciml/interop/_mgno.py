@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array
 
 from sciml.nn import FieldNorm, VCycle
-from sciml.operators import MgNO
+from sciml.operators import MgNO, PointwiseHead
 
 
 def mgno_from_torch(model: MgNO, arrays: Mapping[str, np.ndarray | Array]) -> MgNO:
@@ -29,7 +29,7 @@ def mgno_from_torch(model: MgNO, arrays: Mapping[str, np.ndarray | Array]) -> Mg
     Raises:
         ValueError: If arrays are missing or left over, or one has another shape than the model's.
     """
-    head = "linear" if "linear.weight" in arrays else "last_layer"
+    head = "linear" if any(name.startswith("linear.") for name in arrays) else "last_layer"
     expected = mgno_to_torch(model, head=head)
     missing = sorted(set(expected) - set(arrays))
     unused = {name for name in arrays if ".layer0.0.A." in f".{name}"}
@@ -76,6 +76,9 @@ def _parts(model: MgNO, head: str) -> Iterator[tuple[eqx.Module, str]]:
             yield layer.norm, f"norm_layer_list.{i}"
     if isinstance(model.head, VCycle):
         yield from _cycle_parts(model.head, head)
+    elif isinstance(model.head, PointwiseHead):
+        yield model.head.hidden, f"{head}.0"
+        yield model.head.out, f"{head}.2"
     else:
         yield model.head, head
 

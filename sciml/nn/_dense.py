@@ -49,20 +49,20 @@ class Dense(eqx.Module):
         self.bias = start if bias else None
 
     def __call__(
-        self, x: Float[Array, "batch *points in"], beside: Float[Array | np.ndarray, "*points extra"] | None = None
+        self, x: Float[Array, "batch *points in"], extra: Float[Array | np.ndarray, "*points more"] | None = None
     ) -> Float[Array, "batch *points out"]:
-        """The layer applied to the rows of `x`, or to [x, beside] where `beside` is the same for the whole batch."""
+        """The layer applied to the rows of `x`, or to [x, extra] where `extra` is the same for the whole batch."""
         own = x.shape[-1]
-        y = matmul(x.reshape(-1, own), self.weight[:own] if beside is not None else self.weight)
+        y = matmul(x.reshape(-1, own), self.weight[:own] if extra is not None else self.weight)
         y = y.reshape(*x.shape[:-1], -1)
-        if beside is not None:
-            y = y + (jnp.asarray(beside, x.dtype) @ self.weight[own:])[None]
+        if extra is not None:
+            y = y + (jnp.asarray(extra, x.dtype) @ self.weight[own:])[None]
         return y if self.bias is None else y + jnp.broadcast_to(self.bias, y.shape)
 
 
 @final
 class MLP(eqx.Module):
-    """Dense layers with a nonlinearity between them, none behind the last.
+    """Dense layers with a nonlinearity between them, none after the last.
 
     Attributes:
         layers: The layers in their order.
@@ -95,11 +95,11 @@ class MLP(eqx.Module):
         self.activation = activation
 
     def __call__(
-        self, x: Float[Array, "batch *points in"], beside: Float[Array | np.ndarray, "*points extra"] | None = None
+        self, x: Float[Array, "batch *points in"], extra: Float[Array | np.ndarray, "*points more"] | None = None
     ) -> Float[Array, "batch *points out"]:
-        """The network applied to the rows of `x`, or of [x, beside] as in `Dense`."""
+        """The network applied to the rows of `x`, or of [x, extra] as in `Dense`."""
         first, *rest = self.layers
-        x = first(x, beside)
+        x = first(x, extra)
         for layer in rest:
             x = layer(self.activation(x))
         return x

@@ -1,4 +1,4 @@
-"""Code that sees the whole batch, behind an interface for one sample."""
+"""Functions of one sample whose code sees the whole batch."""
 
 from collections.abc import Callable
 from typing import Any
@@ -48,7 +48,7 @@ def check_field(x: Array, channels: int, dimensions: int) -> None:
 
 
 def along_last(x: Float[Array, " channels"], ndim: int) -> Float[Array, "*ones channels"]:
-    """`x` with axes of size 1 in front, `ndim` in all: a number per channel beside fields with channels last."""
+    """`x` with `ndim` axes, the first ones of size 1, to multiply or add to fields with the channels last."""
     return x.reshape((1,) * (ndim - 1) + x.shape)
 
 

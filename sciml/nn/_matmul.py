@@ -13,7 +13,7 @@ _BLOCK = 16  # rows of a block: its square
 def matmul(a: Float[Array, "*batch m k"], b: Float[Array, "*batch k n"]) -> Float[Array, "*batch m n"]:
     """`a @ b` without broadcasting.
 
-    JAX differentiates a product to one with swapped operands and a transposition behind, which XLA's CPU compiler
+    JAX differentiates a product to one with swapped operands and a transposition after it, which XLA's CPU compiler
     carries out as copies that cost as much as the product. The derivatives of this one are g b' and a' g, computed as
     such, and so on for those of higher order.
 

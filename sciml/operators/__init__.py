@@ -12,6 +12,7 @@ from sciml.operators._mgno import HELMHOLTZ as HELMHOLTZ
 from sciml.operators._mgno import NAVIER_STOKES as NAVIER_STOKES
 from sciml.operators._mgno import MgNO as MgNO
 from sciml.operators._mgno import MgNOConfig as MgNOConfig
+from sciml.operators._mgno import PointwiseHead as PointwiseHead
 from sciml.operators._pointwise import Pointwise as Pointwise
 from sciml.operators._resnet import DilatedResNet as DilatedResNet
 from sciml.operators._tfno import TFNO as TFNO

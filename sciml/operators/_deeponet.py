@@ -23,7 +23,7 @@ class DeepONet(AbstractOperator):
     .. math::  u_c(x) = b_c + \sum_{k=1}^p \beta_{ck}(a) \, \tau_{ck}(x)
 
     The branch :math:`\beta` is a network of all values of the input on its grid, the trunk :math:`\tau` one of the
-    coordinates, with the activation behind its last layer too. One network each makes the values for all output
+    coordinates, with the activation after its last layer too. One network each makes the values for all output
     channels c, p of them for each: of the ways to several outputs in Lu et al. 2022, the one that splits both. The
     result is defined at every point of the domain, but the branch reads the values of one grid: fields of other
     resolutions must be resampled.

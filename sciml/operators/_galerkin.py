@@ -52,9 +52,9 @@ class GalerkinTransformer(AbstractOperator):
                A(v)(x) = O \, Q(x) \frac{1}{n} \sum_y \tilde K(y)^T \tilde V(y)
 
     per head, where Q, K and V are affine maps of v at each point, the tilde stands for a layer norm of the head's
-    channels behind which the coordinates of the point are appended (to Q too, without a norm), O joins the heads and F
+    channels, to which the coordinates of the point are appended (to Q too, without a norm), O joins the heads and F
     is a network of one hidden layer of 2 width with ReLU. There is no softmax and no other norm. A linear map in front
-    lifts [input, coordinates]; behind follow a linear map of [v, coordinates] to a few channels, the layers
+    lifts [input, coordinates]; then follow a linear map of [v, coordinates] to a few channels, the layers
     :math:`v \leftarrow \mathrm{SiLU}(K v + S v)` with K a `SpectralConv` and S a matrix, and a network per point.
 
     The mean over the points is a quadrature of an integral, and the operator takes every resolution at a cost linear in

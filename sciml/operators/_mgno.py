@@ -26,6 +26,7 @@ class MgNOConfig:
             point or `nn.per_channel_norm`; None leaves it out.
         activation: Applied after each layer, elementwise.
         cycle_head: Whether the head is a multigrid cycle; otherwise it is a matrix of the channels.
+        head_hidden: Number of hidden channels of a `PointwiseHead`, which then is the head; 0 for none.
     """
 
     cycle: CycleConfig = CycleConfig()
@@ -33,6 +34,13 @@ class MgNOConfig:
     norm: Callable[[int, tuple[int, ...]], FieldNorm] | None = None
     activation: Callable[[Array], Array] = gelu
     cycle_head: bool = False
+    head_hidden: int = 0
+
+    def __post_init__(self) -> None:
+        if self.cycle_head and self.head_hidden:
+            raise ValueError(
+                f"Expected one head, got cycle_head=True and head_hidden={self.head_hidden}. Leave one of them out."
+            )
 
 
 NAVIER_STOKES = MgNOConfig(cycle=CycleConfig(bias=True, norm=FieldNorm), local=False)
@@ -65,6 +73,18 @@ class MultigridLayer(eqx.Module):
 
 
 @final
+class PointwiseHead(eqx.Module):
+    """W_2 gelu(W_1 u + b): two matrices of the channels at each point."""
+
+    hidden: Conv
+    out: Conv
+
+    def channels_last(self, u: Float[Array, "batch *space in"]) -> Float[Array, "batch *space out"]:
+        """The output channels, for fields with a leading batch axis and the channels last."""
+        return self.out.channels_last(gelu(self.hidden.channels_last(u)))
+
+
+@final
 class MgNO(AbstractOperator):
     """Multigrid neural operator: u <- activation(V_i u + W_i u + b_i) for i = 1 .. depth, then W u.
 
@@ -81,11 +101,11 @@ class MgNO(AbstractOperator):
 
     Attributes:
         layers: The layers in their order.
-        head: The map of the channels to those of the output, linear, or affine if it is a cycle with a bias.
+        head: The map of the channels to those of the output: a matrix, a cycle or a small network at each point.
     """
 
     layers: tuple[MultigridLayer, ...]
-    head: Conv | VCycle
+    head: Conv | VCycle | PointwiseHead
     grid: Grid = eqx.field(static=True)
     activation: Callable[[Array], Array] = eqx.field(static=True)
 
@@ -135,6 +155,10 @@ class MgNO(AbstractOperator):
         self.layers = tuple(layer(width if i else in_channels, key) for i, key in enumerate(keys))
         if config.cycle_head:
             self.head = cycle(width, out_channels, key=head_key)
+        elif config.head_hidden:
+            first, second = jax.random.split(head_key)
+            last = matrix(config.head_hidden, out_channels, bias=False, key=second)
+            self.head = PointwiseHead(matrix(width, config.head_hidden, key=first), last)
         else:
             self.head = matrix(width, out_channels, bias=False, key=head_key)
         self.grid = grid

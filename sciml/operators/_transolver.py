@@ -142,8 +142,8 @@ class Transolver(AbstractOperator):
 
 def _apply(model: Transolver, x: Float[Array, "batch in *space"]) -> Float[Array, "batch out *space"]:
     places = unit_coordinates(model.grid, x.shape[2:])
-    beside = _distances(places, model.references) if model.references else places
-    v = model.lifting(jnp.moveaxis(x, 1, -1), beside)
+    features = _distances(places, model.references) if model.references else places
+    v = model.lifting(jnp.moveaxis(x, 1, -1), features)
     for block in model.blocks:
         v = block(v)
     return jnp.moveaxis(model.head(model.norm(v)), -1, 1)

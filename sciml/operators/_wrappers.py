@@ -128,7 +128,7 @@ class Residual(AbstractOperator):
 
 
 class WithFields(AbstractOperator):
-    """An operator that sees the same further fields beside every input, such as a forcing: operator([x, fields]).
+    """operator([x, fields]) for fields that are the same for every input, such as a forcing.
 
     Attributes:
         operator: Its input has the channels of the input and of the fields.

@@ -88,7 +88,7 @@ def solve_balance_law(
         length: Length of the interval.
         time: Where the frames end.
         frames: Number of frames; row `i` is the field at `i time / frames`.
-        steepest: Largest ratio of a slope to the differences beside it, from 1 to 2. The largest one, which the
+        steepest: Largest ratio of a slope to the differences on its two sides, from 1 to 2. The largest one, which the
             published data have, errs least for convex fluxes (0.6 times as much for smooth waves), but does not
             converge where the flux has an inflection: a shock that a rarefaction should follow stays too strong.
 
@@ -103,7 +103,7 @@ def solve_balance_law(
     if boundary.gap != 0.5:
         raise ValueError(f"Cells end at the wall: expected a boundary with gap 0.5, got {boundary}.")
     if not 1 <= steepest <= 2:
-        raise ValueError(f"Slopes are limited to 1 to 2 times the differences beside them, got steepest {steepest}.")
+        raise ValueError(f"Slopes are limited to 1 to 2 times the differences on both sides, got steepest {steepest}.")
     law = jax.tree.map(lambda part: jnp.asarray(part, u0.dtype) if eqx.is_array_like(part) else part, law)
     h = length / u0.shape[0]
     rate = functools.partial(_rate, law=law, boundary=boundary, h=h, steepest=steepest)

@@ -49,8 +49,8 @@ def rollout_errors(model: Any, windows: Windows) -> dict[str, float]:
         `relative_l2` of all frames in one norm, `each_frame`, the mean of the frames' errors, and `first_frame`.
     """
     x, y = windows[np.arange(len(windows))]
-    prediction = rollout_batch(functools.partial(train.predict, model), x, windows.outputs)
-    frames = (len(y), windows.outputs, -1)
+    prediction = rollout_batch(functools.partial(train.predict, model), x, windows.horizon)
+    frames = (len(y), windows.horizon, -1)
     error, size = (np.linalg.norm(a.reshape(frames), axis=2) for a in (prediction - y, y))
     whole = np.linalg.norm(error, axis=1) / np.linalg.norm(size, axis=1)
     each = np.mean(error / size, axis=0)

@@ -133,14 +133,14 @@ def test_bad_subsampling():
 
 def windows():
     frames = np.arange(5.0 * 4 * IN * NX * NY).reshape(5, 4, IN, NX, NY)
-    return Windows(frames, inputs=2, outputs=1, stop=3)
+    return Windows(frames, history=2, horizon=1, stop=3)
 
 
 def test_windows_are_split_between_trajectories():
     whole = windows()
     first, second = split(whole, (3, 2), seed=0)
     assert (len(first.trajectories), len(second.trajectories)) == (3, 2)
-    assert (first.inputs, first.outputs, first.stop) == (2, 1, 3)
+    assert (first.history, first.horizon, first.stop) == (2, 1, 3)
     together = np.sort(np.concatenate((first.trajectories, second.trajectories)), axis=0)
     np.testing.assert_array_equal(together, whole.trajectories)
 

@@ -13,17 +13,17 @@ def fields():
     return np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
 
 
-@pytest.mark.parametrize(("inputs", "outputs", "stop"), [(1, 1, None), (3, 2, None), (2, 1, 6), (4, 5, 9)])
-def test_windows_are_consecutive_frames(inputs, outputs, stop):
+@pytest.mark.parametrize(("history", "horizon", "stop"), [(1, 1, None), (3, 2, None), (2, 1, 6), (4, 5, 9)])
+def test_windows_are_consecutive_frames(history, horizon, stop):
     array = fields()
-    data = Windows(array, inputs=inputs, outputs=outputs, stop=stop)
+    data = Windows(array, history=history, horizon=horizon, stop=stop)
     assert isinstance(data, Dataset)
     expected = []
     for sample in range(SAMPLES):
-        for start in range((stop or TIME) - inputs - outputs + 1):
-            middle = start + inputs
+        for start in range((stop or TIME) - history - horizon + 1):
+            middle = start + history
             seen = [array[sample, i, c] for i in range(start, middle) for c in range(CHANNELS)]
-            later = [array[sample, i, c] for i in range(middle, middle + outputs) for c in range(CHANNELS)]
+            later = [array[sample, i, c] for i in range(middle, middle + horizon) for c in range(CHANNELS)]
             expected.append((np.stack(seen), np.stack(later)))
     assert len(data) == len(expected)
     x, y = data[np.arange(len(data))]
@@ -39,7 +39,7 @@ def test_windows_are_consecutive_frames(inputs, outputs, stop):
 
 
 def test_the_engine_takes_windows():
-    data = Windows(fields(), inputs=3)
+    data = Windows(fields(), history=3)
     for limit in (0, None):
         batches = train.batches(data, lambda k: rows(len(data), 4, 0, k), limit=limit)
         x, y = batches.fetch(batches.source, batches.item(1))
@@ -69,11 +69,11 @@ def spoiled():
         (np.ones((3, 9, 4)), {}, r"\(samples, time, channels, \*space\), got float64 of shape \(3, 9, 4\)\. Add a"),
         (np.ones((3, 9, 1, 4), int), {}, "Expected floating-point trajectories .* got int64"),
         (np.ones((0, 9, 1, 4)), {}, r"shape \(0, 9, 1, 4\)"),
-        (fields(), {"inputs": 0}, "inputs >= 1 and outputs >= 1, got 0 and 1"),
-        (fields(), {"outputs": 0}, "got 1 and 0"),
+        (fields(), {"history": 0}, "history >= 1 and horizon >= 1, got 0 and 1"),
+        (fields(), {"horizon": 0}, "got 1 and 0"),
         (fields(), {"stop": 10}, "stop from 1 to the 9 frames that there are, got 10"),
-        (fields(), {"inputs": 6, "outputs": 4}, "6 inputs and 4 outputs need 10 frames, got 9 frames and stop None"),
-        (fields(), {"inputs": 3, "stop": 3}, "need 4 frames, got 9 frames and stop 3. Use shorter windows"),
+        (fields(), {"history": 6, "horizon": 4}, "History 6 and horizon 4 need 10 frames, got 9 frames and stop None"),
+        (fields(), {"history": 3, "stop": 3}, "need 4 frames, got 9 frames and stop 3. Use shorter windows"),
         (spoiled(), {}, "1 of 3 trajectories have NaN or infinite values, the first is 1"),
     ],
 )

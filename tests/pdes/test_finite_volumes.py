@@ -214,7 +214,7 @@ def test_what_grows_without_bound_ends_in_nan():
 
 def test_bad_slopes():
     for steepest in (0.9, 2.1):
-        with pytest.raises(ValueError, match=f"1 to 2 times the differences beside them, got steepest {steepest}"):
+        with pytest.raises(ValueError, match=f"1 to 2 times the differences on both sides, got steepest {steepest}"):
             solve_balance_law(jnp.ones(8), BalanceLaw(), length=1.0, time=1.0, frames=2, steepest=steepest)
 
 

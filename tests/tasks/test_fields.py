@@ -23,7 +23,7 @@ class Decay(eqx.Module):
 
 def test_rollout_errors_equal_those_of_a_loop():
     frames = np.random.default_rng(0).normal(size=(3, 7, 1, 4, 6)).astype(np.float32)
-    windows = data.Windows(frames, inputs=2, outputs=4, stop=6)
+    windows = data.Windows(frames, history=2, horizon=4, stop=6)
     found = tasks.rollout_errors(Decay(), windows)
     whole, each = [], []
     for one in frames:
