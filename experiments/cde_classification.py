@@ -23,31 +23,21 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sciml import data, losses, nde, train
-from sciml.experiment import Experiment, chosen, float_type, timed
+from sciml import data, nde, tasks
+from sciml.experiment import Experiment, Training, chosen, float_type
 
-# Name -> the penalty and the first of its coefficients, which fall to a tenth in the course of the training.
-PENALTIES: dict[str, tuple[nde.AbstractPenalty | None, float]] = {
-    "vanilla": (None, 0.0),
-    "error": (nde.ErrorPenalty(), 0.1),
-    "error2": (nde.ErrorPenalty(nde.LocalError(power=2, dt_power=0)), 0.01),
-    "stiffness": (nde.StiffnessPenalty(), 0.1),
-    "local": (nde.LocalErrorPenalty(), 0.1),
-}
-# Of the first coefficient, for benchmarks/penalties.py.
-CANDIDATES: dict[str, tuple[float, ...]] = {
-    "error": (0.03, 0.1, 0.2),
-    "error2": (0.003, 0.01, 0.03),
-    "stiffness": (0.01, 0.1, 1.0),
-    "local": (0.03, 0.1, 0.2),
-}
+PENALTIES = tasks.penalties(
+    error=(0.1, 0.03, 0.2),
+    error2=(0.01, 0.003, 0.03),
+    stiffness=(0.1, 0.01, 1.0),
+    local=(0.1, 0.03, 0.2),
+)
 INTERPOLATIONS: dict[str, nde.Interpolation] = {
     "hermite": nde.hermite_control,
     "linear": nde.linear_control,
@@ -64,10 +54,6 @@ class Config:
     """One of MODELS."""
     interpolation: str = "hermite"
     """One of INTERPOLATIONS, for the model cde."""
-    penalty: str = "vanilla"
-    """One of PENALTIES."""
-    coefficient: float | None = None
-    """First coefficient of the penalty; by default the one of PENALTIES."""
     missing: float = 0.3
     """Share of the values that were not observed."""
     tolerance: float = 1e-4
@@ -76,19 +62,14 @@ class Config:
     """Entries of the state."""
     width: int = 64
     """Units in the hidden layer of the field."""
-    steps: int = 500
-    """Optimiser steps."""
-    batch: int = 64
-    """Series in a batch."""
-    rate: float = 5e-3
-    """Learning rate of Adam at the beginning; it falls to zero as a cosine."""
-    judge: str = "test"
-    """Series that the finished run is judged on: test, or validation to choose a coefficient."""
-    seed: int = 0
-    """Seed of the initial weights, of the order of the series and of what a penalty draws; not of the gaps."""
+    regularise: tasks.Penalty = tasks.Penalty()
+    """What makes the equation cheap to solve."""
+    run: Training = Training(steps=500, batch=64, lr=5e-3)
+    """Length and learning rate of the training; its seed is not that of the gaps."""
 
 
-PRESETS = {"full": Config(), "smoke": Config(tolerance=1e-2, hidden=4, width=8, steps=4, batch=16)}
+_SHORT = Training(steps=4, batch=16, lr=5e-3)
+PRESETS = {"full": Config(), "smoke": Config(tolerance=1e-2, hidden=4, width=8, run=_SHORT)}
 TIMES = np.arange(8.0)
 CHANNELS = 8
 DEPTH, WINDOW = 2, 2  # of the log-signatures
@@ -113,13 +94,12 @@ def log_ode(config: Config, key: jax.Array) -> nde.NeuralCDE:
 
 def _model(config: Config, key: jax.Array, columns: int, interpolation: nde.Interpolation) -> nde.NeuralCDE:
     initial_key, field_key, readout_key = jax.random.split(key, 3)
-    controller = diffrax.PIDController(rtol=config.tolerance, atol=config.tolerance)
     return nde.NeuralCDE(
         eqx.nn.Linear(CHANNELS + 1, config.hidden, key=initial_key),
         nde.MatrixField(config.hidden, columns, width=config.width, depth=1, key=field_key),
         eqx.nn.Linear(config.hidden, 10, key=readout_key),
         interpolation,
-        solve=nde.Solve(diffrax.Tsit5(), controller, max_steps=512),
+        solve=tasks.ode_solve(config.tolerance, 512),
     )
 
 
@@ -149,58 +129,28 @@ def scores(model: nde.NeuralCDE, x: jax.Array, key: jax.Array | None = None) -> 
     return jax.vmap(model.readout)(states[:, -1]), aux
 
 
+def task(model: nde.NeuralCDE, batch: Any, key: jax.Array) -> tuple[jax.Array, nde.Aux]:
+    """Cross entropy."""
+    found, aux = scores(model, batch[0], key)
+    return optax.softmax_cross_entropy_with_integer_labels(found, batch[1]).mean(), aux
+
+
 def evaluate(model: nde.NeuralCDE, series: data.Arrays) -> Mapping[str, float]:
-    """Accuracy and cross entropy, mean evaluations of the field and steps of a series, seconds of a prediction."""
-    found, label = series[:]
-    x = jnp.asarray(found)
+    """Accuracy, mean evaluations of the field and steps of a series, and seconds of a prediction."""
+    values, label = series[:]
+    x = jnp.asarray(values)
     predict = eqx.filter_jit(lambda model: scores(model, x))
-    (found, aux), seconds = timed(lambda: predict(model))
-    loss = optax.softmax_cross_entropy_with_integer_labels(found, jnp.asarray(label))
-    wrong = float(np.mean(np.argmax(found, axis=1) != label))
-    return {
-        "error": wrong,
-        "accuracy": 1 - wrong,
-        "cross_entropy": float(loss.mean()),
-        "nfe": float(nde.nfe(aux.stats, diffrax.Tsit5()).mean()),
-        "steps": float(aux.stats["num_steps"].mean()),
-        "predict_seconds": seconds,
-    }
+    found, costs = tasks.solve_metrics(lambda: predict(model), model.solve.solver)
+    return tasks.class_metrics(found, label) | costs
 
 
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
-    penalty, first = chosen("a penalty", config.penalty, PENALTIES)
     make = chosen("a model", config.model, MODELS)
     chosen("an interpolation", config.interpolation, INTERPOLATIONS)
     if not 0 <= config.missing < 1:
         raise ValueError(f"Expected a share of missing values in [0, 1), got {config.missing}.")
-    dtype = float_type(config.tolerance)
-    first = first if config.coefficient is None else config.coefficient
-    coefficient = optax.exponential_decay(first, config.steps, 0.1)
-    parts = digits(config.missing, dtype)
-    known, judged = parts.pop("train"), chosen("a judge", config.judge, parts)
-
-    def at(step: jax.Array) -> losses.Loss:
-        def loss(model: nde.NeuralCDE, batch: Any, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-            x, label = batch
-            model = dataclasses.replace(model, solve=nde.with_penalty(model.solve, penalty))
-            found, aux = scores(model, x, key)
-            error = optax.softmax_cross_entropy_with_integer_labels(found, label).mean()
-            mean = jnp.mean(aux.penalty)
-            return error + coefficient(step) * mean, {"cross_entropy": error, "penalty": mean}
-
-        return loss
-
-    return Experiment(
-        model=make(config, jax.random.key(config.seed)),
-        loss=train.Scheduled(at),
-        optimiser=optax.inject_hyperparams(optax.adam)(optax.cosine_decay_schedule(config.rate, config.steps)),
-        train=known,
-        steps=config.steps,
-        batch=config.batch,
-        evaluate=evaluate,
-        test=lambda resolution: judged,
-        metric="error",
-        split_batches=False,
-        seed=config.seed,
-    )
+    parts = digits(config.missing, float_type(config.tolerance))
+    groups = {"training": config.run, "regularise": config.regularise, "known": PENALTIES}
+    model = make(config, jax.random.key(config.run.seed))
+    return tasks.dynamics(model, task, evaluate, parts, **groups, metric="error")

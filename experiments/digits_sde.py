@@ -20,31 +20,20 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from sciml import data, losses, nde, train
-from sciml.experiment import Experiment, chosen, float_type, timed
+from sciml import data, nde, tasks
+from sciml.experiment import Experiment, Training, chosen, float_type
 
-# Name -> the penalty and the first of its coefficients, which fall to a tenth in the course of the training.
-PENALTIES: dict[str, tuple[nde.AbstractPenalty | None, float]] = {
-    "vanilla": (None, 0.0),
-    "error": (nde.ErrorPenalty(), 0.1),
-    "error2": (nde.ErrorPenalty(nde.LocalError(power=2, dt_power=0)), 0.01),
-    "stiffness": (nde.StiffnessPenalty(nde.DirectionalStiffness()), 0.1),
-    "local": (nde.LocalErrorPenalty(), 0.1),
-}
-# Of the first coefficient, for benchmarks/penalties.py.
-CANDIDATES: dict[str, tuple[float, ...]] = {
-    "error": (0.03, 0.1, 0.3),
-    "error2": (0.003, 0.01, 0.03),
-    "stiffness": (0.01, 0.1, 1.0),
-    "local": (0.03, 0.1, 0.3),
-}
+PENALTIES = tasks.penalties(
+    error=(0.1, 0.03, 0.3),
+    error2=(0.01, 0.003, 0.03),
+    stiffness=tasks.Regularised(nde.StiffnessPenalty(nde.DirectionalStiffness()), (0.1, 0.01, 1.0)),
+    local=(0.1, 0.03, 0.3),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,10 +42,6 @@ class Config:
 
     model: str = "sde"
     """One of MODELS."""
-    penalty: str = "vanilla"
-    """One of PENALTIES."""
-    coefficient: float | None = None
-    """First coefficient of the penalty; by default the one of PENALTIES."""
     tolerance: float = 3e-3
     """Relative and absolute tolerance of the solver."""
     size: int = 32
@@ -65,19 +50,14 @@ class Config:
     """Hidden units of the drift."""
     paths: int = 10
     """Paths for each image whose probabilities are averaged in the test."""
-    steps: int = 400
-    """Optimiser steps."""
-    batch: int = 64
-    """Images in a batch."""
-    rate: float = 1e-2
-    """Learning rate of Adam at the beginning; it falls to zero as a cosine."""
-    judge: str = "test"
-    """Images that the finished run is judged on: test, or validation to choose a coefficient."""
-    seed: int = 0
-    """Seed of the initial weights, of the order of the images and of the noise."""
+    regularise: tasks.Penalty = tasks.Penalty()
+    """What makes the equation cheap to solve."""
+    run: Training = Training(steps=400, batch=64, lr=1e-2)
+    """Length and learning rate of the training."""
 
 
-PRESETS = {"full": Config(), "smoke": Config(tolerance=0.1, size=6, hidden=8, paths=2, steps=4, batch=16)}
+_SHORT = Training(steps=4, batch=16, lr=1e-2)
+PRESETS = {"full": Config(), "smoke": Config(tolerance=0.1, size=6, hidden=8, paths=2, run=_SHORT)}
 SMALLEST = 2.0**-8  # step
 
 
@@ -93,16 +73,13 @@ class DigitsSDE(eqx.Module):
         encode_key, drift_key, diffusion_key, readout_key = jax.random.split(key, 4)
         size, identity = config.size, eqx.nn.Identity()
         drift = eqx.nn.MLP(size, size, config.hidden, 1, activation=jnp.tanh, final_activation=jnp.tanh, key=drift_key)
-        controller = diffrax.PIDController(
-            rtol=config.tolerance, atol=config.tolerance, pcoeff=0.1, icoeff=0.3, dtmin=SMALLEST, force_dtmin=True
-        )
         self.encode = eqx.nn.Linear(64, size, key=encode_key)
         self.sde = nde.NeuralSDE(
             initial=identity,
             drift=nde.Together(nde.Autonomous(drift), size),
             diffusion=nde.Together(nde.Autonomous(eqx.nn.Linear(size, size, key=diffusion_key)), size),
             readout=identity,
-            solve=nde.Solve(diffrax.SPaRK(), controller, dt0=0.01, max_steps=512),
+            solve=tasks.sde_solve(config.tolerance, 512, SMALLEST),
             brownian=nde.BrownianTree(SMALLEST / 2),
         )
         self.readout = eqx.nn.Linear(size, 10, key=readout_key)
@@ -117,68 +94,31 @@ class DigitsSDE(eqx.Module):
 MODELS = {"sde": DigitsSDE}
 
 
-def digits(dtype: Any) -> dict[str, data.Arrays]:
-    """Images (n, 64) and classes (n,) of the parts train, validation and test."""
-    whole = {name: part[:] for name, part in data.digits().items()}
-    return {name: data.Arrays(x.reshape(-1, 64).astype(dtype), label) for name, (x, label) in whole.items()}
+def task(model: DigitsSDE, batch: Any, key: jax.Array) -> tuple[jax.Array, nde.Aux]:
+    """Cross entropy for one path of each image."""
+    scores, aux = model(batch[0], key=key)
+    return optax.softmax_cross_entropy_with_integer_labels(scores, batch[1]).mean(), aux
 
 
 def evaluate(model: DigitsSDE, images: data.Arrays, *, paths: int) -> Mapping[str, float]:
-    """Accuracy and cross entropy of the mean probabilities, mean evaluations and steps, seconds for all the paths."""
+    """Accuracy of the mean probabilities, and mean evaluations and steps, and seconds for all the paths."""
     pixels, label = images[:]
     x = jnp.asarray(pixels)
 
     @eqx.filter_jit
-    def predict(model: DigitsSDE, key: jax.Array) -> tuple[jax.Array, Any]:
-        def one(key: jax.Array) -> tuple[jax.Array, Any]:
-            scores, aux = model(x, key=key)
-            return jax.nn.log_softmax(scores), aux.stats
+    def predict(model: DigitsSDE, key: jax.Array) -> tuple[jax.Array, nde.Aux]:
+        scores, aux = jax.lax.map(lambda key: model(x, key=key), jax.random.split(key, paths))
+        return jax.scipy.special.logsumexp(jax.nn.log_softmax(scores), axis=0) - jnp.log(paths), aux
 
-        scores, stats = jax.lax.map(one, jax.random.split(key, paths))
-        return jax.scipy.special.logsumexp(scores, axis=0) - jnp.log(paths), stats
-
-    (log_probabilities, stats), seconds = timed(lambda: predict(model, jax.random.key(0)), repeats=5)
-    wrong = float(np.mean(np.argmax(log_probabilities, axis=1) != label))
-    return {
-        "error": wrong,
-        "accuracy": 1 - wrong,
-        "cross_entropy": -float(np.mean(np.asarray(log_probabilities)[np.arange(len(label)), label])),
-        "nfe": float(nde.nfe(stats, diffrax.SPaRK()).mean()),
-        "steps": float(stats["num_steps"].mean()),
-        "predict_seconds": seconds,
-    }
+    call = lambda: predict(model, jax.random.key(0))
+    log_probabilities, costs = tasks.solve_metrics(call, model.sde.solve.solver, repeats=5)
+    return tasks.class_metrics(log_probabilities, label) | costs
 
 
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
-    penalty, first = chosen("a penalty", config.penalty, PENALTIES)
-    make = chosen("a model", config.model, MODELS)
-    dtype = float_type(config.tolerance)
-    first = first if config.coefficient is None else config.coefficient
-    coefficient = optax.exponential_decay(first, config.steps, 0.1)
-    parts = digits(dtype)
-    known, judged = parts.pop("train"), chosen("a judge", config.judge, parts)
-
-    def at(step: jax.Array) -> losses.Loss:
-        def loss(model: DigitsSDE, batch: Any, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-            x, label = batch
-            model = eqx.tree_at(lambda m: m.sde.solve, model, nde.with_penalty(model.sde.solve, penalty))
-            scores, aux = model(x, key=key)
-            error = optax.softmax_cross_entropy_with_integer_labels(scores, label).mean()
-            return error + coefficient(step) * aux.penalty, {"cross_entropy": error, "penalty": aux.penalty}
-
-        return loss
-
-    return Experiment(
-        model=make(config, jax.random.key(config.seed)),
-        loss=train.Scheduled(at),
-        optimiser=optax.inject_hyperparams(optax.adam)(optax.cosine_decay_schedule(config.rate, config.steps)),
-        train=known,
-        steps=config.steps,
-        batch=config.batch,
-        evaluate=functools.partial(evaluate, paths=config.paths),
-        test=lambda resolution: judged,
-        metric="error",
-        split_batches=False,
-        seed=config.seed,
-    )
+    model = chosen("a model", config.model, MODELS)(config, jax.random.key(config.run.seed))
+    parts = tasks.digit_vectors(float_type(config.tolerance))
+    groups = {"training": config.run, "regularise": config.regularise, "known": PENALTIES}
+    measure = functools.partial(evaluate, paths=config.paths)
+    return tasks.dynamics(model, task, measure, parts, **groups, metric="error")

@@ -26,36 +26,23 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from sciml import data, losses, nde, train
-from sciml.experiment import Experiment, chosen, float_type, timed
+from sciml import data, nde, tasks
+from sciml.experiment import Experiment, Training, chosen, float_type
 
-# Name -> the regulariser and the first of its coefficients, which fall to a tenth in the course of the training.
-PENALTIES: dict[str, tuple[nde.AbstractRegulariser, float]] = {
-    "vanilla": (nde.Unregularised(), 0.0),
-    "error": (nde.Penalised(nde.ErrorPenalty()), 0.03),
-    "error2": (nde.Penalised(nde.ErrorPenalty(nde.LocalError(power=2, dt_power=0))), 0.01),
-    "stiffness": (nde.Penalised(nde.StiffnessPenalty()), 0.1),
-    "local": (nde.Penalised(nde.LocalErrorPenalty()), 0.03),
-    "steer": (nde.Steered(), 0.0),
-    "taynode": (nde.Integrated(nde.per_dimension(nde.taylor(2))), 0.001),
-    "rnode": (nde.KineticJacobian(), 0.001),
-}
-# Of the first coefficient, for benchmarks/penalties.py.
-CANDIDATES: dict[str, tuple[float, ...]] = {
-    "error": (0.01, 0.03, 0.1),
-    "error2": (0.003, 0.01, 0.03),
-    "stiffness": (0.01, 0.1, 1.0),
-    "local": (0.01, 0.03, 0.1),
-    "taynode": (0.0001, 0.001, 0.01),
-    "rnode": (0.0001, 0.001, 0.01),
-}
+PENALTIES = tasks.penalties(
+    error=(0.03, 0.01, 0.1),
+    error2=(0.01, 0.003, 0.03),
+    stiffness=(0.1, 0.01, 1.0),
+    local=(0.03, 0.01, 0.1),
+    steer=(0.0,),
+    taynode=(0.001, 0.0001, 0.01),
+    rnode=(0.001, 0.0001, 0.01),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,10 +51,6 @@ class Config:
 
     model: str = "latent_ode"
     """One of MODELS."""
-    penalty: str = "vanilla"
-    """One of PENALTIES."""
-    coefficient: float | None = None
-    """First coefficient of the penalty; by default the one of PENALTIES."""
     series: str = "elnino"
     """One of SERIES."""
     times: int = 36
@@ -82,24 +65,19 @@ class Config:
     """Entries of the latent state."""
     hidden: int = 40
     """Units of the recurrent state and of the two hidden layers of the field."""
-    steps: int = 2000
-    """Optimiser steps."""
-    batch: int = 64
-    """Windows in a batch."""
-    rate: float = 1e-2
-    """Learning rate of Adam at the beginning; it falls to zero as a cosine."""
-    judge: str = "test"
-    """Windows that the finished run is judged on: test, or validation to choose a coefficient."""
-    seed: int = 0
-    """Seed of the initial weights, of the order of the windows, of their gaps in training and of what is drawn."""
     data: str = dataclasses.field(default_factory=lambda: os.environ.get("SCIML_DATA", "../shared/data"))
     """Folder of real_timeseries.npz; not read for the simulated series."""
+    regularise: tasks.Penalty = tasks.Penalty()
+    """What makes the equation cheap to solve."""
+    run: Training = Training(steps=2000, batch=64, lr=1e-2)
+    """Length and learning rate of the training; its seed is also that of the gaps in training."""
 
 
+_SHORT = Training(steps=4, batch=16, lr=1e-2)
 PRESETS = {
     "full": Config(),
     "simulated": Config(series="simulated"),
-    "smoke": Config(series="simulated", times=12, tolerance=1e-2, latent=3, hidden=6, steps=4, batch=16),
+    "smoke": Config(series="simulated", times=12, tolerance=1e-2, latent=3, hidden=6, run=_SHORT),
 }
 SPAN = 3.0  # of a window, in units of the field's time
 DRAWS = 16  # of the posterior, for its predictive density
@@ -142,12 +120,11 @@ SERIES = ("elnino", "simulated")
 def latent_ode(config: Config, key: jax.Array) -> nde.LatentODE:
     """The model, of batches of windows."""
     encoder_key, field_key, decoder_key = jax.random.split(key, 3)
-    controller = diffrax.PIDController(rtol=config.tolerance, atol=config.tolerance)
     return nde.LatentODE(
         nde.GRUEncoder(1, config.latent, hidden=config.hidden, key=encoder_key),
         nde.MLPField(config.latent, widths=(config.hidden,) * 2, key=field_key),
         eqx.nn.Linear(config.latent, 1, key=decoder_key),
-        nde.Jointly(nde.Solve(diffrax.Tsit5(), controller, max_steps=512)),
+        nde.Jointly(tasks.ode_solve(config.tolerance, 512)),
         noise=config.noise,
     )
 
@@ -204,38 +181,28 @@ def times(x: Any) -> jax.Array:
     return jnp.linspace(0, SPAN, x.shape[1], dtype=x.dtype)
 
 
-def posterior(model: nde.LatentODE, x: jax.Array, where: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and logarithm of deviation (n, latent) of the latent states from what is observed."""
-    ts = times(x)
-    return jax.vmap(lambda x: model.encoder(ts, x))(jnp.where(where, x, jnp.nan))
-
-
-def density(model: nde.LatentODE, x: jax.Array, predicted: jax.Array) -> jax.Array:
-    """Log density of each value."""
-    return jax.scipy.stats.norm.logpdf(x, predicted, model.noise)
-
-
 @eqx.filter_jit
 def predict(model: nde.LatentODE, x: jax.Array, where: jax.Array) -> tuple[jax.Array, nde.Aux]:
     """The values (n, times, 1) for the posterior's mean, and what came with the one solve."""
-    return model.decode(posterior(model, x, where)[0], times(x))
+    mean, _ = model.encode(times(x), jnp.where(where, x, jnp.nan))
+    return model.decode(mean, times(x))
 
 
 @eqx.filter_jit
 def predictive(model: nde.LatentODE, x: jax.Array, where: jax.Array) -> jax.Array:
     """Log density (n, times, 1) of each value in the mean over draws from the posterior."""
-    mean, log_deviation = posterior(model, x, where)
+    mean, log_deviation = model.encode(times(x), jnp.where(where, x, jnp.nan))
     noise = jax.random.normal(jax.random.key(0), (DRAWS, *mean.shape), mean.dtype)
     z0 = mean[None] + jnp.exp(log_deviation)[None] * noise
     predicted, _ = model.decode(z0.reshape(-1, mean.shape[1]), times(x))
-    each = density(model, x[None], predicted.reshape(DRAWS, *x.shape))
+    each = jax.scipy.stats.norm.logpdf(x[None], predicted.reshape(DRAWS, *x.shape), model.noise)
     return jax.scipy.special.logsumexp(each, axis=0) - jnp.log(DRAWS)
 
 
 def evaluate(model: nde.LatentODE, part: Windows) -> Mapping[str, float]:
-    """Errors of values not observed, evaluations of the field and steps of the one solve, seconds of a prediction."""
+    """Errors of values not observed, and costs of the one solve."""
     x, where = jnp.asarray(part.x), jnp.asarray(part.observed)
-    (values, aux), seconds = timed(lambda: predict(model, x, where))
+    values, costs = tasks.solve_metrics(lambda: predict(model, x, where), model.solve.solve.solver)
     squares, hidden = (np.asarray(values) - part.x) ** 2, ~part.observed
     after = np.broadcast_to(np.arange(x.shape[1])[None, :, None] >= x.shape[1] * 2 // 3, hidden.shape)
     return {
@@ -243,47 +210,21 @@ def evaluate(model: nde.LatentODE, part: Windows) -> Mapping[str, float]:
         "mse_between": float(squares[hidden & ~after].mean()),
         "mse_after": float(squares[after].mean()),
         "nll": -float(np.asarray(predictive(model, x, where))[hidden].mean()),
-        "nfe": int(nde.nfe(aux.stats, diffrax.Tsit5())),
-        "steps": int(aux.stats["num_steps"]),
-        "predict_seconds": seconds,
+        **costs,
     }
 
 
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
-    regulariser, first = chosen("a penalty", config.penalty, PENALTIES)
-    make = chosen("a model", config.model, MODELS)
+    model = chosen("a model", config.model, MODELS)(config, jax.random.key(config.run.seed))
     chosen("a series", config.series, dict.fromkeys(SERIES))
-    dtype = float_type(config.tolerance)
-    first = first if config.coefficient is None else config.coefficient
-    coefficient = optax.exponential_decay(first, config.steps, 0.1)
-    parts = windows(config, dtype)
-    known, judged = parts.pop("train"), chosen("a judge", config.judge, parts)
+    parts = windows(config, float_type(config.tolerance))
 
-    def at(step: jax.Array) -> losses.Loss:
-        def loss(model: nde.LatentODE, x: jax.Array, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-            gap_key, draw_key, solve_key = jax.random.split(key, 3)
-            where = observed(jax.random.uniform(gap_key, x.shape), config.seen)
-            mean, log_deviation = posterior(model, x, where)
-            z0 = mean + jnp.exp(log_deviation) * jax.random.normal(draw_key, mean.shape, mean.dtype)
-            states, penalty = regulariser(model.solve, model.field, z0, times(x), key=solve_key)
-            nll = -density(model, x, jax.vmap(jax.vmap(model.decoder))(states).swapaxes(0, 1)).mean()
-            kl = 0.5 * jnp.sum(mean**2 + jnp.exp(2 * log_deviation) - 1 - 2 * log_deviation, axis=-1).mean()
-            bound = nll + kl / x[0].size
-            return bound + coefficient(step) * penalty, {"bound": bound, "nll": nll, "penalty": penalty}
+    def task(model: nde.LatentODE, x: jax.Array, key: jax.Array) -> tuple[jax.Array, nde.Aux]:
+        gap_key, draw_key = jax.random.split(key)
+        where = observed(jax.random.uniform(gap_key, x.shape), config.seen)
+        bound = model.elbo(times(x), x, observed=where, key=draw_key)
+        return bound.loss.mean() / x[0].size, bound.aux
 
-        return loss
-
-    return Experiment(
-        model=make(config, jax.random.key(config.seed)),
-        loss=train.Scheduled(at),
-        optimiser=optax.inject_hyperparams(optax.adam)(optax.cosine_decay_schedule(config.rate, config.steps)),
-        train=known,
-        steps=config.steps,
-        batch=config.batch,
-        evaluate=evaluate,
-        test=lambda resolution: judged,
-        metric="mse",
-        split_batches=False,
-        seed=config.seed,
-    )
+    groups = {"training": config.run, "regularise": config.regularise, "known": PENALTIES}
+    return tasks.dynamics(model, task, evaluate, parts, **groups, metric="mse")

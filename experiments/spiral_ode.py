@@ -14,40 +14,28 @@ experiments/digits_node.py, where only the end of the solution matters. Toleranc
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from scipy.integrate import solve_ivp
 
-from sciml import losses, nde, train
-from sciml.experiment import Experiment, chosen, float_type, timed
+from sciml import nde, tasks
+from sciml.experiment import Experiment, Training, chosen, float_type
+from sciml.tasks import Cubes
 
-# Name -> the regulariser and the first of its coefficients, which fall to a tenth in the course of the training.
-PENALTIES: dict[str, tuple[nde.AbstractRegulariser, float]] = {
-    "vanilla": (nde.Unregularised(), 0.0),
-    "error": (nde.Penalised(nde.ErrorPenalty()), 1e-3),
-    "error2": (nde.Penalised(nde.ErrorPenalty(nde.LocalError(power=2, dt_power=0))), 1e-4),
-    "stiffness": (nde.Penalised(nde.StiffnessPenalty()), 1e-3),
-    "local": (nde.Penalised(nde.LocalErrorPenalty()), 1e-3),
-    "steer": (nde.Steered(), 0.0),
-    "taynode": (nde.Integrated(nde.per_dimension(nde.taylor(2))), 1e-6),
-    "rnode": (nde.KineticJacobian(), 1e-5),
-}
-# Of the first coefficient, for benchmarks/penalties.py.
-CANDIDATES: dict[str, tuple[float, ...]] = {
-    "error": (1e-4, 1e-3, 1e-2),
-    "error2": (1e-5, 1e-4, 1e-3),
-    "stiffness": (1e-4, 1e-3, 1e-2),
-    "local": (1e-4, 1e-3, 1e-2),
-    "taynode": (1e-7, 1e-6, 1e-5),
-    "rnode": (1e-6, 1e-5, 1e-4),
-}
+PENALTIES = tasks.penalties(
+    error=(1e-3, 1e-4, 1e-2),
+    error2=(1e-4, 1e-5, 1e-3),
+    stiffness=(1e-3, 1e-4, 1e-2),
+    local=(1e-3, 1e-4, 1e-2),
+    steer=(0.0,),
+    taynode=(1e-6, 1e-7, 1e-5),
+    rnode=(1e-5, 1e-6, 1e-4),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,10 +44,6 @@ class Config:
 
     model: str = "node"
     """One of MODELS."""
-    penalty: str = "vanilla"
-    """One of PENALTIES."""
-    coefficient: float | None = None
-    """First coefficient of the penalty; by default the one of PENALTIES."""
     tolerance: float = 1e-8
     """Relative and absolute tolerance of the solver."""
     hidden: int = 50
@@ -70,32 +54,16 @@ class Config:
     """Points of the trajectory, equally spaced in [0, 20]."""
     piece: int = 25
     """Points of a piece, the first of which is its initial state."""
-    steps: int = 1500
-    """Optimiser steps."""
-    batch: int = 64
-    """Pieces in a batch."""
-    rate: float = 1e-2
-    """Learning rate of Adam at the beginning; it falls to zero as a cosine."""
-    judge: str = "test"
-    """Trajectories that the finished run is judged on: test, or validation to choose a coefficient."""
-    seed: int = 0
-    """Seed of the initial weights, of the noise, of the order of the pieces and of what a penalty draws."""
+    regularise: tasks.Penalty = tasks.Penalty()
+    """What makes the equation cheap to solve."""
+    run: Training = Training(steps=1500, batch=64, lr=1e-2)
+    """Length and learning rate of the training; its seed is also that of the noise."""
 
 
-PRESETS = {"full": Config(), "smoke": Config(tolerance=1e-3, hidden=8, points=100, piece=5, steps=4, batch=16)}
+_SHORT = Training(steps=4, batch=16, lr=1e-2)
+PRESETS = {"full": Config(), "smoke": Config(tolerance=1e-3, hidden=8, points=100, piece=5, run=_SHORT)}
 END, TEST_TIMES = 20.0, np.linspace(0, 5, 101)
-JUDGES = {"test": 1, "validation": 2}  # seeds of the trajectories
 MATRIX = np.array([[-0.1, 2.0], [-2.0, -0.1]])
-
-
-class Cubes(eqx.Module):
-    """The field dy/dt = network(y^3), with the cubes of the entries."""
-
-    network: Callable[[jax.Array], jax.Array]
-
-    def __call__(self, t: Any, y: jax.Array, args: Any = None) -> jax.Array:
-        """The field at y."""
-        return self.network(y**3)
 
 
 def true_field(t: Any, y: jax.Array, args: Any = None) -> jax.Array:
@@ -105,9 +73,8 @@ def true_field(t: Any, y: jax.Array, args: Any = None) -> jax.Array:
 
 def node(config: Config, key: jax.Array) -> nde.NeuralODE:
     """The model, of batches of initial states."""
-    controller = diffrax.PIDController(rtol=config.tolerance, atol=config.tolerance)
     network = eqx.nn.MLP(2, 2, config.hidden, depth=1, activation=jnp.tanh, key=key)
-    return nde.NeuralODE(Cubes(network), nde.Jointly(nde.Solve(diffrax.Tsit5(), controller, max_steps=1024)))
+    return nde.NeuralODE(Cubes(network), nde.Jointly(tasks.ode_solve(config.tolerance, 1024)))
 
 
 MODELS = {"node": node}
@@ -123,7 +90,7 @@ def pieces(config: Config, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
     """Times (piece,) and states (n, piece, 2) of all pieces of the one trajectory, with noise."""
     ts = np.linspace(0, END, config.points)
     y = solution(np.array([2.0, 0.0]), ts)
-    y = y + config.noise * np.random.default_rng(config.seed).normal(size=y.shape)
+    y = y + config.noise * np.random.default_rng(config.run.seed).normal(size=y.shape)
     cut = np.lib.stride_tricks.sliding_window_view(y, config.piece, axis=0).transpose(0, 2, 1)
     return ts[: config.piece].astype(dtype), cut.astype(dtype)
 
@@ -137,51 +104,17 @@ def unseen(seed: int, dtype: Any, count: int = 40) -> np.ndarray:
 
 
 def evaluate(model: nde.NeuralODE, y: np.ndarray) -> Mapping[str, float]:
-    """Error over all states, evaluations of the field and steps of the one solve, seconds of a prediction."""
-    y0, ts = jnp.asarray(y[:, 0]), jnp.asarray(TEST_TIMES, y.dtype)
-    predict = eqx.filter_jit(lambda model: model.solution(y0, ts))
-    (states, aux), seconds = timed(lambda: predict(model))
+    """Error over all states, and costs of the one solve, for the network and for the true equation."""
+    predict, metrics = tasks.state_metrics(model, y, TEST_TIMES)
     _, true = predict(dataclasses.replace(model, field=true_field))
-    error = np.asarray(states).swapaxes(0, 1) - y
-    return {
-        "rmse": float(np.sqrt(np.mean(error**2))),
-        "nfe": int(nde.nfe(aux.stats, diffrax.Tsit5())),
-        "nfe_true": int(nde.nfe(true.stats, diffrax.Tsit5())),
-        "steps": int(aux.stats["num_steps"]),
-        "predict_seconds": seconds,
-    }
+    return metrics | {"nfe_true": int(nde.nfe(true.stats, model.solve.solve.solver))}
 
 
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
-    regulariser, first = chosen("a penalty", config.penalty, PENALTIES)
-    make = chosen("a model", config.model, MODELS)
+    model = chosen("a model", config.model, MODELS)(config, jax.random.key(config.run.seed))
     dtype = float_type(config.tolerance)
-    first = first if config.coefficient is None else config.coefficient
-    coefficient = optax.exponential_decay(first, config.steps, 0.1)
     times, known = pieces(config, dtype)
-    judged = unseen(chosen("a judge", config.judge, JUDGES), dtype)
-
-    def at(step: jax.Array) -> losses.Loss:
-        def loss(model: nde.NeuralODE, batch: jax.Array, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-            ts = jnp.asarray(times)
-            states, penalty = regulariser(model.solve, model.field, batch[:, 0], ts, key=key)
-            error = jnp.mean((states - batch.swapaxes(0, 1)) ** 2)
-            return error + coefficient(step) * penalty, {"squared_error": error, "penalty": penalty}
-
-        return loss
-
-    rate = optax.cosine_decay_schedule(config.rate, config.steps)
-    return Experiment(
-        model=make(config, jax.random.key(config.seed)),
-        loss=train.Scheduled(at),
-        optimiser=optax.inject_hyperparams(optax.adam)(rate),
-        train=known,
-        steps=config.steps,
-        batch=config.batch,
-        evaluate=evaluate,
-        test=lambda resolution: judged,
-        metric="rmse",
-        split_batches=False,
-        seed=config.seed,
-    )
+    parts = {"train": known, "validation": unseen(2, dtype), "test": unseen(1, dtype)}
+    groups = {"training": config.run, "regularise": config.regularise, "known": PENALTIES}
+    return tasks.dynamics(model, tasks.state_task(times), evaluate, parts, **groups, metric="rmse")

@@ -20,38 +20,24 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from sciml import losses, nde, train
-from sciml.experiment import Experiment, chosen, float_type, timed
+from sciml import nde, tasks
+from sciml.experiment import Experiment, Training, chosen, float_type
 
-# Name -> the regulariser and the first of its coefficients, which fall to a tenth in the course of the training.
-PENALTIES: dict[str, tuple[nde.AbstractRegulariser, float]] = {
-    "vanilla": (nde.Unregularised(), 0.0),
-    "error": (nde.Penalised(nde.ErrorPenalty()), 1e-5),
-    "error2": (nde.Penalised(nde.ErrorPenalty(nde.LocalError(power=2, dt_power=0))), 1e-6),
-    "stiffness": (nde.Penalised(nde.StiffnessPenalty()), 1e-4),
-    "stiffest": (nde.Penalised(nde.StiffnessPenalty(reduce=nde.step_max)), 1e-4),
-    "local": (nde.Penalised(nde.LocalErrorPenalty()), 1e-4),
-    "steer": (nde.Steered(), 0.0),
-    "taynode": (nde.Integrated(nde.per_dimension(nde.taylor(2))), 1e-8),
-    "rnode": (nde.KineticJacobian(), 1e-7),
-}
-# Of the first coefficient, for benchmarks/penalties.py.
-CANDIDATES: dict[str, tuple[float, ...]] = {
-    "error": (1e-6, 1e-5, 1e-4),
-    "error2": (1e-7, 1e-6, 1e-5),
-    "stiffness": (1e-5, 1e-4, 1e-3),
-    "stiffest": (1e-5, 1e-4, 1e-3),
-    "local": (1e-5, 1e-4, 1e-3),
-    "taynode": (1e-9, 1e-8, 1e-7),
-    "rnode": (1e-8, 1e-7, 1e-6),
-}
+PENALTIES = tasks.penalties(
+    error=(1e-5, 1e-6, 1e-4),
+    error2=(1e-6, 1e-7, 1e-5),
+    stiffness=(1e-4, 1e-5, 1e-3),
+    stiffest=(1e-4, 1e-5, 1e-3),
+    local=(1e-4, 1e-5, 1e-3),
+    steer=(0.0,),
+    taynode=(1e-8, 1e-9, 1e-7),
+    rnode=(1e-7, 1e-8, 1e-6),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,32 +46,22 @@ class Config:
 
     model: str = "node"
     """One of MODELS."""
-    penalty: str = "vanilla"
-    """One of PENALTIES."""
-    coefficient: float | None = None
-    """First coefficient of the penalty; by default the one of PENALTIES."""
     tolerance: float = 1e-3
     """Relative and absolute tolerance of the solver."""
     attraction: float = 100.0
-    """The rate k of the true equation."""
+    """The coefficient k of the true equation."""
     scale: float = 100.0
-    """Rate of the fast entry of the model before training, about; that of the slow entries is 1."""
+    """Attraction of the fast entry of the model before training, about; that of the slow entries is 1."""
     hidden: int = 32
     """Hidden units in each of the two layers of the vector field."""
-    steps: int = 1000
-    """Optimiser steps."""
-    batch: int = 64
-    """Trajectories in a batch."""
-    rate: float = 5e-3
-    """Learning rate of Adam at the beginning; it falls to zero as a cosine."""
-    judge: str = "test"
-    """Trajectories that the finished run is judged on: test, or validation to choose a coefficient."""
-    seed: int = 0
-    """Seed of the initial weights, of the order of the trajectories and of what a penalty draws."""
+    regularise: tasks.Penalty = tasks.Penalty()
+    """What makes the equation cheap to solve."""
+    run: Training = Training(steps=1000, batch=64, lr=5e-3)
+    """Length and learning rate of the training."""
 
 
-PRESETS = {"full": Config(), "smoke": Config(attraction=20.0, scale=5.0, hidden=8, steps=4, batch=16)}
-JUDGES = {"test": 1, "validation": 2}  # seeds of the trajectories
+_SHORT = Training(steps=4, batch=16, lr=5e-3)
+PRESETS = {"full": Config(), "smoke": Config(attraction=20.0, scale=5.0, hidden=8, run=_SHORT)}
 TIMES = np.linspace(0, 2, 21)
 
 
@@ -102,9 +78,8 @@ class Relaxation(eqx.Module):
 
 def node(config: Config, key: jax.Array) -> nde.NeuralODE:
     """The model, of batches of initial states."""
-    controller = diffrax.PIDController(rtol=config.tolerance, atol=config.tolerance)
     network = eqx.nn.MLP(3, 3, config.hidden, depth=2, activation=jnp.tanh, key=key)
-    solve = nde.Jointly(nde.Solve(diffrax.Tsit5(), controller, max_steps=2048))
+    solve = nde.Jointly(tasks.ode_solve(config.tolerance, 2048))
     return nde.NeuralODE(Relaxation(network, (1.0, 1.0, config.scale)), solve)
 
 
@@ -127,50 +102,17 @@ def trajectories(count: int, seed: int, k: float, dtype: Any) -> np.ndarray:
 
 
 def evaluate(model: nde.NeuralODE, y: np.ndarray) -> Mapping[str, float]:
-    """Error over all states, evaluations of the field, steps and their stability, seconds of a prediction."""
-    y0, ts = jnp.asarray(y[:, 0]), jnp.asarray(TIMES, y.dtype)
-    predict = eqx.filter_jit(lambda model: model.solution(y0, ts))
-    (states, aux), seconds = timed(lambda: predict(model))
+    """Error over all states, costs of the one solve, and how near its steps are to the bound of stability."""
+    predict, metrics = tasks.state_metrics(model, y, TIMES)
     limit = nde.StiffnessPenalty(nde.Stiffness(dt_power=1))  # of the same steps, as their mean
-    _, measured = predict(dataclasses.replace(model, solve=nde.with_penalty(model.solve, limit)))
-    error = np.asarray(states).swapaxes(0, 1) - y
-    return {
-        "rmse": float(np.sqrt(np.mean(error**2))),
-        "nfe": int(nde.nfe(aux.stats, diffrax.Tsit5())),
-        "steps": int(aux.stats["num_steps"]),
-        "stability": float(measured.penalty),
-        "predict_seconds": seconds,
-    }
+    return metrics | {"stability": float(predict(nde.regularised(model, limit))[1].penalty)}
 
 
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
-    regulariser, first = chosen("a penalty", config.penalty, PENALTIES)
-    make = chosen("a model", config.model, MODELS)
+    model = chosen("a model", config.model, MODELS)(config, jax.random.key(config.run.seed))
+    drawn = {"train": (1024, 0), "validation": (200, 2), "test": (200, 1)}  # numbers and seeds
     dtype = float_type(config.tolerance)
-    first = first if config.coefficient is None else config.coefficient
-    coefficient = optax.exponential_decay(first, config.steps, 0.1)
-    judged = trajectories(200, chosen("a judge", config.judge, JUDGES), config.attraction, dtype)
-
-    def at(step: jax.Array) -> losses.Loss:
-        def loss(model: nde.NeuralODE, batch: jax.Array, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-            ts = jnp.asarray(TIMES, batch.dtype)
-            states, penalty = regulariser(model.solve, model.field, batch[:, 0], ts, key=key)
-            error = jnp.mean((states - batch.swapaxes(0, 1)) ** 2)
-            return error + coefficient(step) * penalty, {"squared_error": error, "penalty": penalty}
-
-        return loss
-
-    return Experiment(
-        model=make(config, jax.random.key(config.seed)),
-        loss=train.Scheduled(at),
-        optimiser=optax.inject_hyperparams(optax.adam)(optax.cosine_decay_schedule(config.rate, config.steps)),
-        train=trajectories(1024, 0, config.attraction, dtype),
-        steps=config.steps,
-        batch=config.batch,
-        evaluate=evaluate,
-        test=lambda resolution: judged,
-        metric="rmse",
-        split_batches=False,
-        seed=config.seed,
-    )
+    parts = {name: trajectories(*one, config.attraction, dtype) for name, one in drawn.items()}
+    groups = {"training": config.run, "regularise": config.regularise, "known": PENALTIES}
+    return tasks.dynamics(model, tasks.state_task(TIMES), evaluate, parts, **groups, metric="rmse")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sciml import nde
-from sciml.nde import _batched
+from sciml.nde._solve import batched as _batched
 
 BATCH, SIZE, TIMES = 5, 3, 7
 SOLVERS = [diffrax.Tsit5(), diffrax.Dopri8()]
@@ -130,8 +130,8 @@ def test_what_cannot_be_done_is_refused():
         nde.Batched(config(adjoint=diffrax.DirectAdjoint()))(field, y0, ts)
     with pytest.raises(ValueError, match=r"at least two times"):
         nde.Batched(config())(field, y0, ts[:1])
-    with pytest.raises(ValueError, match=r"Batched has no penalty\. Use Jointly"):
-        nde.Batched(config(penalty=nde.ErrorPenalty()))(field, y0, ts)
+    with pytest.raises(ValueError, match=r"Batched has no regulariser\. Use Jointly"):
+        nde.Batched(config(regulariser=nde.ErrorPenalty()))(field, y0, ts)
     with pytest.raises(eqx.EquinoxRuntimeError, match=r"The times must increase"):
         nde.Batched(config())(field, y0, ts[::-1])
     with pytest.raises(eqx.EquinoxRuntimeError, match=r"arrived within 3 steps"):

@@ -46,10 +46,12 @@ def test_the_total_probability_is_one(size):
         assert np.abs(density / np.exp(scipy.stats.norm.logpdf(points).sum(axis=1)) - 1).max() > 0.1
 
 
-def test_the_density_of_a_linear_flow_and_the_terms_of_its_regularisation():
+def test_the_density_of_a_linear_flow_and_integrals_along_it():
     x = np.random.default_rng(0).normal(size=(5, SIZE))
+    terms = {"kinetic": nde.kinetic_energy, "frobenius": nde.jacobian_frobenius}
+    terms = {name: nde.per_dimension(integrand) for name, integrand in terms.items()}
     with jax.enable_x64(True):
-        value, aux = eqx.filter_jit(linear().regularised)(jnp.asarray(x))
+        value, aux = eqx.filter_jit(lambda x: linear().solution(x, integrands=terms))(jnp.asarray(x))
         np.testing.assert_allclose(value, exact(x), rtol=1e-6)
         np.testing.assert_allclose(aux.integrals["frobenius"][-1], 1.5 * np.sum(A**2) / SIZE, rtol=1e-6)
         block = scipy.linalg.expm(1.5 * np.block([[-A.T, A.T @ A], [np.zeros_like(A), A]]))  # Van Loan 1978
@@ -57,12 +59,20 @@ def test_the_density_of_a_linear_flow_and_the_terms_of_its_regularisation():
         np.testing.assert_allclose(aux.integrals["kinetic"][-1], kinetic, rtol=1e-6)
 
 
-def test_hutchinsons_density_is_unbiased():
+def test_hutchinsons_density_is_unbiased_and_rnode_takes_its_probe():
     x = np.array([0.4, -1.0])
     with jax.enable_x64(True):
         model = linear(trace=nde.HutchinsonTrace())
         draws = jnp.broadcast_to(x, (400, SIZE))
-        value, aux = eqx.filter_jit(model.regularised)(draws, key=jax.random.key(0))
+        key = jax.random.key(0)
+        probes = nde.probe(draws, key=jax.random.split(key)[0])  # those of the divergence
+        terms = {"frobenius": nde.per_dimension(nde.HutchinsonFrobenius(probes))}
+        value, aux = eqx.filter_jit(lambda x: model.solution(x, integrands=terms, key=key))(draws)
+        rnode = nde.regularised(model, nde.RNODE())
+        penalty = eqx.filter_jit(lambda x: rnode.solution(x, key=key)[1].penalty)(draws)
+        kinetic = {"kinetic": nde.per_dimension(nde.kinetic_energy)}
+        energy = eqx.filter_jit(lambda x: model.solution(x, integrands=kinetic, key=key)[1].integrals["kinetic"])(draws)
+        np.testing.assert_allclose(penalty, np.mean(energy[-1] + aux.integrals["frobenius"][-1]), rtol=1e-9)
         for values, mean in [(value, exact(x)), (aux.integrals["frobenius"][-1], 1.5 * np.sum(A**2) / SIZE)]:
             assert values.std() > 0.05
             assert abs(values.mean() - mean) < 2 * values.std() / np.sqrt(400)

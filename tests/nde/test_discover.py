@@ -13,6 +13,7 @@ import scipy.integrate
 import sympy
 
 from sciml import nde, symbolic
+from sciml.nde._discovery.regression import stepwise_regression, thresholded_least_squares
 from sciml.symbolic import parameters, skeleton, states
 
 u, v = states(2)
@@ -62,9 +63,9 @@ def test_orthogonal_terms_are_kept_if_they_contribute_more_than_the_threshold():
     units, share = np.array([1e3, 1e-3, 1.0, 7.0, 2.0]), np.array([0.8, 0.05, -0.3, 0.5, 0.0])
     share = share / np.linalg.norm(share)
     for threshold in (0.01, 0.1, 0.4):
-        found = nde.thresholded_least_squares(basis * units, basis @ share, threshold)
+        found = thresholded_least_squares(basis * units, basis @ share, threshold)
         np.testing.assert_allclose(found, np.where(np.abs(share) > threshold, share, 0) / units, rtol=1e-12, atol=1e-15)
-    assert not nde.thresholded_least_squares(np.zeros((4, 2)), np.ones(4), 0.1).any()
+    assert not thresholded_least_squares(np.zeros((4, 2)), np.ones(4), 0.1).any()
 
 
 def test_what_is_left_is_fitted_again_after_a_term_has_gone():
@@ -72,7 +73,7 @@ def test_what_is_left_is_fitted_again_after_a_term_has_gone():
     matrix = rng.normal(size=(30, 3))
     matrix[:, 2] += matrix[:, 0]
     target = matrix[:, 0] + 0.01 * matrix[:, 1]
-    found = nde.thresholded_least_squares(matrix, target, 0.1)
+    found = thresholded_least_squares(matrix, target, 0.1)
     alone = matrix[:, 0] @ target / (matrix[:, 0] @ matrix[:, 0])
     np.testing.assert_allclose(found, [alone, 0, 0], rtol=1e-12)
     assert np.linalg.norm(target - matrix @ found) < 0.02 * np.linalg.norm(target)
@@ -89,7 +90,7 @@ def test_single_moves_find_the_best_of_all_sets():
         return 40 * np.log(left @ left / 40) + len(one) * np.log(40)
 
     best = min(sets, key=criterion)
-    found = nde.stepwise_regression(matrix, target)
+    found = stepwise_regression(matrix, target)
     assert np.flatnonzero(found).tolist() == best == [1, 4]
     np.testing.assert_allclose(found[best], np.linalg.lstsq(matrix[:, best], target, rcond=None)[0], rtol=1e-10)
     chosen = nde.sparse_regression(matrix, target, (1e-3, 0.1, 0.9))

@@ -13,6 +13,7 @@ import pytest
 import scipy.linalg
 
 from sciml import nde
+from sciml.nde._solve import integrals, regularisers
 
 SIZE, END = 3, 1.5
 A = np.array([[-0.4, 1.1, 0.2], [-0.9, 0.1, 0.5], [0.3, -0.7, -0.6]])
@@ -104,12 +105,12 @@ def test_integrals_do_not_change_the_steps_unless_the_norm_sees_them():
         assert {k: int(v) for k, v in aux.stats.items()} == {k: int(v) for k, v in no_integral.stats.items()}
         np.testing.assert_allclose(ys, plain, rtol=1e-12)  # rounding
         solved = dfx.diffeqsolve(
-            dfx.ODETerm(nde.with_integrals(field, fast)),
+            dfx.ODETerm(integrals.with_integrals(field, fast)),
             TIGHT.solver,
             0.0,
             END,
             None,
-            nde.start_integrals(field, fast, 0.0, y0),
+            integrals.start_integrals(field, fast, 0.0, y0),
             stepsize_controller=TIGHT.controller,
         )
         assert solved.stats["num_steps"] > 2 * aux.stats["num_steps"]
@@ -212,7 +213,7 @@ def test_noise_that_leaves_directions_out_is_refused():
 
 
 def test_steer_draws_uniformly_around_the_end():
-    ends = jax.vmap(lambda key: nde.steer(key, 2.0, 0.5))(jax.random.split(jax.random.key(0), 4000))
+    ends = jax.vmap(lambda key: regularisers.steer(key, 2.0, 0.5))(jax.random.split(jax.random.key(0), 4000))
     assert ends.min() > 1.5
     assert ends.max() < 2.5
     np.testing.assert_allclose(ends.mean(), 2, atol=5 * 0.5 / np.sqrt(3 * 4000))  # 5 standard errors
@@ -221,10 +222,12 @@ def test_steer_draws_uniformly_around_the_end():
 
 def test_steered_times_keep_their_order_and_the_first():
     ts = jnp.array([0.0, 1.0, 1.2, 2.0, 2.1])
-    draws = jax.vmap(lambda key: nde.steer_times(key, ts))(jax.random.split(jax.random.key(0), 2000))
+    draws = jax.vmap(lambda key: regularisers.steer_times(key, ts))(jax.random.split(jax.random.key(0), 2000))
     assert (np.diff(draws, axis=1) > 0).all()
     assert (draws[:, 0] == 0).all()
     reach = np.array([0.0, 0.1, 0.1, 0.05, 0.05])  # half of the smaller gap
     moved = np.abs(draws - ts[None])
     assert (moved <= reach + 1e-6).all()
     assert (moved.max(axis=0) >= 0.95 * reach).all()
+    backwards = jax.vmap(lambda key: regularisers.steer_times(key, -ts))(jax.random.split(jax.random.key(0), 100))
+    assert (np.diff(backwards, axis=1) < 0).all()

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sciml.nde import logsignature, logsignature_size, lyndon_words, signature
+from sciml.nde import logsignature, lyndon_words, signature
+from sciml.nde._cde.logsignature import logsignature_size
 
 CHANNELS, DEPTH = 3, 4
 

@@ -14,6 +14,10 @@ BATCH, SIZE, EXTRA = 4, 3, 2
 TIGHT = nde.Solve(controller=dfx.PIDController(rtol=1e-9, atol=1e-9))
 
 
+def joint(model):
+    return eqx.tree_at(lambda model: model.solve, model, nde.Jointly(model.solve))
+
+
 class Linear(eqx.Module):
     matrix: jax.Array
 
@@ -40,7 +44,7 @@ def test_vmap_equals_a_loop_and_a_joint_batch_augments_too():
         run = eqx.filter_jit(model)
         loop = np.stack([run(y, ts) for y in y0])
         np.testing.assert_allclose(jax.jit(jax.vmap(model, (0, None)))(y0, ts), loop, rtol=1e-12)
-        np.testing.assert_allclose(eqx.filter_jit(nde.jointly(model))(y0, ts).swapaxes(0, 1), loop, rtol=1e-12)
+        np.testing.assert_allclose(eqx.filter_jit(joint(model))(y0, ts).swapaxes(0, 1), loop, rtol=1e-12)
 
 
 def test_only_arrays_are_augmented():
@@ -72,14 +76,14 @@ def test_second_order_equals_the_damped_oscillator():
         integrands = {"divergence": nde.divergence}
         run = jax.jit(lambda *problem: model.solution(*problem, integrands=integrands))
         (xs, vs), aux = run(jnp.asarray(x0), jnp.asarray(v0), jnp.asarray(ts))
-        joint = eqx.filter_jit(nde.jointly(model))(jnp.asarray([x0, v0]), jnp.asarray([v0, x0]), jnp.asarray(ts))
+        together = eqx.filter_jit(joint(model))(jnp.asarray([x0, v0]), jnp.asarray([v0, x0]), jnp.asarray(ts))
     f, t = np.sqrt(w**2 - c**2), ts[:, None]
     a, b = x0, (v0 + c * x0) / f
     exact = np.exp(-c * t) * (a * np.cos(f * t) + b * np.sin(f * t))
     slope = np.exp(-c * t) * ((f * b - c * a) * np.cos(f * t) - (f * a + c * b) * np.sin(f * t))
     np.testing.assert_allclose(xs, exact, atol=1e-7)
     np.testing.assert_allclose(vs, slope, atol=1e-7)
-    np.testing.assert_allclose(joint[0][:, 0], exact, atol=1e-7)
+    np.testing.assert_allclose(together[0][:, 0], exact, atol=1e-7)
     np.testing.assert_allclose(aux.integrals["divergence"], -2 * c * 3 * ts, rtol=1e-7, atol=1e-12)
 
 

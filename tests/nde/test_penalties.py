@@ -27,7 +27,7 @@ def solve(speed, penalty, solver=None, dt0=0.9, key=None, vector_field=field, **
     options = {"stepsize_controller": CONTROLLER, "max_steps": STEPS, "saveat": dfx.SaveAt(t1=True), **options}
     solver = dfx.Tsit5() if solver is None else solver
     terms = dfx.ODETerm(vector_field)
-    return nde.diffeqsolve(terms, solver, 0.0, 1.0, dt0, start(), speed, penalty=penalty, key=key, **options)
+    return nde.diffeqsolve(terms, solver, 0.0, 1.0, dt0, start(), speed, regulariser=penalty, key=key, **options)
 
 
 def test_the_solution_is_the_plain_one_and_the_penalties_are_the_measures():
@@ -180,8 +180,8 @@ def test_backwards_in_time_is_the_mirrored_problem():
     @eqx.filter_jit
     def run(vector_field, t1, dt0):
         return nde.diffeqsolve(
-            dfx.ODETerm(vector_field), dfx.Tsit5(), 0.0, t1, dt0, start(), 6.0, penalty=penalty, key=jax.random.key(3),
-            stepsize_controller=CONTROLLER, max_steps=STEPS,
+            dfx.ODETerm(vector_field), dfx.Tsit5(), 0.0, t1, dt0, start(), 6.0, regulariser=penalty,
+            key=jax.random.key(3), stepsize_controller=CONTROLLER, max_steps=STEPS,
         )  # fmt: skip
 
     with jax.enable_x64(True):
@@ -231,7 +231,7 @@ def test_a_field_that_is_undefined_in_a_rejected_step(solver, measured):
     def run(vector_field, controller, dt0, speed):
         sol, penalty = nde.diffeqsolve(
             dfx.ODETerm(vector_field), solver, 0.0, 1.0, dt0, jnp.array([1.0, 2.0]), speed,
-            penalty=measured, stepsize_controller=controller, max_steps=STEPS,
+            regulariser=measured, stepsize_controller=controller, max_steps=STEPS,
             saveat=dfx.SaveAt(t0=True, steps=True),
         )  # fmt: skip
         return penalty + jnp.where(jnp.isfinite(sol.ys[-1]), sol.ys[-1], 0).sum(), (sol.ts, sol.stats)
@@ -308,13 +308,16 @@ def test_what_is_refused():
         solve(1.0, local)
     with pytest.raises(ValueError, match="A solve with a penalty starts its own solver state"):
         solve(1.0, error, solver_state=(True, start()))
+    for other in (nde.Steer(), error + nde.TayNODE(2), 2.0 * nde.RNODE()):
+        with pytest.raises(ValueError, match=r"measures the steps alone.*Solve with nde.Solve\(regulariser="):
+            solve(1.0, other, key=key)
     plain = nde.ErrorPenalty(nde.LocalError(rtol=0.0, atol=1.0))
     with pytest.raises(ValueError, match="Euler estimates no error"):
         solve(1.0, plain, dfx.Euler(), dt0=0.1, stepsize_controller=dfx.ConstantStepSize())
     terms = dfx.MultiTerm(dfx.ODETerm(field), dfx.ODETerm(field))
     with pytest.raises(ValueError, match=r"FreshErrorPenalty takes Hairer's initial step.*got MultiTerm"):
         nde.diffeqsolve(
-            terms, dfx.Tsit5(), 0.0, 1.0, None, start(), 1.0, penalty=nde.FreshErrorPenalty(), key=key,
+            terms, dfx.Tsit5(), 0.0, 1.0, None, start(), 1.0, regulariser=nde.FreshErrorPenalty(), key=key,
             stepsize_controller=CONTROLLER,
         )  # fmt: skip
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from sciml.nde._heuristics.random_words import numbered_word, seeds_of, uniform
+from sciml.nde._heuristics.sampling import numbered_word, seeds_of, uniform
 
 
 def finaliser(word):

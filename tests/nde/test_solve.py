@@ -59,12 +59,10 @@ def test_a_joint_solve_equals_one_per_sample(problem):
             np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
 
 
-def test_jointly_replaces_the_solve_of_a_model(problem):
+def test_jointly_solves_for_a_model_of_batches(problem):
     field, y0, ts = problem
     with jax.enable_x64(True):
-        model = nde.NeuralODE(field, TIGHT, augment=0)
-        joint = nde.jointly(model)
-        assert eqx.tree_equal(joint.solve.solve, TIGHT)
+        joint = nde.NeuralODE(field, nde.Jointly(TIGHT), augment=0)
         assert eqx.filter_eval_shape(joint, y0, ts).shape == (3, BATCH, SIZE)
 
 
@@ -85,7 +83,7 @@ def test_a_solve_is_that_of_diffrax(problem):
 def test_a_solve_passes_its_penalty_on(problem):
     field, y0, ts = problem
     with jax.enable_x64(True):
-        solve = nde.Solve(controller=TIGHT.controller, penalty=nde.ErrorPenalty())
+        solve = nde.Solve(controller=TIGHT.controller, regulariser=nde.ErrorPenalty())
         ys, aux = jax.jit(lambda y0: solve(field, y0, ts, integrands=INTEGRANDS))(y0[0])
         plain, _ = jax.jit(lambda y0: TIGHT(field, y0, ts))(y0[0])
         np.testing.assert_allclose(ys, plain, rtol=1e-12)
@@ -125,15 +123,15 @@ def test_wrong_calls_are_refused():
     field, y0 = nde.Autonomous(jnp.negative), jnp.ones(SIZE)
     with pytest.raises(ValueError, match=r"at least two times, the first being that of the initial state, got 1"):
         TIGHT(field, y0, jnp.zeros(1))
-    with pytest.raises(ValueError, match=r"PIDController.*, got Unknown, whose norm.*Give Solve.run"):
-        nde.Solve(controller=Unknown())(field, y0, jnp.array([0.0, 1.0]))
+    with pytest.raises(ValueError, match=r"PIDController.*, got Unknown, whose norm.*Solve without integrals"):
+        nde.Solve(controller=Unknown())(field, y0, jnp.array([0.0, 1.0]), integrands=INTEGRANDS)
 
 
 def test_models_describe_themselves(problem):
     field, _, _ = problem
     network = eqx.nn.MLP(4, "scalar", 5, 1, jnp.tanh, key=jax.random.key(0))
     encoder = nde.GRUEncoder(2, SIZE, hidden=4, units=5, key=jax.random.key(0))
-    solve = nde.Solve(dfx.Dopri5(), dfx.PIDController(rtol=1e-3, atol=1e-6, norm=nde.state_norm(optx.max_norm)))
+    solve = nde.Solve(dfx.Dopri5(), dfx.PIDController(rtol=1e-3, atol=1e-6, norm=nde.PerSampleMax(optx.max_norm)))
     models = [
         nde.NeuralODE(field, nde.Jointly(solve), augment=1),
         nde.SecondOrderODE(nde.MLPField(4, 2, key=jax.random.key(0)), nde.Reversible(4)),

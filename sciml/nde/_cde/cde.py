@@ -8,10 +8,10 @@ import diffrax as dfx
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, Scalar
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from sciml.nde._cde.control import Control, Interpolation, hermite_control
-from sciml.nde._solve.solve import Aux, Solve
+from sciml.nde._solve.solve import Aux, Solve, regularised
 
 
 @final
@@ -86,7 +86,7 @@ class NeuralCDE(eqx.Module):
         readout: The map l of one state.
         interpolation: Makes the path from `(ts, xs)`.
         features: Makes further channels from the series with its gaps, such as `observation_counts`; None for none.
-        solve: Solver, step sizes, adjoint and penalty.
+        solve: Solver, step sizes, adjoint and regulariser.
     """
 
     initial: Callable[[Array], Array]
@@ -96,19 +96,16 @@ class NeuralCDE(eqx.Module):
     features: Callable[[Array], Array] | None = eqx.field(static=True, default=None)
     solve: Solve = Solve()
 
-    def __call__(
-        self, ts: Float[Array, " times"], xs: Float[Array, "times channels"], *, key: PRNGKeyArray | None = None
-    ) -> Float[Array, "..."]:
+    def __call__(self, ts: Float[Array, " times"], xs: Float[Array, "times channels"]) -> Float[Array, "..."]:
         """The output at the last time. Raises as `solution`."""
         control = self.control(ts, xs)
-        states, _ = self._integrate(control, jnp.stack([control.knots[0], control.knots[-1]]), key)
+        ends = jnp.stack([control.knots[0], control.knots[-1]])
+        states, _ = regularised(self, None)._integrate(control, ends, None)
         return self.readout(states[-1])
 
-    def trajectory(
-        self, ts: Float[Array, " times"], xs: Float[Array, "times channels"], *, key: PRNGKeyArray | None = None
-    ) -> Float[Array, "knots ..."]:
+    def trajectory(self, ts: Float[Array, " times"], xs: Float[Array, "times channels"]) -> Float[Array, "knots ..."]:
         """The outputs at all times, or at the ends of the windows of `LogSignatureControl`. Raises as `solution`."""
-        return jax.vmap(self.readout)(self.solution(ts, xs, key=key)[0])
+        return jax.vmap(self.readout)(regularised(self, None).solution(ts, xs)[0])
 
     def solution(
         self, ts: Float[Array, " times"], xs: Float[Array, "times channels"], *, key: PRNGKeyArray | None = None
@@ -118,10 +115,10 @@ class NeuralCDE(eqx.Module):
         Args:
             ts: Increasing times.
             xs: Values, NaN where they are missing.
-            key: For a penalty that draws at random.
+            key: For a regulariser that draws at random.
 
         Raises:
-            ValueError: As for the interpolation.
+            ValueError: As for the interpolation, and as `Solve.run`.
         """
         control = self.control(ts, xs)
         return self._integrate(control, control.knots, key)
@@ -138,10 +135,4 @@ class NeuralCDE(eqx.Module):
         elif isinstance(solve.controller, dfx.AbstractAdaptiveStepSizeController):
             controller = dfx.ClipStepSizeController(solve.controller, step_ts=control.corners)
             solve = dataclasses.replace(solve, controller=controller)
-        return with_statistics(*solve.run(term, self.initial(control.start), knots, key=key))
-
-
-def with_statistics(solution: dfx.Solution, penalty: Scalar) -> tuple[Any, Aux]:
-    """The states of a solve without running integrals, its penalty and its statistics."""
-    counts = ("num_steps", "num_accepted_steps", "num_rejected_steps")
-    return solution.ys, Aux(penalty, {}, {name: solution.stats[name] for name in counts})
+        return solve.run(term, self.initial(control.start), knots, key=key)

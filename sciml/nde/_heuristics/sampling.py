@@ -1,14 +1,18 @@
 """Keeping one accepted step of a solve at random, in constant memory."""
 
 import abc
-from typing import final
+from typing import Any, final
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, Key, PyTree, UInt32
 
 from sciml.nde._heuristics.step import Step
+
+# Random words by a few operations that the compiler joins to those of a step: on CPUs each draw of jax.random is a loop
+# of its own, which solves of small equations feel (docs/decisions.md).
+_GOLDEN = 0x9E3779B9  # 2^32 divided by the golden ratio
 
 
 @final
@@ -121,3 +125,31 @@ def empty(t0: Float[Array, ""], y0: PyTree) -> Reservoir:
     """A reservoir before the first step."""
     zero = jnp.zeros_like(t0)
     return jax.lax.stop_gradient(Reservoir(t0, t0, y0, zero, zero))
+
+
+def seeds_of(key: Key[Array, ""], count: int) -> tuple[UInt32[Array, ""], ...]:
+    """Words that depend on all bits of a key, of any generator of jax.random, and on their place."""
+    state = jnp.uint32(_GOLDEN)
+    for word in jax.random.key_data(key).astype(jnp.uint32):
+        state = _mixed(state ^ word) + jnp.uint32(_GOLDEN)
+    return tuple(_mixed(state ^ jnp.uint32(place)) for place in range(count))
+
+
+def numbered_word(seed: UInt32[Array, ""], number: Int[Array, ""]) -> UInt32[Array, ""]:
+    """A word of the sequence that begins with a seed.
+
+    Source: SplitMix of 32 bits; Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
+    """
+    return _mixed(seed + jnp.uint32(_GOLDEN) * number.astype(jnp.uint32))
+
+
+def uniform(word: UInt32[Array, ""], dtype: Any) -> Float[Array, ""]:
+    """A number in [0, 1), one of 2^24, which float32 holds."""
+    return (word >> 8).astype(dtype) * 2.0**-24
+
+
+def _mixed(word: UInt32[Array, ""]) -> UInt32[Array, ""]:
+    """Each bit of the result depends on each of the word: the finaliser of MurmurHash3."""
+    word = (word ^ (word >> 16)) * jnp.uint32(0x85EBCA6B)
+    word = (word ^ (word >> 13)) * jnp.uint32(0xC2B2AE35)
+    return word ^ (word >> 16)

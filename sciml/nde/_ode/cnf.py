@@ -9,35 +9,25 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from sciml.nde._solve.integrals import (
-    Field,
-    HutchinsonDivergence,
-    HutchinsonFrobenius,
-    Integrand,
-    divergence,
-    jacobian_frobenius,
-    kinetic_energy,
-    per_dimension,
-    probe,
-)
-from sciml.nde._solve.solve import AbstractSolve, Aux, Solve
+from sciml.nde._solve.integrals import Field, HutchinsonDivergence, Integrand, divergence, probe
+from sciml.nde._solve.solve import AbstractSolve, Aux, Solve, regularised
 
 
 class AbstractTrace(eqx.Module):
-    """How what a flow needs of its Jacobian is computed."""
+    """How the divergence of a flow's field is computed."""
 
     @abc.abstractmethod
-    def integrands(self, x: Array, key: PRNGKeyArray | None) -> tuple[Integrand, Integrand]:
-        """The divergence and the squared Frobenius norm, for one solve from `x`."""
+    def integrand(self, x: Array, key: PRNGKeyArray | None) -> Integrand:
+        """The divergence, for one solve from `x`."""
 
 
 @final
 class ExactTrace(AbstractTrace):
     """The whole Jacobian: one forward derivative per dimension in each evaluation of the field."""
 
-    def integrands(self, x: Array, key: PRNGKeyArray | None) -> tuple[Integrand, Integrand]:
+    def integrand(self, x: Array, key: PRNGKeyArray | None) -> Integrand:
         """As in `AbstractTrace`; the key is not used."""
-        return divergence, jacobian_frobenius
+        return divergence
 
 
 @final
@@ -52,7 +42,7 @@ class HutchinsonTrace(AbstractTrace):
 
     draw: Callable[..., Array] = eqx.field(static=True, default=jax.random.rademacher)
 
-    def integrands(self, x: Array, key: PRNGKeyArray | None) -> tuple[Integrand, Integrand]:
+    def integrand(self, x: Array, key: PRNGKeyArray | None) -> Integrand:
         """As in `AbstractTrace`.
 
         Raises:
@@ -60,8 +50,7 @@ class HutchinsonTrace(AbstractTrace):
         """
         if key is None:
             raise ValueError("Hutchinson's estimate needs a random probe: give key=..., or use trace=ExactTrace().")
-        vector = probe(x, draw=self.draw, key=key)
-        return HutchinsonDivergence(vector), HutchinsonFrobenius(vector)
+        return HutchinsonDivergence(probe(x, draw=self.draw, key=key))
 
 
 @final
@@ -93,7 +82,7 @@ class CNF(eqx.Module):
 
     def log_prob(self, x: Float[Array, "*batch size"], *, key: PRNGKeyArray | None = None) -> Float[Array, "*batch"]:
         """The logarithm of the density at `x`. Raises as `solution`."""
-        return self.solution(x, key=key)[0]
+        return regularised(self, None).solution(x, key=key)[0]
 
     def solution(
         self,
@@ -102,47 +91,33 @@ class CNF(eqx.Module):
         integrands: Mapping[str, Integrand] | None = None,
         key: PRNGKeyArray | None = None,
     ) -> tuple[Float[Array, "*batch"], Aux]:
-        """The log density, and what came with it.
+        """The log density, and what came with it: for training, with a regulariser in `solve`.
+
+        The loss of RNODE is `-log_prob + 0.01 * aux.penalty` with `Solve(regulariser=RNODE())`, in the mean over
+        samples (Finlay et al. 2020, arXiv:2002.02798).
 
         Args:
             x: The sample.
-            integrands: Running integrals beside that of the divergence, which is named `divergence`.
-            key: For the probe of `HutchinsonTrace` and a penalty that draws at random.
+            integrands: Running integrals in addition to that of the divergence, which is named `divergence`.
+            key: For the probe of `HutchinsonTrace` and a regulariser that draws at random.
 
         Raises:
             ValueError: If a sample has another size, or a probe is needed and there is no key.
         """
         probe_key, solve_key = (None, None) if key is None else jax.random.split(key)
-        trace, _ = self.trace.integrands(self._checked(x), probe_key)
-        return self._solution(x, {"divergence": trace, **(integrands or {})}, solve_key)
-
-    def regularised(
-        self, x: Float[Array, "*batch size"], *, key: PRNGKeyArray | None = None
-    ) -> tuple[Float[Array, "*batch"], Aux]:
-        """As `solution`, with RNODE's running integrals `kinetic` and `frobenius`, both divided by the dimension.
-
-        The loss of the source is `-log_prob + 0.01 * kinetic[-1] + 0.01 * frobenius[-1]`, in the mean over samples.
-        Hutchinson's estimates share their probe, so that the Jacobian's norm costs nothing beside the divergence.
-
-        Source: Finlay et al. 2020, arXiv:2002.02798.
-        """
-        probe_key, solve_key = (None, None) if key is None else jax.random.split(key)
-        trace, frobenius = self.trace.integrands(self._checked(x), probe_key)
-        terms = {"divergence": trace, "kinetic": per_dimension(kinetic_energy), "frobenius": per_dimension(frobenius)}
-        return self._solution(x, terms, solve_key)
+        every = {"divergence": self.trace.integrand(self._checked(x), probe_key), **(integrands or {})}
+        ts = jnp.array([0.0, self.t1], x.dtype)
+        ys, aux = self.solve(self.field, x, ts, integrands=every, key=solve_key)
+        normal = jnp.sum(jax.scipy.stats.norm.logpdf(ys[-1]), axis=-1)
+        return normal + aux.integrals["divergence"][-1], aux
 
     def sample(self, *, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Float[Array, "*batch size"]:
         """A sample; a batch of that shape with `Jointly` in `solve`."""
         noise_key, solve_key = jax.random.split(key)
         noise = jax.random.normal(noise_key, (*shape, self.size))
-        ys, _ = self.solve(self.field, noise, jnp.array([self.t1, 0.0], noise.dtype), key=solve_key)
+        solve = regularised(self.solve, None)
+        ys, _ = solve(self.field, noise, jnp.array([self.t1, 0.0], noise.dtype), key=solve_key)
         return ys[-1]
-
-    def _solution(self, x: Array, integrands: dict[str, Integrand], key: PRNGKeyArray | None) -> tuple[Array, Aux]:
-        ts = jnp.array([0.0, self.t1], x.dtype)
-        ys, aux = self.solve(self.field, x, ts, integrands=integrands, key=key)
-        normal = jnp.sum(jax.scipy.stats.norm.logpdf(ys[-1]), axis=-1)
-        return normal + aux.integrals["divergence"][-1], aux
 
     def _checked(self, x: Array) -> Array:
         if x.shape[-1] != self.size:

@@ -7,10 +7,10 @@ from typing import Any, final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from sciml.nde._solve.integrals import Field
-from sciml.nde._solve.solve import AbstractSolve, Aux, Solve
+from sciml.nde._solve.solve import AbstractSolve, Aux, Solve, regularised
 
 
 @final
@@ -30,6 +30,23 @@ class ELBO(eqx.Module):
     kl: Float[Array, "*batch"]
     squared_error: Float[Array, "*batch"]
     aux: Aux
+
+
+def gaussian_elbo(
+    xs: Float[Array, "*batch times size"],
+    predicted: Float[Array, "*batch times size"],
+    kl: Float[Array, "*batch"],
+    *,
+    noise: float,
+    kl_weight: float | Float[Array, ""],
+    aux: Aux,
+) -> ELBO:
+    """The bound of series with normal errors of deviation `noise`; NaN in `xs` is a missing value."""
+    seen = ~jnp.isnan(xs)
+    squares = jnp.sum((jnp.where(seen, xs, 0) - jnp.where(seen, predicted, 0)) ** 2, axis=(-2, -1))
+    count = jnp.sum(seen, axis=(-2, -1))
+    log_likelihood = -0.5 * squares / noise**2 - count * (math.log(noise) + 0.5 * math.log(2 * math.pi))
+    return ELBO(kl_weight * kl - log_likelihood, log_likelihood, kl, squares / count, aux)
 
 
 @final
@@ -84,12 +101,12 @@ class LatentODE(eqx.Module):
         Raises:
             ValueError: As the encoder.
         """
-        z0, log_deviation = self._encode(ts, xs)
+        z0, log_deviation = self.encode(ts, xs)
         solve_key = None
         if key is not None:
             draw_key, solve_key = jax.random.split(key)
             z0 = z0 + jnp.exp(log_deviation) * jax.random.normal(draw_key, z0.shape, z0.dtype)
-        values, _ = self.decode(z0, jnp.concatenate((ts[:1], at)), key=solve_key)
+        values, _ = regularised(self, None).decode(z0, jnp.concatenate((ts[:1], at)), key=solve_key)
         return values[..., 1:, :]
 
     def elbo(
@@ -97,42 +114,45 @@ class LatentODE(eqx.Module):
         ts: Float[Array, " times"],
         xs: Float[Array, "*batch times size"],
         *,
+        observed: Bool[Array, "*batch times size"] | None = None,
         kl_weight: float | Float[Array, ""] = 1.0,
         key: PRNGKeyArray,
     ) -> ELBO:
         """The bound for one series, with one draw of its latent state.
 
-        The likelihood is the sum over the observed values; divide the loss by their number for one that does not grow
-        with the length of the series.
+        The likelihood is the sum over the values that are not NaN; divide the loss by their number for one that does
+        not grow with the length of the series.
 
         Args:
             ts: Times of the observations.
             xs: Observations, NaN where missing; their values there have no influence.
+            observed: Which values the encoder sees, by default all. The likelihood is that of the hidden ones, too: the
+                model is trained to fill them in.
             kl_weight: Factor of the divergence in the loss, such as 1 - 0.99^epoch.
-            key: Of the draw, and of a penalty that draws at random.
+            key: Of the draw, and of a regulariser that draws at random.
 
         Raises:
             ValueError: As the encoder.
         """
         draw_key, solve_key = jax.random.split(key)
-        mean, log_deviation = self._encode(ts, xs)
+        mean, log_deviation = self.encode(ts, xs if observed is None else jnp.where(observed, xs, jnp.nan))
         z0 = mean + jnp.exp(log_deviation) * jax.random.normal(draw_key, mean.shape, mean.dtype)
         predicted, aux = self.decode(z0, ts, key=solve_key)
-        seen = ~jnp.isnan(xs)
-        squares = jnp.sum((jnp.where(seen, xs, 0) - jnp.where(seen, predicted, 0)) ** 2, axis=(-2, -1))
-        count = jnp.sum(seen, axis=(-2, -1))
-        log_likelihood = -0.5 * squares / self.noise**2 - count * (math.log(self.noise) + 0.5 * math.log(2 * math.pi))
         kl = 0.5 * jnp.sum(mean**2 + jnp.exp(2 * log_deviation) - 1 - 2 * log_deviation, axis=-1)
-        return ELBO(kl_weight * kl - log_likelihood, log_likelihood, kl, squares / count, aux)
+        return gaussian_elbo(xs, predicted, kl, noise=self.noise, kl_weight=kl_weight, aux=aux)
 
     def sample(
         self, ts: Float[Array, " times"], size: int, *, key: PRNGKeyArray, shape: tuple[int, ...] = ()
     ) -> Float[Array, "*batch times size"]:
         """The means of the values of a series drawn from the prior; `size` is that of the latent state."""
         draw_key, solve_key = jax.random.split(key)
-        return self.decode(jax.random.normal(draw_key, (*shape, size), ts.dtype), ts, key=solve_key)[0]
+        z0 = jax.random.normal(draw_key, (*shape, size), ts.dtype)
+        return regularised(self, None).decode(z0, ts, key=solve_key)[0]
 
-    def _encode(self, ts: Array, xs: Array) -> tuple[Array, Array]:
+    def encode(
+        self, ts: Float[Array, " times"], xs: Float[Array, "*batch times size"]
+    ) -> tuple[Float[Array, "*batch latent"], Float[Array, "*batch latent"]]:
+        """Mean and logarithm of deviation of the posterior of the latent state at `ts[0]`. Raises as the encoder."""
         return _mapped(lambda xs: self.encoder(ts, xs), xs.ndim - 2)(xs)
 
 

@@ -1,14 +1,15 @@
-"""Neural ordinary differential equation."""
+"""Neural ordinary differential equations: of first order, of second order, and of an energy."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import final
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from sciml.nde._solve.integrals import Field, Integrand
-from sciml.nde._solve.solve import AbstractSolve, Aux, Solve
+from sciml.nde._solve.solve import AbstractSolve, Aux, Solve, regularised
 
 
 @final
@@ -31,11 +32,9 @@ class NeuralODE(eqx.Module):
     solve: AbstractSolve = Solve()
     augment: int = eqx.field(static=True, default=0)
 
-    def __call__(
-        self, y0: PyTree, ts: Float[Array, " times"], args: PyTree = None, *, key: PRNGKeyArray | None = None
-    ) -> PyTree:
+    def __call__(self, y0: PyTree, ts: Float[Array, " times"], args: PyTree = None) -> PyTree:
         """The states at the times `ts`, the first of which is that of `y0`. Raises as `solution`."""
-        return self.solution(y0, ts, args, key=key)[0]
+        return regularised(self, None).solution(y0, ts, args)[0]
 
     def solution(
         self,
@@ -53,7 +52,7 @@ class NeuralODE(eqx.Module):
             ts: Times, increasing or decreasing.
             args: Passed to the field.
             integrands: Running integrals, for example `{"energy": kinetic_energy}`.
-            key: For a penalty that draws at random.
+            key: For a regulariser that draws at random.
 
         Raises:
             ValueError: If there are fewer than two times, or something other than an array is augmented.
@@ -97,11 +96,9 @@ class SecondOrderODE(eqx.Module):
         v0: Float[Array, "*batch size"],
         ts: Float[Array, " times"],
         args: PyTree = None,
-        *,
-        key: PRNGKeyArray | None = None,
     ) -> tuple[Float[Array, "times *batch size"], Float[Array, "times *batch size"]]:
         """Positions and velocities at the times `ts`."""
-        return self.solution(x0, v0, ts, args, key=key)[0]
+        return regularised(self, None).solution(x0, v0, ts, args)[0]
 
     def solution(
         self,
@@ -118,3 +115,51 @@ class SecondOrderODE(eqx.Module):
         ys, aux = self.solve(self.dynamics, start, ts, args, integrands=integrands, key=key)
         size = x0.shape[-1]
         return (ys[..., :size], ys[..., size:]), aux
+
+
+@final
+class HamiltonianODE(eqx.Module):
+    """Motion by an energy: dq/dt = dH/dp, dp/dt = -dH/dq for the state y = [q, p].
+
+    H is conserved by the equation, and by the solution to the solver's tolerance.
+
+    Source: Greydanus, Dzamba, Yosinski, "Hamiltonian neural networks", 2019, arXiv:1906.01563. The source fits the
+    derivatives, here the solution can be fitted.
+
+    Attributes:
+        energy: H, from y to a scalar, such as `equinox.nn.MLP(2 * n, "scalar", 64, 2, jnp.tanh, key=key)`. It must have
+            smooth derivatives: no relu.
+        solve: How it is solved.
+    """
+
+    energy: Callable[[Array], Array]
+    solve: AbstractSolve = Solve()
+
+    def dynamics(self, t: Array, y: Float[Array, " twice"], args: PyTree = None) -> Float[Array, " twice"]:
+        """The symplectic gradient [dH/dp, -dH/dq]."""
+        half = y.shape[0] // 2
+        slope = jax.grad(self.energy)(y)
+        return jnp.concatenate((slope[half:], -slope[:half]))
+
+    def __call__(
+        self, y0: Float[Array, "*batch twice"], ts: Float[Array, " times"]
+    ) -> Float[Array, "times *batch twice"]:
+        """The states [q, p] at the times `ts`. Raises as `solution`."""
+        return regularised(self, None).solution(y0, ts)[0]
+
+    def solution(
+        self,
+        y0: Float[Array, "*batch twice"],
+        ts: Float[Array, " times"],
+        *,
+        integrands: Mapping[str, Integrand] | None = None,
+        key: PRNGKeyArray | None = None,
+    ) -> tuple[Float[Array, "times *batch twice"], Aux]:
+        """The states, and what came with them.
+
+        Raises:
+            ValueError: If the state has an odd number of entries.
+        """
+        if y0.shape[-1] % 2:
+            raise ValueError(f"Expected as many positions as momenta in [q, p], got {y0.shape[-1]} entries.")
+        return self.solve(self.dynamics, y0, ts, integrands=integrands, key=key)

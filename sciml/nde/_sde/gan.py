@@ -51,7 +51,7 @@ class CDEDiscriminator(eqx.Module):
             hidden: Size of h.
             width: Of the networks' hidden layers.
             depth: Number of their hidden layers.
-            solve: Solver, step sizes, adjoint and penalty.
+            solve: Solver, step sizes, adjoint and regulariser.
             key: Of the random initial values.
         """
         initial_key, field_key, readout_key = jax.random.split(key, 3)
@@ -112,8 +112,8 @@ def wasserstein_gap(
         key: Of the generated ones.
     """
     fakes = jax.vmap(lambda key: generator(ts, key=key))(jax.random.split(key, ys.shape[0]))
-    judge = jax.vmap(lambda path: discriminator(ts, path))
-    return jnp.mean(judge(ys)) - jnp.mean(judge(fakes))
+    critic = jax.vmap(lambda path: discriminator(ts, path))
+    return jnp.mean(critic(ys)) - jnp.mean(critic(fakes))
 
 
 def clip_lipschitz(model: PyTree) -> PyTree:

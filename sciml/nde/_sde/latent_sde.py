@@ -1,7 +1,6 @@
 """Latent stochastic differential equation: a generative model of irregular series with a random path."""
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any, final
 
@@ -9,16 +8,60 @@ import diffrax as dfx
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import lineax as lx
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from sciml.nde._cde.cde import with_statistics
 from sciml.nde._cde.control import check_series
-from sciml.nde._ode.latent_ode import ELBO
+from sciml.nde._ode.latent_ode import ELBO, gaussian_elbo
 from sciml.nde._sde.brownian import AbstractBrownian
-from sciml.nde._sde.kl_path import kl_path
 from sciml.nde._sde.sde import DiagonalNoise, noise_term
-from sciml.nde._solve.integrals import Field, with_integrals
-from sciml.nde._solve.solve import Aux, Solve, ignoring_integrals
+from sciml.nde._solve.integrals import Field, Integrand
+from sciml.nde._solve.solve import Aux, Solve, regularised
+
+
+@final
+class _KLPath(eqx.Module):
+    prior_drift: Field
+    diffusion: Callable[..., Any]
+
+    def __call__(self, t: Any, y: PyTree, dy: PyTree, args: PyTree, field: Field) -> Float[Array, ""]:
+        difference = dy - self.prior_drift(t, y, args)
+        noise = self.diffusion(t, y, args)
+        if isinstance(noise, lx.AbstractLinearOperator):
+            return 0.5 * jnp.sum(_solve(noise, difference) ** 2)
+        if noise.ndim == 2:
+            return 0.5 * jnp.sum(_solve(lx.MatrixLinearOperator(noise), difference) ** 2)
+        return 0.5 * jnp.sum((difference / noise) ** 2)
+
+
+def _solve(noise: lx.AbstractLinearOperator, difference: Array) -> Array:
+    if noise.in_size() < noise.out_size():
+        raise ValueError(
+            f"A diffusion of {noise.out_size()} states by {noise.in_size()} noises leaves directions without noise, in "
+            "which the divergence is infinite. Give at least as many noises as states."
+        )
+    return lx.linear_solve(noise, difference, lx.AutoLinearSolver(well_posed=None)).value
+
+
+def kl_path(prior_drift: Field, diffusion: Callable[..., Any]) -> Integrand:
+    r"""The integrand :math:`\frac12 |g^{-1} (f - h)|^2` of dy = f dt + g dW against dy = h dt + g dW.
+
+    Its integral along a path of the first equation has the Kullback-Leibler divergence of the two as its mean. f is the
+    drift that `with_integrals` extends. The extended equation's noise acts on the state alone: the integral has none.
+
+    Sources: Li, Wong, Chen, Duvenaud, "Scalable gradients for stochastic differential equations", 2020,
+    arXiv:2001.01328; Girsanov's theorem.
+
+    Args:
+        prior_drift: h, `(t, y, args) -> dy/dt`.
+        diffusion: g, `(t, y, args)` to a vector (diagonal noise, or a number for all states), a matrix states x noises,
+            or a `lineax` operator, which is solved by its structure. With more noises than states the solution of least
+            norm is taken, as the theorem demands.
+
+    Raises:
+        ValueError: When called, if there are fewer noises than states.
+    """
+    return _KLPath(prior_drift, diffusion)
 
 
 @final
@@ -94,23 +137,6 @@ class _WithContext(eqx.Module):
 
 
 @final
-class _NoiseBesideIntegral(dfx.AbstractTerm):
-    """The noise of a state that has the integral of `with_integrals` beside it, which has none."""
-
-    term: dfx.ControlTerm
-
-    def vf(self, t: Any, y: PyTree, args: PyTree) -> Any:
-        return self.term.vf(t, y[0], args)
-
-    def contr(self, t0: Any, t1: Any, **kwargs: Any) -> Any:
-        return self.term.contr(t0, t1, **kwargs)
-
-    def prod(self, vf: Any, control: Any) -> PyTree:
-        noise = self.term.prod(vf, control)
-        return noise, {"kl": jnp.zeros((), noise.dtype)}
-
-
-@final
 class LatentSDE(eqx.Module):
     r"""A series as noisy observations of a latent state that moves by an SDE.
 
@@ -130,8 +156,8 @@ class LatentSDE(eqx.Module):
         posterior: f, of [z, context]: `MLPField(latent + context, latent)`.
         diffusion: sigma, `(t, z, args) -> (latent,)`, without zeros.
         decoder: d, of one state.
-        solve: Solver, step sizes, adjoint and penalty. Adaptive controllers also step to all times of the series, where
-            the context changes, and do not see the integral.
+        solve: Solver, step sizes, adjoint and regulariser. Adaptive controllers also step to all times of the series,
+            where the context changes, and do not see the integral.
         brownian: `BrownianTree(tol)` or `BrownianGrid(steps)`.
         noise: Deviation s of an observation.
     """
@@ -155,7 +181,7 @@ class LatentSDE(eqx.Module):
         Args:
             ts: Increasing times.
             xs: Observations, NaN where they are missing.
-            key: Of the first state and the Brownian motion, and of a penalty that draws at random.
+            key: Of the first state and the Brownian motion, and of a regulariser that draws at random.
 
         Raises:
             ValueError: As the encoder.
@@ -163,18 +189,16 @@ class LatentSDE(eqx.Module):
         start_key, path_key, penalty_key = jax.random.split(key, 3)
         contexts, mean, log_deviation = self.encoder(ts, xs)
         z0 = mean + jnp.exp(log_deviation) * jax.random.normal(start_key, mean.shape, mean.dtype)
-        field = with_integrals(_WithContext(self.posterior), {"kl": kl_path(self.prior, self.diffusion)})
-        noise = noise_term(self.diffusion, DiagonalNoise(), self.brownian, ts, z0, key=path_key)
-        controller = ignoring_integrals(self.solve.controller)
-        if isinstance(controller, dfx.AbstractAdaptiveStepSizeController):
-            controller = dfx.ClipStepSizeController(controller, step_ts=ts)
-        terms = dfx.MultiTerm(dfx.ODETerm(field), _NoiseBesideIntegral(noise))
-        state = (z0, {"kl": jnp.zeros((), z0.dtype)})
-        solve = dataclasses.replace(self.solve, controller=controller)
-        run = solve.run(terms, state, ts, _Contexts(ts, contexts), key=penalty_key)
-        (zs, integrals), aux = with_statistics(*run)
+        noise = lambda ts: noise_term(self.diffusion, DiagonalNoise(), self.brownian, ts, z0, key=path_key)
+        terms = lambda ts: dfx.MultiTerm(dfx.ODETerm(_WithContext(self.posterior)), noise(ts))
+        solve = self.solve
+        if isinstance(solve.controller, dfx.AbstractAdaptiveStepSizeController):
+            controller = dfx.ClipStepSizeController(solve.controller, step_ts=ts)
+            solve = dataclasses.replace(solve, controller=controller)
+        kl_path_of = {"kl": kl_path(self.prior, self.diffusion)}
+        zs, aux = solve.run(terms, z0, ts, _Contexts(ts, contexts), integrands=kl_path_of, key=penalty_key)
         kl_start = 0.5 * jnp.sum(mean**2 + jnp.exp(2 * log_deviation) - 1 - 2 * log_deviation)
-        return zs, kl_start + integrals["kl"][-1], dataclasses.replace(aux, integrals=integrals)
+        return zs, kl_start + aux.integrals["kl"][-1], aux
 
     def elbo(
         self,
@@ -196,11 +220,8 @@ class LatentSDE(eqx.Module):
             ValueError: As the encoder.
         """
         zs, kl, aux = self.infer(ts, xs, key=key)
-        seen = ~jnp.isnan(xs)
-        errors = jnp.where(seen, jnp.where(seen, xs, 0) - jax.vmap(self.decoder)(zs), 0)
-        squares, count = jnp.sum(errors**2), jnp.sum(seen)
-        log_likelihood = -0.5 * squares / self.noise**2 - count * (math.log(self.noise) + 0.5 * math.log(2 * math.pi))
-        return ELBO(kl_weight * kl - log_likelihood, log_likelihood, kl, squares / count, aux)
+        predicted = jax.vmap(self.decoder)(zs)
+        return gaussian_elbo(xs, predicted, kl, noise=self.noise, kl_weight=kl_weight, aux=aux)
 
     def sample(self, ts: Float[Array, " times"], size: int, *, key: PRNGKeyArray) -> Float[Array, "times size"]:
         """The means of the values of a series drawn from the prior; `size` is that of the latent state."""
@@ -208,5 +229,5 @@ class LatentSDE(eqx.Module):
         z0 = jax.random.normal(start_key, (size,), ts.dtype)
         noise = noise_term(self.diffusion, DiagonalNoise(), self.brownian, ts, z0, key=path_key)
         terms = dfx.MultiTerm(dfx.ODETerm(self.prior), noise)
-        zs, _ = with_statistics(*self.solve.run(terms, z0, ts, key=penalty_key))
+        zs, _ = regularised(self.solve, None).run(terms, z0, ts, key=penalty_key)
         return jax.vmap(self.decoder)(zs)

@@ -11,10 +11,9 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from sciml.nde._cde.cde import with_statistics
 from sciml.nde._sde.brownian import AbstractBrownian
 from sciml.nde._solve.integrals import Field
-from sciml.nde._solve.solve import Aux, Solve
+from sciml.nde._solve.solve import Aux, Solve, regularised
 
 
 class AbstractNoise(eqx.Module):
@@ -130,7 +129,7 @@ class NeuralSDE(eqx.Module):
         drift: f, `(t, y, args) -> (size,)`.
         diffusion: g, as its `noise` says.
         readout: The map l of one state.
-        solve: Solver, step sizes, adjoint and penalty.
+        solve: Solver, step sizes, adjoint and regulariser.
         brownian: `BrownianTree(tol)`, `BrownianGrid(steps)` or `IndependentIncrements()`.
         noise: `DiagonalNoise()`, `GeneralNoise(motions)` or `AdditiveNoise(...)`.
     """
@@ -147,7 +146,7 @@ class NeuralSDE(eqx.Module):
         self, start: Float[Array, " start"], ts: Float[Array, " times"], *, key: PRNGKeyArray
     ) -> Float[Array, "times ..."]:
         """The outputs along one path."""
-        return jax.vmap(self.readout)(self.solution(start, ts, key=key)[0])
+        return jax.vmap(self.readout)(regularised(self, None).solution(start, ts, key=key)[0])
 
     def solution(
         self, start: Float[Array, " start"], ts: Float[Array, " times"], *, key: PRNGKeyArray
@@ -157,13 +156,13 @@ class NeuralSDE(eqx.Module):
         Args:
             start: Argument of `initial`.
             ts: Increasing times, the first is that of the first state.
-            key: Of the Brownian motion, and of a penalty that draws at random.
+            key: Of the Brownian motion, and of a regulariser that draws at random.
         """
         path_key, penalty_key = jax.random.split(key)
         y0 = self.initial(start)
-        noise = noise_term(self.diffusion, self.noise, self.brownian, ts, y0, key=path_key)
-        terms = dfx.MultiTerm(dfx.ODETerm(self.drift), noise)
-        return with_statistics(*self.solve.run(terms, y0, ts, key=penalty_key))
+        noise = lambda ts: noise_term(self.diffusion, self.noise, self.brownian, ts, y0, key=path_key)
+        terms = lambda ts: dfx.MultiTerm(dfx.ODETerm(self.drift), noise(ts))
+        return self.solve.run(terms, y0, ts, key=penalty_key)
 
 
 def moment_matching(

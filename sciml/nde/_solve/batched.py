@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 from typing import Any, NamedTuple, final
 
 import diffrax
@@ -12,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from sciml.nde._solve.integrals import Field, Integrand, start_integrals, with_integrals
-from sciml.nde._solve.solve import AbstractSolve, Aux, Solve, check_times, ignoring_integrals
+from sciml.nde._solve.integrals import start_integrals, with_integrals
+from sciml.nde._solve.solve import AbstractSolve, Aux, InitialValueProblem, Solve, ignoring_integrals
 
 
 @final
@@ -37,20 +36,11 @@ class Batched(AbstractSolve):
 
     solve: Solve
 
-    def __call__(
-        self,
-        field: Field,
-        y0: PyTree,
-        ts: Float[Array, " times"],
-        args: PyTree = None,
-        *,
-        integrands: Mapping[str, Integrand] | None = None,
-        key: PRNGKeyArray | None = None,
-    ) -> tuple[PyTree, Aux]:
+    def solved(self, problem: InitialValueProblem, key: PRNGKeyArray | None) -> tuple[PyTree, Aux]:
         """As in `AbstractSolve`; every leaf of `y0` leads with the batch, integrals and statistics are per sample.
 
         Raises:
-            ValueError: If the adjoint is another one, if there is a penalty, or if there are fewer than two times.
+            ValueError: If the adjoint is another one, or if there is a regulariser.
             EqxRuntimeError: If the times do not increase, or a sample has not arrived after `solve.max_steps` steps.
         """
         adjoint = self.solve.adjoint
@@ -59,15 +49,15 @@ class Batched(AbstractSolve):
                 f"Batched differentiates by checkpoints, got {type(adjoint).__name__}. Use "
                 "diffrax.RecursiveCheckpointAdjoint(), or jax.vmap of a Solve for other adjoints."
             )
-        if self.solve.penalty is not None:
+        if self.solve.regulariser is not None:
             raise ValueError(
-                "Batched has no penalty. Use Jointly(solve), or jax.vmap of a Solve, for training with one."
+                "Batched has no regulariser. Use Jointly(solve), or jax.vmap of a Solve, for training with one."
             )
-        integrands = {} if integrands is None else integrands
+        field, args, integrands = problem.field, problem.args, problem.integrands
         ts = eqx.error_if(
-            check_times(ts), jnp.any(jnp.diff(ts) <= 0), "The times must increase. Sort them and drop duplicates."
+            problem.ts, jnp.any(jnp.diff(problem.ts) <= 0), "The times must increase. Sort them and drop duplicates."
         )
-        start = jax.vmap(lambda y: start_integrals(field, integrands, ts[0], y, args))(y0)
+        start = jax.vmap(lambda y: start_integrals(field, integrands, ts[0], y, args))(problem.y0)
         terms = diffrax.ODETerm(with_integrals(field, integrands))  # pyright: ignore[reportArgumentType]
         own = dataclasses.replace(self.solve, controller=ignoring_integrals(self.solve.controller))
         (ys, integrals), final = _solved(_Problem(terms, args, own, ts), start, adjoint.checkpoints)

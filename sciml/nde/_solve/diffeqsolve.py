@@ -4,12 +4,14 @@ from typing import Any
 
 import diffrax as dfx
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from sciml.nde._heuristics.measures import AbstractMeasure, LocalError
 from sciml.nde._heuristics.monitored import Monitored, samples, state_of
-from sciml.nde._heuristics.penalties import AbstractPenalty, Problem
 from sciml.nde._heuristics.step import Scalar, innermost, unset_tolerances
+from sciml.nde._solve.regularisers import AbstractRegulariser, Plan, Problem, Steps, in_tolerances_of
 
 
 def diffeqsolve(
@@ -21,7 +23,7 @@ def diffeqsolve(
     y0: PyTree,
     args: PyTree = None,
     *,
-    penalty: AbstractPenalty | None = None,
+    regulariser: AbstractRegulariser | None = None,
     key: PRNGKeyArray | None = None,
     **options: Any,
 ) -> tuple[dfx.Solution, Float[Array, ""]]:
@@ -40,38 +42,63 @@ def diffeqsolve(
         dt0: First step, negative for t1 < t0; None lets an adaptive controller choose it.
         y0: Initial state.
         args: Arguments of the vector field.
-        penalty: For example `0.1 * ErrorPenalty()`, or None.
+        regulariser: A penalty on the steps, for example `0.1 * ErrorPenalty()`, or None. Regularisers that move the
+            times or integrate along the solution are for `Solve`.
         key: For local penalties, which keep one step at random.
         **options: `saveat`, `stepsize_controller`, `adjoint`, `max_steps`, `event`, `throw`, ... of diffrax.
 
     Returns:
-        The solution with what `saveat` asked for, and the penalty, 0 without one.
+        The solution with what `saveat` asked for, and the penalty, 0 without a regulariser.
 
     Raises:
         ValueError: If the adjoint cannot differentiate the penalty, the controller has no tolerances, the solver has no
-            error estimate or no stages for the stiffness, or a key is missing.
+            error estimate or no stages for the stiffness, a key is missing, or the regulariser is for `Solve`.
     """
-    if penalty is None:
-        sol = dfx.diffeqsolve(terms, solver, t0, t1, dt0, y0, args, **options)
+    problem = (terms, solver, t0, t1, dt0, y0, args)
+    if regulariser is None:
+        sol = dfx.diffeqsolve(*problem, **options)
         return sol, jnp.zeros((), jnp.result_type(sol.t1))
     if options.get("solver_state") is not None:
         raise ValueError(
             "A solve with a penalty starts its own solver state, and solver_state was given. Continue without a "
             "penalty, or continue a solve with Monitored, whose state goes on accumulating."
         )
+    ts = jnp.asarray([t0, t1], jnp.result_type(float, t0, t1))
+    plan = regulariser.plan(Problem(y0, ts, {}), key)
+    if plan.ts is not ts or plan.integrands:
+        raise ValueError(
+            "Expected a regulariser that measures the steps alone, such as ErrorPenalty(), got one that moves the "
+            "times or integrates along the solution. Solve with nde.Solve(regulariser=...), which serves all of them."
+        )
+    sol, steps = measured_solve(problem, plan, key, options)
+    return sol, plan.value(steps, ())
+
+
+def measured_solve(
+    problem: tuple[Any, ...], plan: Plan, key: PRNGKeyArray | None, options: dict[str, Any]
+) -> tuple[dfx.Solution, Steps]:
+    """The solution of `diffrax.diffeqsolve(*problem, **options)`, and what the plan asks to be kept of its steps."""
+    terms, solver, t0, t1, dt0, y0, args = problem
+    options = dict(options)
     controller = options.get("stepsize_controller", dfx.ConstantStepSize())
-    monitored = Monitored(solver, penalty.measures(controller), sampling=penalty.sampling(), key=key)
+    is_module = lambda node: isinstance(node, eqx.Module)
+    if not jax.tree.leaves((plan.measures, plan.sampling), is_leaf=is_module):
+        sol, kept = dfx.diffeqsolve(*problem, **options), (plan.measures, plan.sampling)
+        return sol, Steps(*kept, terms, solver, args, controller, jnp.sign(sol.t1 - sol.t0))
+    is_measure = lambda node: isinstance(node, AbstractMeasure)
+    complete = lambda node: in_tolerances_of(controller, node) if isinstance(node, LocalError) else node
+    measures = jax.tree.map(complete, plan.measures, is_leaf=is_measure)
+    monitored = Monitored(solver, measures, sampling=plan.sampling, key=key)
     adjoint = _adjoint(options.pop("adjoint", dfx.RecursiveCheckpointAdjoint()), monitored)
     saveat = options.pop("saveat", dfx.SaveAt(t1=True))
     every = eqx.tree_at(lambda s: s.solver_state, saveat, True)
     sol = dfx.diffeqsolve(terms, monitored, t0, t1, dt0, y0, args, saveat=every, adjoint=adjoint, **options)
     direction = jnp.where(sol.t0 <= sol.t1, 1, -1).astype(jnp.result_type(sol.t1))
     stepper = _in_either_mode(_with_tolerances(solver, controller), adjoint)
-    problem = Problem(terms, stepper, args, controller, direction)
     state = state_of(sol)
-    value = penalty.value(state.measures, samples(sol), problem)
     own = state.inner if saveat.solver_state else None
-    return eqx.tree_at(lambda s: s.solver_state, sol, own), value
+    steps = Steps(state.measures, samples(sol), terms, stepper, args, controller, direction)
+    return eqx.tree_at(lambda s: s.solver_state, sol, own), steps
 
 
 def _adjoint(adjoint: dfx.AbstractAdjoint, monitored: Monitored) -> dfx.AbstractAdjoint:

@@ -147,6 +147,37 @@ def probe(y: PyTree, *, draw: Callable[..., Array] = jax.random.rademacher, key:
 
 
 @final
+class JointField(eqx.Module):
+    """The field of a batch as one state: that of a single state, mapped over the samples."""
+
+    single: Field
+
+    def __call__(self, t: Any, y: PyTree, args: PyTree = None) -> PyTree:
+        """The field at all samples."""
+        return jax.vmap(lambda y: self.single(t, y, args))(y)
+
+
+@final
+class _JointIntegrand(eqx.Module):
+    integrand: Integrand
+
+    def __call__(self, t: Any, y: PyTree, dy: PyTree, args: PyTree, field: Field) -> Array:
+        probes, rest = eqx.partition(self.integrand, _probes(self.integrand))
+        one = lambda probes, y, dy: eqx.combine(probes, rest)(t, y, dy, args, field.single)  # pyright: ignore
+        return jax.vmap(one)(probes, y, dy)
+
+
+def mapped(integrand: Integrand) -> Integrand:
+    """The integrand of a single state as that of a batch, whose field is a `JointField`."""
+    return _JointIntegrand(integrand)
+
+
+def _probes(integrand: Integrand) -> PyTree:
+    is_probe = lambda node: isinstance(node, AbstractHutchinson)
+    return jax.tree.map(is_probe, integrand, is_leaf=is_probe)
+
+
+@final
 class _PerDimension(eqx.Module):
     integrand: Integrand
 

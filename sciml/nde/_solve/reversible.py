@@ -1,6 +1,5 @@
 """Reversible Runge-Kutta steps: exact gradients of the discrete solution, whose memory does not grow with the steps."""
 
-from collections.abc import Mapping
 from typing import Any, cast, final
 
 import diffrax as dfx
@@ -9,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from sciml.nde._solve.integrals import Field, Integrand, start_integrals, with_integrals
-from sciml.nde._solve.solve import AbstractSolve, Aux, check_times
+from sciml.nde._solve.integrals import start_integrals, with_integrals
+from sciml.nde._solve.solve import AbstractSolve, Aux, InitialValueProblem
 
 
 @final
@@ -52,23 +51,10 @@ class Reversible(AbstractSolve):
         if self.steps < 1:
             raise ValueError(f"Expected at least one step between two times, got {self.steps}.")
 
-    def __call__(
-        self,
-        field: Field,
-        y0: PyTree,
-        ts: Float[Array, " times"],
-        args: PyTree = None,
-        *,
-        integrands: Mapping[str, Integrand] | None = None,
-        key: PRNGKeyArray | None = None,
-    ) -> tuple[PyTree, Aux]:
-        """As in `AbstractSolve`, without a penalty.
-
-        Raises:
-            ValueError: If there are fewer than two times.
-        """
-        integrands = {} if integrands is None else integrands
-        state = start_integrals(field, integrands, check_times(ts)[0], y0, args)
+    def solved(self, problem: InitialValueProblem, key: PRNGKeyArray | None) -> tuple[PyTree, Aux]:
+        """As in `AbstractSolve`; there is no regulariser, the penalty is 0."""
+        field, ts, args, integrands = problem.field, problem.ts, problem.args, problem.integrands
+        state = start_integrals(field, integrands, ts[0], problem.y0, args)
         extended = with_integrals(field, integrands)
         start, restore = ravel_pytree(state)
 

@@ -1,17 +1,27 @@
-"""How a model's equation is solved: one configuration for all models of ordinary differential equations."""
+"""How a model's equation is solved: one configuration for all models."""
 
 import abc
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast, final
 
 import diffrax as dfx
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from sciml.nde._solve.diffeqsolve import diffeqsolve
-from sciml.nde._solve.integrals import Field, Integrand, start_integrals, state_norm, with_integrals
+from sciml.nde._solve.diffeqsolve import measured_solve
+from sciml.nde._solve.integrals import (
+    Field,
+    Integrand,
+    JointField,
+    mapped,
+    start_integrals,
+    state_norm,
+    with_integrals,
+)
+from sciml.nde._solve.regularisers import AbstractRegulariser, Plan, Problem
 
 
 @final
@@ -19,7 +29,7 @@ class Aux(eqx.Module):
     """What a solve yields besides the solution.
 
     Attributes:
-        penalty: The penalty of `Solve.penalty`, 0 without one.
+        penalty: The number of `Solve.regulariser`, which the loss adds with a coefficient; 0 without one.
         integrals: The running integrals at the times of the solution, 0 at the first.
         stats: Numbers of steps: `num_steps`, and of an adaptive solver `num_accepted_steps`, `num_rejected_steps`.
     """
@@ -29,10 +39,20 @@ class Aux(eqx.Module):
     stats: dict[str, Any]
 
 
+@final
+class InitialValueProblem(eqx.Module):
+    """dy/dt = field(t, y, args) from y0 at `ts[0]`, with running integrals along the solution."""
+
+    field: Field
+    y0: PyTree
+    ts: Float[Array, " times"]
+    args: PyTree
+    integrands: dict[str, Integrand]
+
+
 class AbstractSolve(eqx.Module):
     """Solves dy/dt = field(t, y, args) from y0 at `ts[0]` and returns the states at all times `ts`, y0 among them."""
 
-    @abc.abstractmethod
     def __call__(
         self,
         field: Field,
@@ -52,8 +72,17 @@ class AbstractSolve(eqx.Module):
             ts: At least two times, increasing or decreasing.
             args: Passed to the field.
             integrands: Running integrals, see `with_integrals`. They do not change the steps.
-            key: For a penalty that draws at random.
+            key: For a regulariser that draws at random.
+
+        Raises:
+            ValueError: If there are fewer than two times, and as `solved`.
         """
+        problem = InitialValueProblem(field, y0, _at_least_two(ts), args, dict(integrands or {}))
+        return self.solved(problem, key)
+
+    @abc.abstractmethod
+    def solved(self, problem: InitialValueProblem, key: PRNGKeyArray | None) -> tuple[PyTree, Aux]:
+        """The states and what came with them, of a problem whose times were counted."""
 
 
 @final
@@ -62,13 +91,19 @@ class Solve(AbstractSolve):
 
     Tolerances are numbers, and other numbers compile anew.
 
+    With a regulariser it is a solve for training. Methods of models that return an `Aux` use it, and hand its number
+    back as `aux.penalty`; methods that return values alone predict and never do. `regularised(model, None)` is the
+    model without it, for predictions that need an `Aux`.
+
     Attributes:
         solver: Any solver.
         controller: Step sizes.
         adjoint: How gradients are computed; the default differentiates the steps and recomputes them from checkpoints.
         dt0: First step, all steps for `diffrax.ConstantStepSize`; None lets an adaptive controller choose.
         max_steps: An error is raised beyond.
-        penalty: A penalty of `nde.diffeqsolve`, such as `ErrorPenalty()`, or None.
+        regulariser: What makes the learned equation cheap to solve: `ErrorPenalty()`, `StiffnessPenalty()`,
+            `LocalErrorPenalty()`, `FreshErrorPenalty()`, `Steer(0.5)`, `TayNODE(2)`, `RNODE()`, their sums and
+            multiples, or None.
     """
 
     solver: dfx.AbstractSolver = dfx.Tsit5()
@@ -76,11 +111,16 @@ class Solve(AbstractSolve):
     adjoint: dfx.AbstractAdjoint = dfx.RecursiveCheckpointAdjoint()
     dt0: float | None = None
     max_steps: int = eqx.field(static=True, default=4096)
-    penalty: Any = None
+    regulariser: AbstractRegulariser | None = None
 
-    def __call__(
+    def solved(self, problem: InitialValueProblem, key: PRNGKeyArray | None) -> tuple[PyTree, Aux]:
+        """As in `AbstractSolve`. Raises as `run`."""
+        term = dfx.ODETerm(problem.field)  # pyright: ignore[reportArgumentType]
+        return self.run(term, problem.y0, problem.ts, problem.args, integrands=problem.integrands, key=key)
+
+    def run(
         self,
-        field: Field,
+        terms: dfx.AbstractTerm | Callable[[Array], dfx.AbstractTerm],
         y0: PyTree,
         ts: Float[Array, " times"],
         args: PyTree = None,
@@ -88,46 +128,86 @@ class Solve(AbstractSolve):
         integrands: Mapping[str, Integrand] | None = None,
         key: PRNGKeyArray | None = None,
     ) -> tuple[PyTree, Aux]:
-        """As in `AbstractSolve`.
+        """The states at the times `ts` for any diffrax terms, with controls or noise for example.
+
+        Args:
+            terms: The terms, or a function that makes them from the times of the solve, which STEER moves.
+            y0: State at `ts[0]`.
+            ts: At least two times.
+            args: Passed to the terms.
+            integrands: Running integrals along the `diffrax.ODETerm`, alone or first in a `diffrax.MultiTerm`.
+            key: For a regulariser that draws at random.
 
         Raises:
-            ValueError: If there are fewer than two times, or the controller has a norm that the integrals cannot be
-                kept out of.
+            ValueError: If there are integrals and the terms are others, or the controller has a norm that integrals
+                cannot be kept out of; if the regulariser needs a key and there is none, or cannot be differentiated.
         """
-        integrands = {} if integrands is None else integrands
-        state = start_integrals(field, integrands, check_times(ts)[0], y0, args)
-        term = dfx.ODETerm(with_integrals(field, integrands))  # pyright: ignore[reportArgumentType]
-        own = dataclasses.replace(self, controller=ignoring_integrals(self.controller))
-        solution, penalty = own.run(term, state, ts, args, key=key)
-        (ys, integrals), stats = cast(PyTree, solution.ys), solution.stats
-        counts = {name: stats[name] for name in ("num_steps", "num_accepted_steps", "num_rejected_steps")}
-        return ys, Aux(penalty, integrals, counts)
+        own = dict(integrands or {})
+        plan = Plan(_at_least_two(ts), lambda steps, integrals: jnp.zeros((), ts.dtype))
+        if self.regulariser is not None:
+            plan = self.regulariser.plan(Problem(y0, plan.ts, own), key)
+        ts = plan.ts
+        if not isinstance(terms, dfx.AbstractTerm):
+            terms = terms(ts)
+        names = [f"regulariser {number}" for number in range(len(plan.integrands))]
+        single = isinstance(terms, dfx.ODETerm) and isinstance(terms.vector_field, JointField)
+        added = map(mapped, plan.integrands) if single else plan.integrands
+        every = own | dict(zip(names, added, strict=True))
+        state, controller = y0, self.controller
+        if every:
+            terms, state = _beside_integrals(terms, every, ts[0], y0, args)
+            controller = ignoring_integrals(controller)
+        options = {"stepsize_controller": controller, "adjoint": self.adjoint, "max_steps": self.max_steps}
+        equation = (terms, self.solver, ts[0], ts[-1], self.dt0, state, args)
+        solution, steps = measured_solve(equation, plan, key, {"saveat": dfx.SaveAt(ts=ts), **options})
+        ys, integrals = cast(PyTree, solution.ys) if every else (solution.ys, {})
+        penalty = plan.value(steps, tuple(integrals[name][-1] for name in names))
+        counts = {name: solution.stats[name] for name in ("num_steps", "num_accepted_steps", "num_rejected_steps")}
+        return ys, Aux(penalty, {name: integrals[name] for name in own}, counts)
 
-    def run(
-        self, terms: PyTree, y0: PyTree, ts: Float[Array, " times"], args: PyTree = None, *, key: PRNGKeyArray | None
-    ) -> tuple[dfx.Solution, Float[Array, ""]]:
-        """The solution of any diffrax terms at the times `ts`, with controls or noise for example, and the penalty."""
-        problem = (terms, self.solver, ts[0], ts[-1], self.dt0, y0, args)
-        options = {
-            "saveat": dfx.SaveAt(ts=ts),
-            "stepsize_controller": self.controller,
-            "adjoint": self.adjoint,
-            "max_steps": self.max_steps,
-        }
-        if self.penalty is None:
-            return dfx.diffeqsolve(*problem, **options), jnp.zeros((), ts.dtype)
-        return diffeqsolve(*problem, penalty=self.penalty, key=key, **options)
 
+def regularised(model: Any, regulariser: AbstractRegulariser | None) -> Any:
+    """The model with this regulariser in all its solves; with None, the model that predicts.
 
-def check_times(ts: Float[Array, " times"]) -> Float[Array, " times"]:
-    """The times, if there are two of them or more.
+    `loss = task(regularised(model, R)) + coefficient * aux.penalty` trains a model whose own solve has none.
 
     Raises:
-        ValueError: If there are not.
+        ValueError: If the model has no `Solve` that could have a regulariser.
     """
-    if ts.shape[0] < 2:
-        raise ValueError(f"Expected at least two times, the first being that of the initial state, got {ts.shape[0]}.")
-    return ts
+    is_solve = lambda node: isinstance(node, Solve)
+    if regulariser is not None and not any(map(is_solve, jax.tree.leaves(model, is_leaf=is_solve))):
+        raise ValueError(
+            f"Expected a model with a Solve, got a {type(model).__name__} without one: Reversible has no regulariser. "
+            "Solve with Solve(...), or Jointly(Solve(...)) for a batch."
+        )
+    change = lambda node: dataclasses.replace(node, regulariser=regulariser) if is_solve(node) else node
+    return jax.tree.map(change, model, is_leaf=is_solve)
+
+
+@final
+class Jointly(AbstractSolve):
+    """Solves for a batch of initial states as for a single state, with the field mapped over the batch inside.
+
+    `NeuralODE(field, Jointly(Solve()))` takes `y0` of shape `(batch, size)` and returns `(time, batch, size)`.
+    `jax.vmap(NeuralODE(field, Solve()), (0, None))` returns `(batch, time, size)`, by steps of each sample's own.
+    The joint solve is faster to differentiate in the field's parameters, because their gradient is carried through the
+    backward pass once and not once per sample. But the default norm is a mean over the batch too, in which a hard
+    sample may exceed the tolerance: give the controller `PerSampleMax` where that matters.
+
+    Integrals and log densities have one value per sample, and a probe of Hutchinson's has the shape of the batch. The
+    times and `args` are shared. The penalty and the statistics are those of the one solve.
+
+    Attributes:
+        solve: Solves the joint equation; its regulariser serves the batch.
+    """
+
+    solve: AbstractSolve
+
+    def solved(self, problem: InitialValueProblem, key: PRNGKeyArray | None) -> tuple[PyTree, Aux]:
+        """As in `AbstractSolve`; every leaf of `y0` leads with the batch."""
+        integrands = {name: mapped(integrand) for name, integrand in problem.integrands.items()}
+        joint = dataclasses.replace(problem, field=JointField(problem.field), integrands=integrands)
+        return self.solve.solved(joint, key)
 
 
 def ignoring_integrals(controller: dfx.AbstractStepSizeController) -> dfx.AbstractStepSizeController:
@@ -140,5 +220,47 @@ def ignoring_integrals(controller: dfx.AbstractStepSizeController) -> dfx.Abstra
         return controller
     raise ValueError(
         "Expected a diffrax PIDController, ClipStepSizeController, ConstantStepSize or StepTo, got "
-        f"{type(controller).__name__}, whose norm would see the running integrals. Give Solve.run your own terms."
+        f"{type(controller).__name__}, whose norm would see the running integrals. Solve without integrals."
     )
+
+
+def _at_least_two(ts: Float[Array, " times"]) -> Float[Array, " times"]:
+    if ts.shape[0] < 2:
+        raise ValueError(f"Expected at least two times, the first being that of the initial state, got {ts.shape[0]}.")
+    return ts
+
+
+@final
+class _NoiseBesideIntegrals(dfx.AbstractTerm):
+    """The noise of a state that has running integrals beside it, which have none."""
+
+    term: dfx.AbstractTerm
+    integrals: dict[str, Array]
+
+    def vf(self, t: Any, y: PyTree, args: PyTree) -> Any:
+        return self.term.vf(t, y[0], args)
+
+    def contr(self, t0: Any, t1: Any, **kwargs: Any) -> Any:
+        return self.term.contr(t0, t1, **kwargs)
+
+    def prod(self, vf: Any, control: Any) -> PyTree:
+        return self.term.prod(vf, control), self.integrals
+
+
+def _beside_integrals(
+    terms: dfx.AbstractTerm, integrands: dict[str, Integrand], t0: Array, y0: PyTree, args: PyTree
+) -> tuple[dfx.AbstractTerm, PyTree]:
+    """Terms and first state of the equation with running integrals beside the state."""
+    drift, *noises = terms.terms if isinstance(terms, dfx.MultiTerm) else (terms,)
+    if not isinstance(drift, dfx.ODETerm):
+        raise ValueError(
+            f"Running integrals, which TayNODE and RNODE need, are taken along a diffrax.ODETerm, got a "
+            f"{type(drift).__name__}: a path with corners has no derivative there. Use a smooth path such as "
+            "nde.hermite_control, or a regulariser that measures the steps, such as ErrorPenalty()."
+        )
+    field = drift.vector_field
+    state = start_integrals(field, integrands, t0, y0, args)
+    extended = dfx.ODETerm(with_integrals(field, integrands))  # pyright: ignore[reportArgumentType]
+    if not noises:
+        return extended, state
+    return dfx.MultiTerm(extended, *(_NoiseBesideIntegrals(noise, state[1]) for noise in noises)), state

@@ -1,0 +1,213 @@
+"""Experiments that train a neural differential equation, with what makes it cheap to solve."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from sciml import data, nde, train
+from sciml.experiment import Experiment, Training, chosen, timed
+
+Task = Callable[[Any, Any, jax.Array], tuple[jax.Array, nde.Aux]]
+"""`(model, batch, key) -> (error, aux)`: what is minimised apart from the penalty, and the `Aux` of the solve."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Penalty:
+    """Options of a regularised training, a field of a Config: `regularise: Penalty = Penalty()`.
+
+    The command line has them as `--penalty`, `--coefficient` and `--split`.
+    """
+
+    penalty: str = "vanilla"
+    """One of PENALTIES."""
+    coefficient: float | None = None
+    """First coefficient of the penalty, which falls to a tenth; by default the one of PENALTIES."""
+    split: str = "test"
+    """Data that the finished run is tested on: test, or validation to choose a coefficient."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Regularised:
+    """A regulariser, and the first coefficients to choose from, the default at the head.
+
+    Attributes:
+        regulariser: None for the plain solve.
+        coefficients: Candidates for `benchmarks/penalties.py`.
+    """
+
+    regulariser: nde.AbstractRegulariser | None
+    coefficients: tuple[float, ...] = (0.0,)
+
+
+_REGULARISERS: dict[str, nde.AbstractRegulariser] = {
+    "error": nde.ErrorPenalty(),
+    "error2": nde.ErrorPenalty(nde.LocalError(power=2, dt_power=0)),
+    "stiffness": nde.StiffnessPenalty(),
+    "stiffest": nde.StiffnessPenalty(reduce=nde.step_max),
+    "local": nde.LocalErrorPenalty(),
+    "fresh": nde.FreshErrorPenalty(),
+    "steer": nde.Steer(0.5),
+    "taynode": nde.TayNODE(2),
+    "rnode": nde.RNODE(),
+}
+
+
+def penalties(**coefficients: tuple[float, ...] | Regularised) -> dict[str, Regularised]:
+    """The table PENALTIES of an experiment: `penalties(error=(0.1, 0.3), steer=(0.0,))`, and `vanilla`, which has none.
+
+    Names are error, error2 (squared errors), stiffness, stiffest (the largest of a solve), local, fresh, steer, taynode,
+    rnode; other regularisers are given as `Regularised`.
+    """
+    table = {"vanilla": Regularised(None)}
+    for name, one in coefficients.items():
+        table[name] = one if isinstance(one, Regularised) else Regularised(_REGULARISERS[name], one)
+    return table
+
+
+def dynamics(
+    model: Any,
+    task: Task,
+    evaluate: Callable[[Any, Any], Mapping[str, float]],
+    parts: Mapping[str, Any],
+    *,
+    training: Training,
+    regularise: Penalty,
+    known: Mapping[str, Regularised],
+    **options: Any,
+) -> Experiment:
+    """An experiment that trains a model of differential equations, regularised or not.
+
+    The loss is `error + coefficient(step) * aux.penalty`, with the regulariser in all solves of the model while it is
+    trained, and a coefficient that falls to a tenth in the course of the training. What is saved and evaluated has no
+    regulariser: its predictions are those of the plain model.
+
+    Args:
+        model: The untrained model, of batches.
+        task: Error and `Aux` of a batch.
+        evaluate: Metrics of a model on data; `solve_metrics` gives those of the solve.
+        parts: Data by name: `train`, `validation` and `test`.
+        training: Epochs or steps, batch, learning rate, seed.
+        regularise: Name of the regulariser, coefficient, data to test on.
+        known: The table PENALTIES.
+        **options: Other attributes of `Experiment`, such as `metric`. The optimiser is Adam with a learning rate that
+            falls to zero as a cosine, if no other one is given.
+
+    Raises:
+        ValueError: If the penalty or the split is not known; it lists the known ones.
+    """
+    penalty = chosen("a penalty", regularise.penalty, known)
+    others = {name: part for name, part in parts.items() if name != "train"}
+    first = penalty.coefficients[0] if regularise.coefficient is None else regularise.coefficient
+    steps = training.steps_for(len(parts["train"]))
+    coefficient = optax.exponential_decay(first, steps, 0.1)
+
+    def at(step: jax.Array) -> Any:
+        def loss(model: Any, batch: Any, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+            error, aux = task(nde.regularised(model, penalty.regulariser), batch, key)
+            mean = jnp.mean(aux.penalty)
+            return error + coefficient(step) * mean, {"error": error, "penalty": mean}
+
+        return loss
+
+    built = Experiment(
+        model=model,
+        loss=train.Scheduled(at),
+        optimiser=cosine(optax.adam, training, steps),
+        train=parts["train"],
+        steps=steps,
+        batch=training.batch,
+        evaluate=evaluate,
+        test=chosen("a split", regularise.split, others),
+        split_batches=False,
+        seed=training.seed,
+    )
+    return dataclasses.replace(built, **options)
+
+
+def cosine(make: Callable[..., Any], training: Training, steps: int, **options: Any) -> train.Optimiser:
+    """An optimiser of optax whose learning rate falls from that of the training to zero as a cosine."""
+    schedule = optax.cosine_decay_schedule(training.lr or 1e-3, steps)
+    return optax.inject_hyperparams(make)(schedule, **options)
+
+
+def ode_solve(tolerance: float, max_steps: int) -> nde.Solve:
+    """Tsit5 with one tolerance, relative and absolute."""
+    return nde.Solve(diffrax.Tsit5(), diffrax.PIDController(rtol=tolerance, atol=tolerance), max_steps=max_steps)
+
+
+def sde_solve(tolerance: float, max_steps: int, smallest: float) -> nde.Solve:
+    """SPaRK with one tolerance, relative and absolute, and steps of at least `smallest`."""
+    controller = diffrax.PIDController(
+        rtol=tolerance, atol=tolerance, pcoeff=0.1, icoeff=0.3, dtmin=smallest, force_dtmin=True
+    )
+    return nde.Solve(diffrax.SPaRK(), controller, dt0=0.01, max_steps=max_steps)
+
+
+def solve_metrics(
+    predict: Callable[[], tuple[Any, nde.Aux]], solver: diffrax.AbstractSolver, *, repeats: int = 9
+) -> tuple[Any, dict[str, float]]:
+    """What a prediction returns, and its evaluations of the field, steps and seconds: means over its solves.
+
+    Args:
+        predict: Compiled; it is called several times.
+        solver: The solver of the prediction.
+        repeats: Number of timed calls.
+    """
+    (values, aux), seconds = timed(predict, repeats)
+    evaluations, steps = nde.nfe(aux.stats, solver), aux.stats["num_steps"]
+    return values, {"nfe": float(evaluations.mean()), "steps": float(steps.mean()), "predict_seconds": seconds}
+
+
+def class_metrics(scores: jax.Array, labels: np.ndarray) -> dict[str, float]:
+    """Share of wrong and of right classes, and cross entropy, of scores or log probabilities (n, classes)."""
+    wrong = float(np.mean(np.argmax(scores, axis=1) != labels))
+    entropy = optax.softmax_cross_entropy_with_integer_labels(scores, jnp.asarray(labels)).mean()
+    return {"error": wrong, "accuracy": 1 - wrong, "cross_entropy": float(entropy)}
+
+
+def digit_vectors(dtype: Any) -> dict[str, data.Arrays]:
+    """Images (n, 64) and classes (n,) of `data.digits`, by the names of the parts: train, validation, test."""
+    whole = {name: part[:] for name, part in data.digits().items()}
+    return {name: data.Arrays(x.reshape(-1, 64).astype(dtype), label) for name, (x, label) in whole.items()}
+
+
+class Cubes(eqx.Module):
+    """The field of the spiral, network(y^3) with the cubes of the entries."""
+
+    network: Callable[[jax.Array], jax.Array]
+
+    def __call__(self, t: Any, y: jax.Array, args: Any = None) -> jax.Array:
+        """The field at y."""
+        return self.network(y**3)
+
+
+def state_task(times: np.ndarray) -> Task:
+    """The mean squared error of a `NeuralODE` of batches, over states (batch, times, size) from the first of them."""
+
+    def task(model: nde.NeuralODE, batch: jax.Array, key: jax.Array) -> tuple[jax.Array, nde.Aux]:
+        states, aux = model.solution(batch[:, 0], jnp.asarray(times, batch.dtype), key=key)
+        return jnp.mean((states - batch.swapaxes(0, 1)) ** 2), aux
+
+    return task
+
+
+def state_metrics(
+    model: nde.NeuralODE, states: np.ndarray, times: np.ndarray
+) -> tuple[Callable[[nde.NeuralODE], tuple[jax.Array, nde.Aux]], dict[str, float]]:
+    """Root mean square error over states (batch, times, size), and costs of the one solve from the first of them.
+
+    Returns:
+        The compiled prediction of states (times, batch, size) and `Aux` by any model of that structure, and the metrics.
+    """
+    y0, ts = jnp.asarray(states[:, 0]), jnp.asarray(times, states.dtype)
+    predict = eqx.filter_jit(lambda model: model.solution(y0, ts))
+    found, costs = solve_metrics(lambda: predict(model), diffrax.Tsit5())
+    error = np.asarray(found).swapaxes(0, 1) - states
+    return predict, {"rmse": float(np.sqrt(np.mean(error**2))), **costs}
