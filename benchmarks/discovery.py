@@ -35,7 +35,7 @@ def problems() -> dict:
     }
 
 
-def judge(found, true) -> dict:
+def compared(found, true) -> dict:
     """Whether the terms are right, and the largest relative error of a coefficient if they are."""
     from sciml import symbolic
 
@@ -61,8 +61,8 @@ def run(name: str, degree: int, seeds: int) -> dict:
         begun = time.perf_counter()
         found = nde.discover(ts, ys, library, segments=segments)
         seconds = time.perf_counter() - begun
-        row = {"seed": seed, "seconds": round(seconds, 2), "residual": found.residual, **judge(found.system, system)}
-        row["regression"] = judge(found.regression, system)
+        row = {"seed": seed, "seconds": round(seconds, 2), "residual": found.residual, **compared(found.system, system)}
+        row["regression"] = compared(found.regression, system)
         row["system"] = symbolic.system_to_text(found.system)
         rows.append(row)
         print(name, degree, seed, row["terms"], row["coefficient_error"], f"{seconds:.1f} s", flush=True)

@@ -4,10 +4,10 @@
 
 Two parts, both by `sciml train` into folders of their own under OUT, so that the same command goes on where it stopped:
 
-1. For each penalty of the experiment and each of its `CANDIDATES`, runs with other seeds (1000, ...), judged on the
-   validation data; their means count. Chosen is the coefficient with the fewest evaluations of the field among those
-   whose error is at most that of `vanilla` plus `--slack`; if there is none, the one with the lowest error.
-2. With it, one run for each seed, judged on the test data. Seeds take turns with penalties, so that a drift of the
+1. For each penalty of the experiment and each of its coefficients in `PENALTIES`, runs with other seeds (1000, ...),
+   tested on the validation data; their means count. Chosen is the coefficient with the fewest evaluations of the field
+   among those whose error is at most that of `vanilla` plus `--slack`; if there is none, the one with the lowest error.
+2. With it, one run for each seed, tested on the test data. Seeds take turns with penalties, so that a drift of the
    machine's speed hits all alike. Nothing else may run meanwhile.
 
 Writes RESULTS/penalties_NAME.json and .png, with mean and standard error over the seeds. Rows of penalties that are not
@@ -47,8 +47,8 @@ def choose(file, module, metric, arguments) -> dict[str, dict]:
     found: dict[str, dict] = {}
     for name in ("vanilla", *(name for name in arguments.penalties if name != "vanilla")):
         tried = {}
-        for value in module.CANDIDATES.get(name, (module.PENALTIES[name][1],)):
-            options = {"preset": arguments.preset, "judge": "validation", "penalty": name, "coefficient": value}
+        for value in module.PENALTIES[name].coefficients:
+            options = {"preset": arguments.preset, "split": "validation", "penalty": name, "coefficient": value}
             seeds = range(TUNING_SEED, TUNING_SEED + arguments.tuning_seeds)
             runs = [run(file, where / f"{name}-{value}-{seed}", {**options, "seed": seed})["test"] for seed in seeds]
             tried[value] = {key: statistics.mean(one[key] for one in runs) for key in runs[0]}
@@ -73,8 +73,8 @@ def summary(runs: list[dict]) -> dict:
     }
 
 
-def judged(name: str, value: float, seed: int, arguments) -> dict:
-    """One run, judged on the test data."""
+def tested(name: str, value: float, seed: int, arguments) -> dict:
+    """One run, tested on the test data."""
     options = {"preset": arguments.preset, "penalty": name, "seed": seed, "coefficient": value}
     one = run(arguments.file, arguments.out / f"{name}-{value}-seed{seed}", options)
     return {"seed": seed, "train_seconds": one["train_seconds"], "test": one["test"]}
@@ -83,8 +83,8 @@ def judged(name: str, value: float, seed: int, arguments) -> dict:
 def curve(name: str, module, arguments) -> dict[str, dict]:
     """Every candidate of a penalty on the test data: what accuracy costs, beside what was chosen."""
     seeds = range(arguments.seeds)
-    values = module.CANDIDATES.get(name, ())
-    return {str(value): summary([judged(name, value, seed, arguments) for seed in seeds]) for value in values}
+    values = module.PENALTIES[name].coefficients if name != "vanilla" else ()
+    return {str(value): summary([tested(name, value, seed, arguments) for seed in seeds]) for value in values}
 
 
 def draw(found: dict, quality: str, path: pathlib.Path) -> None:
@@ -107,7 +107,7 @@ def draw(found: dict, quality: str, path: pathlib.Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=pathlib.Path, help="experiment file with PENALTIES and CANDIDATES")
+    parser.add_argument("file", type=pathlib.Path, help="experiment file with PENALTIES")
     parser.add_argument("--preset", default="full")
     parser.add_argument("--penalties", nargs="+", help="default: all of the file")
     parser.add_argument("--seeds", type=int, default=5, help="0 for the first part alone (default %(default)s)")
@@ -128,7 +128,7 @@ def main() -> None:
     runs: dict[str, list[dict]] = {name: [] for name in arguments.penalties}
     for seed in range(arguments.seeds):
         for name in arguments.penalties:
-            one = judged(name, chosen[name]["coefficient"], seed, arguments)
+            one = tested(name, chosen[name]["coefficient"], seed, arguments)
             runs[name].append(one)
             print(f"seed {seed} {name}: {one['test']}, train {one['train_seconds']} s", flush=True)
     path = HERE / "results" / f"penalties_{arguments.file.stem}.json"

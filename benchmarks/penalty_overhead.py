@@ -61,7 +61,7 @@ def contender(settings: dict) -> dict:
     def solve(weights, y, key):
         if penalty is None:
             return diffrax.diffeqsolve(*problem(weights, y), stepsize_controller=controller).ys[-1], 0.0
-        sol, value = nde.diffeqsolve(*problem(weights, y), penalty=penalty, key=key, stepsize_controller=controller)
+        sol, value = nde.diffeqsolve(*problem(weights, y), regulariser=penalty, key=key, stepsize_controller=controller)
         return sol.ys[-1], value
 
     def loss(weights, y, key):

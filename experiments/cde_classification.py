@@ -140,7 +140,7 @@ def evaluate(model: nde.NeuralCDE, series: data.Arrays) -> Mapping[str, float]:
     values, label = series[:]
     x = jnp.asarray(values)
     predict = eqx.filter_jit(lambda model: scores(model, x))
-    found, costs = tasks.solve_metrics(lambda: predict(model), model.solve.solver)
+    found, costs = tasks.solve_metrics(model, lambda: predict(model))
     return tasks.class_metrics(found, label) | costs
 
 

@@ -89,7 +89,7 @@ def evaluate(model: DigitsODE, images: data.Arrays) -> Mapping[str, float]:
     """Accuracy, and evaluations of the field, steps and seconds of the one solve."""
     predict, (pixels, label) = eqx.filter_jit(model), images[:]
     x = jnp.asarray(pixels)
-    scores, costs = tasks.solve_metrics(lambda: predict(x), model.solve.solve.solver)
+    scores, costs = tasks.solve_metrics(model, lambda: predict(x))
     return tasks.class_metrics(scores, label) | costs
 
 

@@ -111,7 +111,7 @@ def evaluate(model: DigitsSDE, images: data.Arrays, *, paths: int) -> Mapping[st
         return jax.scipy.special.logsumexp(jax.nn.log_softmax(scores), axis=0) - jnp.log(paths), aux
 
     call = lambda: predict(model, jax.random.key(0))
-    log_probabilities, costs = tasks.solve_metrics(call, model.sde.solve.solver, repeats=5)
+    log_probabilities, costs = tasks.solve_metrics(model, call, repeats=5)
     return tasks.class_metrics(log_probabilities, label) | costs
 
 

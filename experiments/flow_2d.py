@@ -88,7 +88,7 @@ density = eqx.filter_jit(lambda model, x: model.solution(x))
 def evaluate(model: nde.CNF, x: np.ndarray) -> Mapping[str, float]:
     """Mean negative log density, and costs of the one solve."""
     at = jnp.asarray(x)
-    log_prob, costs = tasks.solve_metrics(lambda: density(model, at), model.solve.solve.solver)
+    log_prob, costs = tasks.solve_metrics(model, lambda: density(model, at))
     return {"nll": -float(jnp.mean(log_prob)), **costs}
 
 

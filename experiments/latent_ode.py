@@ -202,7 +202,7 @@ def predictive(model: nde.LatentODE, x: jax.Array, where: jax.Array) -> jax.Arra
 def evaluate(model: nde.LatentODE, part: Windows) -> Mapping[str, float]:
     """Errors of values not observed, and costs of the one solve."""
     x, where = jnp.asarray(part.x), jnp.asarray(part.observed)
-    values, costs = tasks.solve_metrics(lambda: predict(model, x, where), model.solve.solve.solver)
+    values, costs = tasks.solve_metrics(model, lambda: predict(model, x, where))
     squares, hidden = (np.asarray(values) - part.x) ** 2, ~part.observed
     after = np.broadcast_to(np.arange(x.shape[1])[None, :, None] >= x.shape[1] * 2 // 3, hidden.shape)
     return {

@@ -30,8 +30,8 @@ import numpy as np
 import optax
 from matplotlib.figure import Figure
 
-from sciml import data, nde, plot, symbolic
-from sciml.experiment import Experiment, chosen
+from sciml import data, nde, plot, symbolic, tasks
+from sciml.experiment import Experiment, Training, chosen
 
 hare, lynx = symbolic.states(2)
 SIMULATED = (0.55 * hare + -0.028 * (hare * lynx), -0.8 * lynx + 0.026 * (hare * lynx))
@@ -52,24 +52,25 @@ class Config:
     """Observations in a window, solved from the first of them."""
     hidden: int = 16
     """Hidden units of both layers of the network."""
-    steps: int = 1500
-    """Optimiser steps."""
-    rate: float = 1e-2
-    """First learning rate, which falls to zero."""
     decay: float = 1e-2
     """Weight decay of AdamW."""
     threshold: float = 0.1
     """Terms of the read-out that contribute less are left out."""
     degree: int = 2
     """Of the monomials that the read-out chooses from."""
-    seed: int = 0
-    """Seed of the weights and of the simulated noise."""
     data: str = dataclasses.field(default_factory=lambda: os.environ.get("SCIML_DATA", "../shared/data"))
     """Folder of real_timeseries.npz."""
+    run: Training = Training(steps=1500, batch=10000, lr=1e-2)
+    """Length and learning rate of the training, in batches of all windows; its seed is also that of simulated noise."""
 
 
 _SIMULATED = Config(source="simulated", years=60, window=9)
-PRESETS = {"full": Config(), "simulated": _SIMULATED, "smoke": dataclasses.replace(_SIMULATED, steps=20, hidden=4)}
+_SHORT = dataclasses.replace(_SIMULATED.run, steps=20)
+PRESETS = {
+    "full": Config(),
+    "simulated": _SIMULATED,
+    "smoke": dataclasses.replace(_SIMULATED, hidden=4, run=_SHORT),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +93,7 @@ def read(config: Config) -> Series:
     if config.source == "simulated":
         ts = np.arange(81) / 4
         path = solved(symbolic.VectorField(SIMULATED), jnp.array([30.0, 4.0]), jnp.asarray(ts, dtype))
-        noise = np.random.default_rng(config.seed).normal(size=path.shape)
+        noise = np.random.default_rng(config.run.seed).normal(size=path.shape)
         series = Series(ts.astype(dtype), np.asarray(path * np.exp(0.02 * noise), dtype), config.years)
     elif config.source == "lynx-hare":
         file = pathlib.Path(config.data) / "real_timeseries.npz"
@@ -147,22 +148,6 @@ class Hybrid(eqx.Module):
 MODELS = {"hybrid": Hybrid}
 
 
-@dataclasses.dataclass(frozen=True)
-class Windows:
-    """All windows of consecutive observations: times (windows, times) and populations (windows, times, 2)."""
-
-    ts: np.ndarray
-    ys: np.ndarray
-
-    def __len__(self) -> int:
-        """Number of windows."""
-        return len(self.ts)
-
-    def __getitem__(self, rows: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Windows at an index array or slice."""
-        return self.ts[rows], self.ys[rows]
-
-
 CONTROLLER = diffrax.PIDController(rtol=1e-5, atol=1e-5)
 
 
@@ -215,12 +200,12 @@ def forecasts(model: Hybrid, series: Series, found: Mapping[str, symbolic.System
 
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
-    chosen("a model", config.model, MODELS)
+    make, training = chosen("a model", config.model, MODELS), config.run
     series = read(config)
     rows = np.arange(series.known - config.window + 1)[:, None] + np.arange(config.window)
-    windows = Windows(series.ts[rows], series.ys[rows])
+    windows = data.Arrays(series.ts[rows], series.ys[rows])
     scale = tuple(float(value) for value in series.ys[: series.known].mean(0))
-    rate = optax.cosine_decay_schedule(config.rate, config.steps)
+    steps, batch = training.steps_for(len(windows)), min(training.batch, len(windows))
 
     def evaluate(model: Hybrid, series: Series) -> Mapping[str, float]:
         truth, metrics = series.ys[series.known :], {}
@@ -241,21 +226,20 @@ def build(config: Config) -> Experiment:
         plot.save(draw(model, series, found), folder / "forecast.png")
 
     return Experiment(
-        model=MODELS[config.model](scale, config.hidden, jax.random.key(config.seed)),
+        model=make(scale, config.hidden, jax.random.key(training.seed)),
         loss=loss,
         optimiser=optax.chain(
-            optax.clip_by_global_norm(1.0),
-            optax.inject_hyperparams(optax.adamw)(rate, weight_decay=config.decay),
+            optax.clip_by_global_norm(1.0), tasks.cosine(optax.adamw, training, steps, weight_decay=config.decay)
         ),
         train=windows,
-        steps=config.steps,
-        batch=len(windows),
+        steps=steps,
+        batch=batch,
         evaluate=evaluate,
-        test=lambda resolution: series,
+        test=series,
         metric="forecast",
         figures=figures,
         split_batches=False,  # shard_map does not differentiate diffrax's loop
-        seed=config.seed,
+        seed=training.seed,
     )
 
 
@@ -265,9 +249,9 @@ def draw(model: Hybrid, series: Series, found: Mapping[str, symbolic.System]) ->
     first, border, end = series.ts[[0, series.known - 1, -1]]
     spans = [np.linspace(*span, 200, dtype=series.ts.dtype) for span in ((first, border), (border, end))]
     fields = {"hybrid": model, **{name: symbolic.VectorField(found[name]) for name in ("symbolic", "fitted")}}
-    starts = [jnp.asarray(series.ys[row]) for row in (0, series.known - 1)]
+    initial = [jnp.asarray(series.ys[row]) for row in (0, series.known - 1)]
     paths = {
-        name: [np.asarray(solved(field, y, jnp.asarray(ts))) for y, ts in zip(starts, spans, strict=True)]
+        name: [np.asarray(solved(field, y, jnp.asarray(ts))) for y, ts in zip(initial, spans, strict=True)]
         for name, field in fields.items()
     }
     panels = figure.subplots(2, sharex=True)

@@ -131,7 +131,7 @@ def evaluate(model: nde.NeuralSDE, test: tuple[Paths, int]) -> Mapping[str, floa
     data, paths = test
     start = jnp.tile(jnp.asarray(data.u[:1, 0]), (paths, 1))
     predict = eqx.filter_jit(lambda model, key: solution(model, start, key))
-    u, costs = tasks.solve_metrics(lambda: predict(model, jax.random.key(0)), model.solve.solver)
+    u, costs = tasks.solve_metrics(model, lambda: predict(model, jax.random.key(0)))
     return {"mse": float(nde.moment_matching(u, *map(jnp.asarray, data.moments))) / data.u[0].size, **costs}
 
 

@@ -25,7 +25,7 @@ def test_the_smoke_preset_trains_forecasts_and_writes_equations(module, tmp_path
     with jax.enable_x64(True):
         series = module.read(config)
         quiet = Console(file=io.StringIO())
-        metrics = experiment.run(module.build, config, tmp_path / "run", file=FILE, console=quiet)["test"]
+        metrics = experiment.run_file(module, config, tmp_path / "run", console=quiet)["test"]
     known, unknown = series.ys[: config.years], series.ys[config.years :]
     assert metrics["persistence"] == pytest.approx(np.sqrt(np.mean((known[-1] - unknown) ** 2)), rel=1e-6)
     assert metrics["mean_log"] == pytest.approx(np.sqrt(np.mean(np.log(known.mean(0) / unknown) ** 2)), rel=1e-6)

@@ -1,5 +1,18 @@
 """The ways to make an experiment: operators between fields, and the forecasts of PROSE."""
 
+from sciml.tasks._dynamics import Cubes as Cubes
+from sciml.tasks._dynamics import Penalty as Penalty
+from sciml.tasks._dynamics import Regularised as Regularised
+from sciml.tasks._dynamics import class_metrics as class_metrics
+from sciml.tasks._dynamics import cosine as cosine
+from sciml.tasks._dynamics import digit_vectors as digit_vectors
+from sciml.tasks._dynamics import dynamics as dynamics
+from sciml.tasks._dynamics import ode_solve as ode_solve
+from sciml.tasks._dynamics import penalties as penalties
+from sciml.tasks._dynamics import sde_solve as sde_solve
+from sciml.tasks._dynamics import solve_metrics as solve_metrics
+from sciml.tasks._dynamics import state_metrics as state_metrics
+from sciml.tasks._dynamics import state_task as state_task
 from sciml.tasks._field_errors import draw_predictions as draw_predictions
 from sciml.tasks._field_errors import relative_errors as relative_errors
 from sciml.tasks._field_errors import rollout_errors as rollout_errors

@@ -62,8 +62,8 @@ _REGULARISERS: dict[str, nde.AbstractRegulariser] = {
 def penalties(**coefficients: tuple[float, ...] | Regularised) -> dict[str, Regularised]:
     """The table PENALTIES of an experiment: `penalties(error=(0.1, 0.3), steer=(0.0,))`, and `vanilla`, which has none.
 
-    Names are error, error2 (squared errors), stiffness, stiffest (the largest of a solve), local, fresh, steer, taynode,
-    rnode; other regularisers are given as `Regularised`.
+    Names are error, error2 (squared errors), stiffness, stiffest (the largest of a solve), local, fresh, steer,
+    taynode, rnode; other regularisers are given as `Regularised`.
     """
     table = {"vanilla": Regularised(None)}
     for name, one in coefficients.items():
@@ -131,7 +131,7 @@ def dynamics(
     return dataclasses.replace(built, **options)
 
 
-def cosine(make: Callable[..., Any], training: Training, steps: int, **options: Any) -> train.Optimiser:
+def cosine(make: Callable[..., Any], training: Training, steps: int, **options: Any) -> optax.GradientTransformation:
     """An optimiser of optax whose learning rate falls from that of the training to zero as a cosine."""
     schedule = optax.cosine_decay_schedule(training.lr or 1e-3, steps)
     return optax.inject_hyperparams(make)(schedule, **options)
@@ -151,15 +151,17 @@ def sde_solve(tolerance: float, max_steps: int, smallest: float) -> nde.Solve:
 
 
 def solve_metrics(
-    predict: Callable[[], tuple[Any, nde.Aux]], solver: diffrax.AbstractSolver, *, repeats: int = 9
+    model: Any, predict: Callable[[], tuple[Any, nde.Aux]], *, repeats: int = 9
 ) -> tuple[Any, dict[str, float]]:
     """What a prediction returns, and its evaluations of the field, steps and seconds: means over its solves.
 
     Args:
-        predict: Compiled; it is called several times.
-        solver: The solver of the prediction.
+        model: Has the `Solve` whose solver evaluates the field.
+        predict: The compiled prediction; it is called several times.
         repeats: Number of timed calls.
     """
+    is_solve = lambda node: isinstance(node, nde.Solve)
+    solver = next(node.solver for node in jax.tree.leaves(model, is_leaf=is_solve) if isinstance(node, nde.Solve))
     (values, aux), seconds = timed(predict, repeats)
     evaluations, steps = nde.nfe(aux.stats, solver), aux.stats["num_steps"]
     return values, {"nfe": float(evaluations.mean()), "steps": float(steps.mean()), "predict_seconds": seconds}
@@ -204,10 +206,10 @@ def state_metrics(
     """Root mean square error over states (batch, times, size), and costs of the one solve from the first of them.
 
     Returns:
-        The compiled prediction of states (times, batch, size) and `Aux` by any model of that structure, and the metrics.
+        The compiled prediction of states (times, batch, size) and `Aux` by a model, and the metrics.
     """
     y0, ts = jnp.asarray(states[:, 0]), jnp.asarray(times, states.dtype)
     predict = eqx.filter_jit(lambda model: model.solution(y0, ts))
-    found, costs = solve_metrics(lambda: predict(model), diffrax.Tsit5())
+    found, costs = solve_metrics(model, lambda: predict(model))
     error = np.asarray(found).swapaxes(0, 1) - states
     return predict, {"rmse": float(np.sqrt(np.mean(error**2))), **costs}
