@@ -20,6 +20,7 @@ coefficients.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,7 +31,7 @@ import numpy as np
 import optax
 
 from sciml import data, nde, tasks
-from sciml.experiment import Experiment, Training, chosen, float_type
+from sciml.experiment import Experiment, Training, chosen
 
 PENALTIES = tasks.penalties(
     error=(0.1, 0.03, 0.2),
@@ -146,11 +147,8 @@ def evaluate(model: nde.NeuralCDE, series: data.Arrays) -> Mapping[str, float]:
 
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
-    make = chosen("a model", config.model, MODELS)
     chosen("an interpolation", config.interpolation, INTERPOLATIONS)
     if not 0 <= config.missing < 1:
         raise ValueError(f"Expected a share of missing values in [0, 1), got {config.missing}.")
-    parts = digits(config.missing, float_type(config.tolerance))
-    groups = {"training": config.run, "regularise": config.regularise, "known": PENALTIES}
-    model = make(config, jax.random.key(config.run.seed))
-    return tasks.dynamics(model, task, evaluate, parts, **groups, metric="error")
+    parts = functools.partial(digits, config.missing)
+    return tasks.dynamics(config, MODELS, PENALTIES, parts, task, evaluate, metric="error")

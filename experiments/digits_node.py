@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import optax
 
 from sciml import data, nde, tasks
-from sciml.experiment import Experiment, Training, chosen, float_type
+from sciml.experiment import Experiment, Training
 
 # Chosen on the validation images by benchmarks/penalties.py; for `error` the cautious one of docs/results.md.
 PENALTIES = tasks.penalties(
@@ -95,8 +95,7 @@ def evaluate(model: DigitsODE, images: data.Arrays) -> Mapping[str, float]:
 
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
-    model = chosen("a model", config.model, MODELS)(config, jax.random.key(config.run.seed))
-    parts = tasks.digit_vectors(float_type(config.tolerance))
-    options = {"optimiser": optax.inject_hyperparams(optax.adam)(config.run.lr), "metric": "error"}
-    groups = {"training": config.run, "regularise": config.regularise, "known": PENALTIES}
-    return tasks.dynamics(model, task, evaluate, parts, **groups, **options)
+    adam = optax.inject_hyperparams(optax.adam)(config.run.lr)
+    return tasks.dynamics(
+        config, MODELS, PENALTIES, tasks.digit_vectors, task, evaluate, metric="error", optimiser=adam
+    )

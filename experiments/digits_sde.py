@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import optax
 
 from sciml import data, nde, tasks
-from sciml.experiment import Experiment, Training, chosen, float_type
+from sciml.experiment import Experiment, Training
 
 PENALTIES = tasks.penalties(
     error=(0.1, 0.03, 0.3),
@@ -117,8 +117,5 @@ def evaluate(model: DigitsSDE, images: data.Arrays, *, paths: int) -> Mapping[st
 
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
-    model = chosen("a model", config.model, MODELS)(config, jax.random.key(config.run.seed))
-    parts = tasks.digit_vectors(float_type(config.tolerance))
-    groups = {"training": config.run, "regularise": config.regularise, "known": PENALTIES}
     measure = functools.partial(evaluate, paths=config.paths)
-    return tasks.dynamics(model, task, measure, parts, **groups, metric="error")
+    return tasks.dynamics(config, MODELS, PENALTIES, tasks.digit_vectors, task, measure, metric="error")

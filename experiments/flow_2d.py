@@ -14,15 +14,14 @@ arXiv:2002.02798, whose coefficients are the default here. Both solve without th
 import dataclasses
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sciml import nde, plot, tasks
-from sciml.experiment import Experiment, Training, chosen, float_type
+from sciml import nde, plot, systems, tasks
+from sciml.experiment import Experiment, Training
 
 PENALTIES = tasks.penalties(
     error=(0.1, 0.03, 0.3),
@@ -67,15 +66,6 @@ def flow(config: Config, key: jax.Array) -> nde.CNF:
 MODELS = {"cnf": flow}
 
 
-def moons(count: int, seed: int, dtype: Any) -> np.ndarray:
-    """Points (count, 2) of two half circles of radius 2 that reach into each other, with normal noise of 0.2."""
-    rng = np.random.default_rng(seed)
-    angle, lower = rng.uniform(0, np.pi, count), rng.random(count) < 0.5
-    arc = np.stack((np.cos(angle), np.sin(angle)), axis=-1)
-    x = np.where(lower[:, None], (1.0, 0.5) - arc, arc) - (0.5, 0.25)
-    return (2 * x + 0.2 * rng.normal(size=x.shape)).astype(dtype)
-
-
 def task(model: nde.CNF, x: jax.Array, key: jax.Array) -> tuple[jax.Array, nde.Aux]:
     """Mean negative log density."""
     log_prob, aux = model.solution(x, key=key)
@@ -107,10 +97,10 @@ def draw(models: Mapping[str, nde.CNF], x: np.ndarray, path: pathlib.Path) -> No
 
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
-    model = chosen("a model", config.model, MODELS)(config, jax.random.key(config.run.seed))
     drawn = {"train": (config.samples, 0), "validation": (4800, 2), "test": (4800, 1)}  # numbers and seeds
-    dtype = float_type(config.tolerance)
-    parts = {name: moons(*one, dtype) for name, one in drawn.items()}
-    figures = lambda models, where: draw(models, parts[config.regularise.split], where / "density.png")
-    groups = {"training": config.run, "regularise": config.regularise, "known": PENALTIES}
-    return tasks.dynamics(model, task, evaluate, parts, **groups, metric="nll", figures=figures)
+
+    def parts(dtype: np.dtype) -> dict[str, np.ndarray]:
+        return {name: systems.two_moons(*one).astype(dtype) for name, one in drawn.items()}
+
+    built = tasks.dynamics(config, MODELS, PENALTIES, parts, task, evaluate, metric="nll")
+    return dataclasses.replace(built, figures=lambda models, to: draw(models, built.test, to / "density.png"))

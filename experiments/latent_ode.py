@@ -21,6 +21,7 @@ the likelihood in training is that of all values of the window, also of those th
 """
 
 import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Mapping
@@ -31,8 +32,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sciml import data, nde, tasks
-from sciml.experiment import Experiment, Training, chosen, float_type
+from sciml import data, nde, systems, tasks
+from sciml.experiment import Experiment, Training, chosen
 
 PENALTIES = tasks.penalties(
     error=(0.03, 0.01, 0.1),
@@ -83,19 +84,6 @@ SPAN = 3.0  # of a window, in units of the field's time
 DRAWS = 16  # of the posterior, for its predictive density
 
 
-def simulated(count: int = 720) -> np.ndarray:
-    """Values (count,) with a period of 12, its first overtone and a slow drift, whose amplitudes change slowly."""
-    rng = np.random.default_rng(0)
-    t = np.arange(count) / 12
-
-    def slow(scale: float) -> np.ndarray:
-        at = np.linspace(0, t[-1], count // 24)
-        return np.interp(t, at, scale * rng.normal(size=len(at)))
-
-    waves = [np.sin(2 * np.pi * k * t + slow(0.3)) * (amplitude + slow(0.2)) for k, amplitude in ((1, 1.0), (2, 0.4))]
-    return waves[0] + waves[1] + slow(0.4)
-
-
 def series(config: Config) -> np.ndarray:
     """All values of the series, equally spaced in time.
 
@@ -103,7 +91,7 @@ def series(config: Config) -> np.ndarray:
         FileNotFoundError: If the file of the real series is missing.
     """
     if config.series == "simulated":
-        return simulated()
+        return systems.seasonal(720)
     path = pathlib.Path(config.data) / "real_timeseries.npz"
     if not path.is_file():
         raise FileNotFoundError(
@@ -132,24 +120,8 @@ def latent_ode(config: Config, key: jax.Array) -> nde.LatentODE:
 MODELS = {"latent_ode": latent_ode}
 
 
-@dataclasses.dataclass(frozen=True)
-class Windows:
-    """Windows (n, times, 1) and which of their values are observed."""
-
-    x: np.ndarray
-    observed: np.ndarray
-
-    def __len__(self) -> int:
-        """Number of windows."""
-        return len(self.x)
-
-    def __getitem__(self, rows: Any) -> np.ndarray:
-        """Windows at an index array or slice, complete."""
-        return self.x[rows]
-
-
-def windows(config: Config, dtype: Any) -> dict[str, Windows]:
-    """The parts train, validation and test.
+def windows(config: Config, dtype: Any) -> dict[str, data.Arrays]:
+    """Windows (n, times, 1) and which of their values are observed, of the parts train, validation and test.
 
     Raises:
         ValueError: If the windows are longer than a part.
@@ -166,7 +138,7 @@ def windows(config: Config, dtype: Any) -> dict[str, Windows]:
     for name, start, stop in zip(("train", "validation", "test"), borders[:-1], borders[1:], strict=True):
         cut = np.lib.stride_tricks.sliding_window_view(values[start:stop], config.times)[..., None]
         draws = rng.random(cut.shape)
-        found[name] = Windows(cut.astype(dtype), np.asarray(observed(draws, config.seen)))
+        found[name] = data.Arrays(cut.astype(dtype), np.asarray(observed(draws, config.seen)))
     return found
 
 
@@ -199,11 +171,12 @@ def predictive(model: nde.LatentODE, x: jax.Array, where: jax.Array) -> jax.Arra
     return jax.scipy.special.logsumexp(each, axis=0) - jnp.log(DRAWS)
 
 
-def evaluate(model: nde.LatentODE, part: Windows) -> Mapping[str, float]:
+def evaluate(model: nde.LatentODE, part: data.Arrays) -> Mapping[str, float]:
     """Errors of values not observed, and costs of the one solve."""
-    x, where = jnp.asarray(part.x), jnp.asarray(part.observed)
+    true, seen = part[:]
+    x, where = jnp.asarray(true), jnp.asarray(seen)
     values, costs = tasks.solve_metrics(model, lambda: predict(model, x, where))
-    squares, hidden = (np.asarray(values) - part.x) ** 2, ~part.observed
+    squares, hidden = (np.asarray(values) - true) ** 2, ~seen
     after = np.broadcast_to(np.arange(x.shape[1])[None, :, None] >= x.shape[1] * 2 // 3, hidden.shape)
     return {
         "mse": float(squares[hidden].mean()),
@@ -216,15 +189,13 @@ def evaluate(model: nde.LatentODE, part: Windows) -> Mapping[str, float]:
 
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
-    model = chosen("a model", config.model, MODELS)(config, jax.random.key(config.run.seed))
     chosen("a series", config.series, dict.fromkeys(SERIES))
-    parts = windows(config, float_type(config.tolerance))
 
-    def task(model: nde.LatentODE, x: jax.Array, key: jax.Array) -> tuple[jax.Array, nde.Aux]:
-        gap_key, draw_key = jax.random.split(key)
+    def task(model: nde.LatentODE, batch: Any, key: jax.Array) -> tuple[jax.Array, nde.Aux]:
+        x, (gap_key, draw_key) = batch[0], jax.random.split(key)
         where = observed(jax.random.uniform(gap_key, x.shape), config.seen)
         bound = model.elbo(times(x), x, observed=where, key=draw_key)
         return bound.loss.mean() / x[0].size, bound.aux
 
-    groups = {"training": config.run, "regularise": config.regularise, "known": PENALTIES}
-    return tasks.dynamics(model, task, evaluate, parts, **groups, metric="mse")
+    parts = functools.partial(windows, config)
+    return tasks.dynamics(config, MODELS, PENALTIES, parts, task, evaluate, metric="mse")

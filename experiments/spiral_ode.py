@@ -22,10 +22,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.integrate import solve_ivp
 
-from sciml import nde, tasks
-from sciml.experiment import Experiment, Training, chosen, float_type
+from sciml import nde, systems, tasks
+from sciml.experiment import Experiment, Training
 from sciml.tasks import Cubes
 
 PENALTIES = tasks.penalties(
@@ -64,12 +63,11 @@ class Config:
 _SHORT = Training(steps=4, batch=16, lr=1e-2)
 PRESETS = {"full": Config(), "smoke": Config(tolerance=1e-3, hidden=8, points=100, piece=5, run=_SHORT)}
 END, TEST_TIMES = 20.0, np.linspace(0, 5, 101)
-MATRIX = np.array([[-0.1, 2.0], [-2.0, -0.1]])
 
 
 def true_field(t: Any, y: jax.Array, args: Any = None) -> jax.Array:
     """The equation that the data come from."""
-    return jnp.asarray(MATRIX, y.dtype) @ y**3
+    return jnp.asarray(systems.SPIRAL, y.dtype) @ y**3
 
 
 def node(config: Config, key: jax.Array) -> nde.NeuralODE:
@@ -81,27 +79,19 @@ def node(config: Config, key: jax.Array) -> nde.NeuralODE:
 MODELS = {"node": node}
 
 
-def solution(y0: np.ndarray, ts: np.ndarray) -> np.ndarray:
-    """The true states (times, 2)."""
-    field = lambda t, y: MATRIX @ y**3
-    return solve_ivp(field, (ts[0], ts[-1]), y0, method="DOP853", t_eval=ts, rtol=1e-11, atol=1e-11).y.T
-
-
-def pieces(config: Config, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Times (piece,) and states (n, piece, 2) of all pieces of the one trajectory, with noise."""
-    ts = np.linspace(0, END, config.points)
-    y = solution(np.array([2.0, 0.0]), ts)
+def pieces(config: Config, ts: np.ndarray) -> np.ndarray:
+    """States (n, piece, 2) of all pieces of the one trajectory, with noise."""
+    y = systems.spiral(np.array([2.0, 0.0]), ts)
     y = y + config.noise * np.random.default_rng(config.run.seed).normal(size=y.shape)
-    cut = np.lib.stride_tricks.sliding_window_view(y, config.piece, axis=0).transpose(0, 2, 1)
-    return ts[: config.piece].astype(dtype), cut.astype(dtype)
+    return np.lib.stride_tricks.sliding_window_view(y, config.piece, axis=0).transpose(0, 2, 1)
 
 
-def unseen(seed: int, dtype: Any, count: int = 40) -> np.ndarray:
+def unseen(seed: int, count: int = 40) -> np.ndarray:
     """States (count, times, 2) at TEST_TIMES, from random states, whose distance from 0 is between 1 and 2."""
     rng = np.random.default_rng(seed)
     angle, radius = rng.uniform(0, 2 * np.pi, count), rng.uniform(1, 2, count)
-    y = [solution(y0, TEST_TIMES) for y0 in (radius * np.array([np.cos(angle), np.sin(angle)])).T]
-    return np.stack(y).astype(dtype)
+    initial = (radius * np.array([np.cos(angle), np.sin(angle)])).T
+    return np.stack([systems.spiral(y0, TEST_TIMES) for y0 in initial])
 
 
 def evaluate(model: nde.NeuralODE, y: np.ndarray) -> Mapping[str, float]:
@@ -113,9 +103,11 @@ def evaluate(model: nde.NeuralODE, y: np.ndarray) -> Mapping[str, float]:
 
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
-    model = chosen("a model", config.model, MODELS)(config, jax.random.key(config.run.seed))
-    dtype = float_type(config.tolerance)
-    times, known = pieces(config, dtype)
-    parts = {"train": known, "validation": unseen(2, dtype), "test": unseen(1, dtype)}
-    groups = {"training": config.run, "regularise": config.regularise, "known": PENALTIES}
-    return tasks.dynamics(model, tasks.state_task(times), evaluate, parts, **groups, metric="rmse")
+    times = np.linspace(0, END, config.points)
+
+    def parts(dtype: np.dtype) -> dict[str, np.ndarray]:
+        found = {"train": pieces(config, times), "validation": unseen(2), "test": unseen(1)}
+        return {name: states.astype(dtype) for name, states in found.items()}
+
+    task = tasks.state_task(times[: config.piece])
+    return tasks.dynamics(config, MODELS, PENALTIES, parts, task, evaluate, metric="rmse")

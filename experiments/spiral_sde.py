@@ -20,6 +20,7 @@ share a time; more optimiser steps, with a learning rate that falls to zero; coe
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,8 +30,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sciml import nde, tasks
-from sciml.experiment import Experiment, Training, chosen, float_type
+from sciml import nde, systems, tasks
+from sciml.experiment import Experiment, Training
 from sciml.tasks import Cubes
 
 PENALTIES = tasks.penalties(
@@ -63,7 +64,6 @@ class Config:
 
 _SHORT = Training(steps=4, batch=16, lr=1e-2)
 PRESETS = {"full": Config(), "smoke": Config(tolerance=0.1, hidden=8, samples=200, paths=50, run=_SHORT)}
-START, DRIFT, NOISE = np.array([2.0, 0.0]), np.array([[-0.1, 2.0], [-2.0, -0.1]]), 0.2
 TIMES = np.linspace(0, 1, 30)
 SMALLEST = 2.0**-10  # step
 
@@ -86,66 +86,38 @@ def sde(config: Config, key: jax.Array) -> nde.NeuralSDE:
 MODELS = {"sde": sde}
 
 
-@dataclasses.dataclass(frozen=True)
-class Paths:
-    """Paths (n, times, 2) of the process at TIMES."""
-
-    u: np.ndarray
-
-    def __len__(self) -> int:
-        """Number of paths."""
-        return len(self.u)
-
-    def __getitem__(self, rows: Any) -> np.ndarray:
-        """Initial states (rows, 2)."""
-        return self.u[rows, 0]
-
-    @property
-    def moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Means and variances (times, 2)."""
-        return self.u.mean(axis=0), self.u.var(axis=0, ddof=1)
-
-
-def process(count: int, seed: int, dtype: Any, substeps: int = 40) -> Paths:
-    """Paths by Milstein's method with that many steps between two times."""
-    rng = np.random.default_rng(seed)
-    h = (TIMES[1] - TIMES[0]) / substeps
-    u = np.tile(START, (count, 1))
-    found = [u]
-    for _ in TIMES[1:]:
-        for _ in range(substeps):
-            dw = np.sqrt(h) * rng.normal(size=u.shape)
-            u = u + h * u**3 @ DRIFT.T + NOISE * u * dw + 0.5 * NOISE**2 * u * (dw**2 - h)
-        found.append(u)
-    return Paths(np.stack(found, axis=1).astype(dtype))
-
-
 def solution(model: nde.NeuralSDE, start: jax.Array, key: jax.Array) -> tuple[jax.Array, nde.Aux]:
     """Paths (n, times, 2) from initial states (n, 2), and what came with the solve."""
     states, aux = model.solution(start.reshape(-1), jnp.asarray(TIMES, start.dtype), key=key)
     return states.reshape(len(TIMES), *start.shape).swapaxes(0, 1), aux
 
 
-def evaluate(model: nde.NeuralSDE, test: tuple[Paths, int]) -> Mapping[str, float]:
-    """Error of the moments, and costs of the one solve."""
-    data, paths = test
-    start = jnp.tile(jnp.asarray(data.u[:1, 0]), (paths, 1))
+def moments(u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means and variances (times, 2) of paths."""
+    return u.mean(axis=0), u.var(axis=0, ddof=1)
+
+
+def evaluate(model: nde.NeuralSDE, test: tuple[np.ndarray, int]) -> Mapping[str, float]:
+    """Error of the moments of some paths of the model, and costs of the one solve."""
+    true, paths = test
+    start = jnp.tile(jnp.asarray(true[:1, 0]), (paths, 1))
     predict = eqx.filter_jit(lambda model, key: solution(model, start, key))
     u, costs = tasks.solve_metrics(model, lambda: predict(model, jax.random.key(0)))
-    return {"mse": float(nde.moment_matching(u, *map(jnp.asarray, data.moments))) / data.u[0].size, **costs}
+    return {"mse": float(nde.moment_matching(u, *map(jnp.asarray, moments(true)))) / true[0].size, **costs}
 
 
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
-    model = chosen("a model", config.model, MODELS)(config, jax.random.key(config.run.seed))
-    known, validation, test = (process(config.samples, seed, float_type(config.tolerance)) for seed in (0, 2, 1))
-    parts = {"train": known, "validation": (validation, config.paths), "test": (test, config.paths)}
-    moments = tuple(map(jnp.asarray, known.moments))
+    draws = {"train": 0, "validation": 2, "test": 1}  # seeds
+    known = functools.cache(lambda part: systems.noisy_spiral(TIMES, config.samples, draws[part]))
+
+    def parts(dtype: np.dtype) -> dict[str, Any]:
+        others = {name: (known(name).astype(dtype), config.paths) for name in ("validation", "test")}
+        return {"train": known("train")[:, 0].astype(dtype), **others}
 
     def task(model: nde.NeuralSDE, start: jax.Array, key: jax.Array) -> tuple[jax.Array, nde.Aux]:
         u, aux = solution(model, start, key)
-        return nde.moment_matching(u, *moments), aux
+        return nde.moment_matching(u, *map(jnp.asarray, moments(known("train").astype(start.dtype)))), aux
 
-    groups = {"training": config.run, "regularise": config.regularise, "known": PENALTIES}
-    optimiser = tasks.cosine(optax.adabelief, config.run, config.run.steps_for(len(known)))
-    return tasks.dynamics(model, task, evaluate, parts, **groups, metric="mse", optimiser=optimiser)
+    optimiser = tasks.cosine(optax.adabelief, config.run, config.run.steps_for(config.samples))
+    return tasks.dynamics(config, MODELS, PENALTIES, parts, task, evaluate, metric="mse", optimiser=optimiser)

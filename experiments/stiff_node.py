@@ -25,8 +25,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sciml import nde, tasks
-from sciml.experiment import Experiment, Training, chosen, float_type
+from sciml import nde, systems, tasks
+from sciml.experiment import Experiment, Training
 
 PENALTIES = tasks.penalties(
     error=(1e-5, 1e-6, 1e-4),
@@ -86,21 +86,6 @@ def node(config: Config, key: jax.Array) -> nde.NeuralODE:
 MODELS = {"node": node}
 
 
-def trajectories(count: int, seed: int, k: float, dtype: Any) -> np.ndarray:
-    """States (count, times, 3) at TIMES from random ones: x between 0.5 and 1.5 from the origin, y between -1 and 1.
-
-    With x = r (cos(t + a), sin(t + a)) the attracting function is x1 x2 = r^2 / 2 sin(2 (t + a)), and
-    y = p(t) + (y(0) - p(0)) e^(-k t) with p = k r^2 / 2 (k sin(2 (t + a)) - 2 cos(2 (t + a))) / (k^2 + 4).
-    """
-    rng = np.random.default_rng(seed)
-    r, a = rng.uniform(0.5, 1.5, (count, 1)), rng.uniform(0, 2 * np.pi, (count, 1))
-    start = rng.uniform(-1, 1, (count, 1))
-    at = TIMES + a
-    p = k * r**2 / 2 * (k * np.sin(2 * at) - 2 * np.cos(2 * at)) / (k**2 + 4)
-    y = p + (start - p[:, :1]) * np.exp(-k * TIMES)
-    return np.stack((r * np.cos(at), r * np.sin(at), y), axis=-1).astype(dtype)
-
-
 def evaluate(model: nde.NeuralODE, y: np.ndarray) -> Mapping[str, float]:
     """Error over all states, costs of the one solve, and how near its steps are to the bound of stability."""
     predict, metrics = tasks.state_metrics(model, y, TIMES)
@@ -110,9 +95,9 @@ def evaluate(model: nde.NeuralODE, y: np.ndarray) -> Mapping[str, float]:
 
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
-    model = chosen("a model", config.model, MODELS)(config, jax.random.key(config.run.seed))
     drawn = {"train": (1024, 0), "validation": (200, 2), "test": (200, 1)}  # numbers and seeds
-    dtype = float_type(config.tolerance)
-    parts = {name: trajectories(*one, config.attraction, dtype) for name, one in drawn.items()}
-    groups = {"training": config.run, "regularise": config.regularise, "known": PENALTIES}
-    return tasks.dynamics(model, tasks.state_task(TIMES), evaluate, parts, **groups, metric="rmse")
+
+    def parts(dtype: np.dtype) -> dict[str, np.ndarray]:
+        return {name: systems.relaxation(TIMES, *one, config.attraction).astype(dtype) for name, one in drawn.items()}
+
+    return tasks.dynamics(config, MODELS, PENALTIES, parts, tasks.state_task(TIMES), evaluate, metric="rmse")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from sciml import experiment, nde, tasks
+from sciml import experiment, nde, systems, tasks
 
 EXPERIMENTS = pathlib.Path(__file__).resolve().parent.parent / "experiments"
 FILES = [path for path in sorted(EXPERIMENTS.glob("*.py")) if "\nPENALTIES" in path.read_text()]
@@ -91,13 +91,8 @@ def test_wrong_settings_are_refused_with_the_known_ones(file, changes, message):
 
 
 def test_the_stiff_data_solve_their_equation():
-    module, _ = smoke(EXPERIMENTS / "stiff_node.py")
     k, h = 3.0, 1e-5
-
-    def states(ts):
-        module.TIMES = ts
-        return module.trajectories(4, 0, k, np.float64)
-
+    states = lambda ts: systems.relaxation(ts, 4, 0, k)
     ts = np.array([0.0, 0.3, 1.1])
     x1, x2, y = np.moveaxis(states(ts), -1, 0)
     ends = [states(np.append(0.0, ts[1:] + sign * h)) for sign in (1, -1)]
@@ -107,28 +102,27 @@ def test_the_stiff_data_solve_their_equation():
 
 
 def test_the_spiral_turns_as_its_equation_says():
-    module, _ = smoke(EXPERIMENTS / "spiral_ode.py")
-    y = module.solution(np.array([2.0, 0.0]), np.array([0.0, 0.1, 0.3]))
-    np.testing.assert_allclose(module.MATRIX @ y[0] ** 3, (-0.8, -16.0))
+    y = systems.spiral(np.array([2.0, 0.0]), np.array([0.0, 0.1, 0.3]))
+    np.testing.assert_allclose(systems.SPIRAL @ y[0] ** 3, (-0.8, -16.0))
     assert np.all(np.diff(np.sum(y**4, axis=1)) < 0)  # d/dt (y1^4 + y2^4) = -0.4 (y1^6 + y2^6)
 
 
-def test_the_noisy_spiral_is_the_spiral_without_noise(monkeypatch):
-    ode, _ = smoke(EXPERIMENTS / "spiral_ode.py")
-    module, _ = smoke(EXPERIMENTS / "spiral_sde.py")
-    monkeypatch.setattr(module, "NOISE", 0.0)
-    true = ode.solution(module.START, module.TIMES)
-    errors = [np.abs(module.process(1, 0, np.float64, substeps=n).u[0] - true).max() for n in (40, 80)]
+TIMES = np.linspace(0, 1, 30)
+
+
+def test_the_noisy_spiral_is_the_spiral_without_noise():
+    true = systems.spiral(np.array([2.0, 0.0]), TIMES)
+    paths = lambda n: systems.noisy_spiral(TIMES, 1, 0, noise=0.0, substeps=n)[0]
+    errors = [np.abs(paths(n) - true).max() for n in (40, 80)]
     assert errors[1] < 0.05
     assert 1.8 < errors[0] / errors[1] < 2.2  # Euler's method, of order 1
 
 
-def test_the_noise_of_the_spiral_is_that_of_ito(monkeypatch):
-    module, _ = smoke(EXPERIMENTS / "spiral_sde.py")
-    monkeypatch.setattr(module, "DRIFT", np.zeros((2, 2)))  # leaves du = c u dW
-    c, count = module.NOISE, 20000
-    means, variances = module.process(count, 0, np.float64, substeps=4).moments
-    true = 4 * np.expm1(c**2 * module.TIMES)
+def test_the_noise_of_the_spiral_is_that_of_ito():
+    c, count = 0.2, 20000
+    u = systems.noisy_spiral(TIMES, count, 0, drift=np.zeros((2, 2)), substeps=4)  # leaves du = c u dW
+    means, variances = u.mean(axis=0), u.var(axis=0, ddof=1)
+    true = 4 * np.expm1(c**2 * TIMES)
     np.testing.assert_array_equal(means[:, 1], 0)
     np.testing.assert_array_less(np.abs(means[1:, 0] - 2), 4 * np.sqrt(true[1:] / count))  # 4 standard errors
     np.testing.assert_allclose(variances[1:, 0], true[1:], rtol=0.06)  # 4 standard errors, 0.05, and Milstein's
@@ -137,25 +131,25 @@ def test_the_noise_of_the_spiral_is_that_of_ito(monkeypatch):
 def test_many_paths_together_have_the_moments_of_the_process():
     """The model with the process's own drift, in the sense of Stratonovich, and diffusion."""
     module, config = smoke(EXPERIMENTS / "spiral_sde.py", tolerance=1e-2)
-    model, c = module.sde(config, jax.random.key(0)), module.NOISE
-    drift = lambda t, u, args: jnp.asarray(module.DRIFT, u.dtype) @ u**3 - c**2 / 2 * u
+    model, c = module.sde(config, jax.random.key(0)), 0.2
+    drift = lambda t, u, args: jnp.asarray(systems.SPIRAL, u.dtype) @ u**3 - c**2 / 2 * u
     model = dataclasses.replace(
         model, drift=nde.Together(drift, 2), diffusion=nde.Together(lambda t, u, args: c * u, 2)
     )
-    found = module.evaluate(model, (module.process(4000, 0, np.float32), 2000))
+    found = module.evaluate(model, (systems.noisy_spiral(TIMES, 4000, 0).astype(np.float32), 2000))
     assert found["mse"] < 0.0015  # 0.0005 found, as between two draws of the process; 0.003 with the drift of Ito
 
 
 def test_windows_of_a_series_do_not_reach_into_another_part(monkeypatch):
     module, config = smoke(EXPERIMENTS / "latent_ode.py")
     length, count = config.times, 200
-    monkeypatch.setattr(module, "simulated", lambda: np.arange(count, dtype=float))  # each value says when it was
+    monkeypatch.setattr(systems, "seasonal", lambda _: np.arange(count, dtype=float))  # each value says when it was
     parts = module.windows(config, np.float64)
     deviation = np.arange(130).std()
-    ends = [(part.x.min() * deviation + 64.5, part.x.max() * deviation + 64.5) for part in parts.values()]
+    ends = [(part[:][0].min() * deviation + 64.5, part[:][0].max() * deviation + 64.5) for part in parts.values()]
     np.testing.assert_allclose(ends, [(0, 129), (130, 159), (160, 199)], atol=1e-9)
     assert [len(part) for part in parts.values()] == [130 - length + 1, 30 - length + 1, 40 - length + 1]
-    observed = parts["train"].observed[..., 0]
+    observed = parts["train"][:][1][..., 0]
     assert observed[:, 0].all()
     assert not observed[:, 8:].any()  # two thirds of 12
     assert abs(observed[:, 1:8].mean() - config.seen) < 4 * 0.5 / np.sqrt(observed[:, 1:8].size)
@@ -165,7 +159,7 @@ def test_a_latent_ode_reads_a_real_series(published_data):
     module, config = smoke(EXPERIMENTS / "latent_ode.py", series="elnino", data=str(published_data))
     assert len(module.series(config)) == 12 * 61
     built = module.build(config)
-    assert abs(built.train.x.mean()) < 0.1  # in deviations from the mean, of which windows count inner values more
+    assert abs(built.train[:][0].mean()) < 0.1  # in deviations from the mean, of which windows count inner values more
 
 
 def test_the_real_series_needs_its_file_and_windows_that_fit(tmp_path):

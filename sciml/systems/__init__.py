@@ -5,6 +5,12 @@ ODE families, families of PDEs on an interval, and plane flows, as PROSE is trai
 
 from sciml.systems._draws import AbstractSystems as AbstractSystems
 from sciml.systems._draws import draw_trajectories as draw_trajectories
+from sciml.systems._examples import SPIRAL as SPIRAL
+from sciml.systems._examples import noisy_spiral as noisy_spiral
+from sciml.systems._examples import relaxation as relaxation
+from sciml.systems._examples import seasonal as seasonal
+from sciml.systems._examples import spiral as spiral
+from sciml.systems._examples import two_moons as two_moons
 from sciml.systems._families import CODEC as CODEC
 from sciml.systems._families import FAMILIES as FAMILIES
 from sciml.systems._families import Family as Family

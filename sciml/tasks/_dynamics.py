@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import diffrax
 import equinox as eqx
@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from sciml import data, nde, train
-from sciml.experiment import Experiment, Training, chosen, timed
+from sciml.experiment import Experiment, Training, chosen, float_type, timed
 
 Task = Callable[[Any, Any, jax.Array], tuple[jax.Array, nde.Aux]]
 """`(model, batch, key) -> (error, aux)`: what is minimised apart from the penalty, and the `Aux` of the solve."""
@@ -71,15 +71,37 @@ def penalties(**coefficients: tuple[float, ...] | Regularised) -> dict[str, Regu
     return table
 
 
+class DynamicsConfig(Protocol):
+    """What `dynamics` reads of a Config."""
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        ...
+
+    @property
+    def tolerance(self) -> float:
+        """Relative and absolute tolerance of the solver."""
+        ...
+
+    @property
+    def regularise(self) -> Penalty:
+        """What makes the equation cheap to solve."""
+        ...
+
+    @property
+    def run(self) -> Training:
+        """Length and learning rate of the training."""
+        ...
+
+
 def dynamics(
-    model: Any,
+    config: DynamicsConfig,
+    models: Mapping[str, Callable[[Any, jax.Array], Any]],
+    known: Mapping[str, Regularised],
+    parts: Callable[[np.dtype], Mapping[str, Any]],
     task: Task,
     evaluate: Callable[[Any, Any], Mapping[str, float]],
-    parts: Mapping[str, Any],
-    *,
-    training: Training,
-    regularise: Penalty,
-    known: Mapping[str, Regularised],
     **options: Any,
 ) -> Experiment:
     """An experiment that trains a model of differential equations, regularised or not.
@@ -89,23 +111,25 @@ def dynamics(
     regulariser: its predictions are those of the plain model.
 
     Args:
-        model: The untrained model, of batches.
+        config: Has `model`, `tolerance`, `regularise` and `run`.
+        models: The table MODELS, name -> `(config, key) -> model`, of batches.
+        known: The table PENALTIES.
+        parts: Makes the data `train`, `validation` and `test` of a floating-point type, that of the tolerance.
         task: Error and `Aux` of a batch.
         evaluate: Metrics of a model on data; `solve_metrics` gives those of the solve.
-        parts: Data by name: `train`, `validation` and `test`.
-        training: Epochs or steps, batch, learning rate, seed.
-        regularise: Name of the regulariser, coefficient, data to test on.
-        known: The table PENALTIES.
         **options: Other attributes of `Experiment`, such as `metric`. The optimiser is Adam with a learning rate that
             falls to zero as a cosine, if no other one is given.
 
     Raises:
-        ValueError: If the penalty or the split is not known; it lists the known ones.
+        ValueError: If the model, penalty or split is not known, which lists the known ones, or the type does not
+            resolve the tolerance.
     """
-    penalty = chosen("a penalty", regularise.penalty, known)
-    others = {name: part for name, part in parts.items() if name != "train"}
-    first = penalty.coefficients[0] if regularise.coefficient is None else regularise.coefficient
-    steps = training.steps_for(len(parts["train"]))
+    penalty = chosen("a penalty", config.regularise.penalty, known)
+    make = chosen("a model", config.model, models)
+    data = dict(parts(float_type(config.tolerance)))
+    training, samples = config.run, data.pop("train")
+    first = penalty.coefficients[0] if config.regularise.coefficient is None else config.regularise.coefficient
+    steps = training.steps_for(len(samples))
     coefficient = optax.exponential_decay(first, steps, 0.1)
 
     def at(step: jax.Array) -> Any:
@@ -117,14 +141,14 @@ def dynamics(
         return loss
 
     built = Experiment(
-        model=model,
+        model=make(config, jax.random.key(training.seed)),
         loss=train.Scheduled(at),
         optimiser=cosine(optax.adam, training, steps),
-        train=parts["train"],
+        train=samples,
         steps=steps,
         batch=training.batch,
         evaluate=evaluate,
-        test=chosen("a split", regularise.split, others),
+        test=chosen("a split", config.regularise.split, data),
         split_batches=False,
         seed=training.seed,
     )
