@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import diffrax
 import equinox as eqx
@@ -71,32 +71,8 @@ def penalties(**coefficients: tuple[float, ...] | Regularised) -> dict[str, Regu
     return table
 
 
-class DynamicsConfig(Protocol):
-    """What `dynamics` reads of a Config."""
-
-    @property
-    def model(self) -> str:
-        """Name of the model."""
-        ...
-
-    @property
-    def tolerance(self) -> float:
-        """Relative and absolute tolerance of the solver."""
-        ...
-
-    @property
-    def regularise(self) -> Penalty:
-        """What makes the equation cheap to solve."""
-        ...
-
-    @property
-    def run(self) -> Training:
-        """Length and learning rate of the training."""
-        ...
-
-
 def dynamics(
-    config: DynamicsConfig,
+    config: Any,
     models: Mapping[str, Callable[[Any, jax.Array], Any]],
     known: Mapping[str, Regularised],
     parts: Callable[[np.dtype], Mapping[str, Any]],
@@ -111,7 +87,7 @@ def dynamics(
     regulariser: its predictions are those of the plain model.
 
     Args:
-        config: Has `model`, `tolerance`, `regularise` and `run`.
+        config: A Config with the fields `model`, `tolerance`, `regularise: Penalty` and `run: Training`.
         models: The table MODELS, name -> `(config, key) -> model`, of batches.
         known: The table PENALTIES.
         parts: Makes the data `train`, `validation` and `test` of a floating-point type, that of the tolerance.

@@ -126,16 +126,17 @@ def _moves(kept: np.ndarray) -> list[np.ndarray]:
     return [*unit, *swaps]
 
 
+Times = Float[np.ndarray, " times"]
+States = Float[np.ndarray, "trajectories times size"]
+Terms = Float[np.ndarray, "trajectories times terms"]
+Linear = tuple[Float[np.ndarray, "rows terms"], Float[np.ndarray, "rows size"]]
+
+
 class AbstractEquations(abc.ABC):
     """How states become linear equations in the coefficients of the terms. Subclasses are frozen dataclasses."""
 
     @abc.abstractmethod
-    def __call__(
-        self,
-        ts: Float[np.ndarray, " times"],
-        ys: Float[np.ndarray, "trajectories times size"],
-        terms: Float[np.ndarray, "trajectories times terms"],
-    ) -> tuple[Float[np.ndarray, "rows terms"], Float[np.ndarray, "rows size"]]:
+    def __call__(self, ts: Times, ys: States, terms: Terms) -> Linear:
         """Matrix and right-hand sides; one column of coefficients for each component solves them."""
 
 
@@ -158,12 +159,7 @@ class WeakForm(AbstractEquations):
     half_width: int = 10
     power: int = 4
 
-    def __call__(
-        self,
-        ts: Float[np.ndarray, " times"],
-        ys: Float[np.ndarray, "trajectories times size"],
-        terms: Float[np.ndarray, "trajectories times terms"],
-    ) -> tuple[Float[np.ndarray, "rows terms"], Float[np.ndarray, "rows size"]]:
+    def __call__(self, ts: Times, ys: States, terms: Terms) -> Linear:
         """As in `AbstractEquations`."""
         half = max(2, min(self.half_width, (len(ts) - 1) // 4))
         rows, targets = [], []
@@ -195,12 +191,7 @@ class Derivatives(AbstractEquations):
 
     values: Float[np.ndarray, "*trajectories times size"]
 
-    def __call__(
-        self,
-        ts: Float[np.ndarray, " times"],
-        ys: Float[np.ndarray, "trajectories times size"],
-        terms: Float[np.ndarray, "trajectories times terms"],
-    ) -> tuple[Float[np.ndarray, "rows terms"], Float[np.ndarray, "rows size"]]:
+    def __call__(self, ts: Times, ys: States, terms: Terms) -> Linear:
         """As in `AbstractEquations`.
 
         Raises:
