@@ -93,7 +93,7 @@ def test_progress_is_a_bar_on_a_terminal():
 
 def test_tensorboard_names_its_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    with pytest.raises(ImportError, match=r"pip install 'sciml\[track\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'sciml-jax\[track\]'"):
         train.tensorboard("logs")
 
 
