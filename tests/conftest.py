@@ -49,7 +49,7 @@ def _forget_programs_before_their_number_ends_the_process():
     """
     yield
     maps, limit = pathlib.Path("/proc/self/maps"), pathlib.Path("/proc/sys/vm/max_map_count")
-    if limit.exists() and len(maps.read_bytes().splitlines()) > int(limit.read_text()) // 2:
+    if limit.exists() and len(maps.read_bytes().splitlines()) > int(limit.read_text()) // 8:  # 700 programs, 1 GB
         jax.clear_caches()
 
 
