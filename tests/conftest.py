@@ -19,7 +19,7 @@ os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache")))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def _shared(variable: str, default: str) -> pathlib.Path:

@@ -19,7 +19,7 @@ def code_of(page):
     return "\n".join(blocks)
 
 
-@pytest.mark.parametrize("shape", [(2, 9, 12), (1, 15)], ids=["two dimensions", "one dimension"])
+@pytest.mark.parametrize("shape", [(2, 9, 12), pytest.param((1, 15), marks=pytest.mark.slow)])
 def test_your_own_data(shape, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(30, *shape)).astype(np.float32)

@@ -127,7 +127,7 @@ def _name(item: Any, path: str) -> str:
     homes = [".".join(own[:end]) for end in range(public, 0, -1)]
     homes += [home for home in _HOMES if own[0] in (home.split(".")[0], "")]
     for home in filter(None, homes):
-        if getattr(importlib.import_module(home), name, None) is item:
+        if getattr(_module(home), name, None) is item:
             return f"{home}.{name}"
     if not module or "<" in qualified:
         raise ValueError(
@@ -245,6 +245,8 @@ def _find(name: str, classes: Sequence[Any]) -> Any:
             f"The model uses {name}, which is not part of {', '.join(_TRUSTED)}. "
             f"Import it and pass it along: load(folder, classes=({last},))."
         )
+    if name.startswith("flax.") and _module("flax") is None:
+        raise ValueError(f"The model uses {name}, and Flax is not installed: pip install 'sciml-jax[flax]'.")
     module, _, attribute = name.rpartition(".")
     found = getattr(_module(module), attribute, None)
     home = getattr(found, "__module__", None) or module

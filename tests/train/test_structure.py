@@ -1,6 +1,7 @@
 import enum
 import functools
 import json
+import sys
 import typing
 
 import equinox as eqx
@@ -102,6 +103,14 @@ def test_functions_come_back_as_themselves(function):
 @pytest.mark.parametrize("network", [Network(4), flax.linen.Sequential([flax.linen.Dense(3), flax.linen.gelu])])
 def test_flax_networks_come_back_as_equal_ones(network):
     assert through_json(network) == network
+
+
+def test_a_flax_network_without_flax_is_refused_with_the_remedy(monkeypatch):
+    description = train.describe(flax.linen.Dense(3))
+    for module in ("flax", "flax.linen"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ValueError, match=r"Flax is not installed: pip install 'sciml-jax\[flax\]'"):
+        train.rebuild(description)
 
 
 def test_names_are_public_and_survive_a_move_of_private_modules():
