@@ -29,6 +29,14 @@ def _shared(variable: str, default: str) -> pathlib.Path:
     return folder
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Tests that ask for the folder of the official implementations' fixtures carry the marker `reference`."""
+    for item in items:
+        if "reference" in item.fixturenames:
+            item.add_marker(pytest.mark.reference)
+
+
 @pytest.fixture(scope="session")
 def reference() -> pathlib.Path:
     """Folder with the numerical fixtures of the official implementations."""
