@@ -33,7 +33,7 @@ SPREADS = (0.01, 0.02, 0.05, 0.1, 0.3, None)
 
 def samples(module, config, part: int, per_system: int):
     """Samples with noise and without, and the part that they are of."""
-    dimension = max(family.dimension for family in systems.families(*config.families))
+    dimension = systems.Mixture(families=config.families).dimension
     vocabulary = symbolic.ode_vocabulary(dimension)
     guess = prose.known_equations if config.guess == "known" else prose.skeleton_equations
     data = prose.EquationData(module.trajectories(config, part), vocabulary, guess=guess)

@@ -202,7 +202,7 @@ class Part:
 
 def trajectories(config: Config, part: int) -> tuple[systems.Trajectories, ...]:
     """Training (0), validation (1) or test trajectories (2), generated unless an earlier run has."""
-    solutions = systems.Solutions(starts=config.starts, points=config.points, end=config.end)
+    solutions = systems.Solutions(initial_conditions=config.starts, points=config.points, end=config.end)
     spread = config.spread if part == 2 else 0.1
     mixture = systems.Mixture(solutions=solutions, families=config.families, spread=spread)
     seed = 3 * config.data_seed + part
@@ -396,7 +396,7 @@ def check_sensors(config: Config, sensors: int) -> None:
 def build(config: Config) -> Experiment:
     """The experiment of a config; generates its data unless an earlier run has."""
     check(config)
-    dimension = max(family.dimension for family in systems.families(*config.families))
+    dimension = systems.Mixture(families=config.families).dimension
     vocabulary = symbolic.ode_vocabulary(dimension)
     guess = prose.known_equations if config.guess == "known" else prose.skeleton_equations
     known, validation, testing = (

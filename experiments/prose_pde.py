@@ -168,7 +168,9 @@ class Part:
 def source(config: Config, spread: float = 0.1) -> systems.PdeMixture:
     """Where evolutions are drawn from."""
     starts = config.starts
-    evolutions = systems.Evolutions(starts=starts, candidates=2 * starts, frames=config.frames, points=config.points)
+    evolutions = systems.Evolutions(
+        initial_conditions=starts, candidates=2 * starts, frames=config.frames, points=config.points
+    )
     return systems.PdeMixture(families=config.families, spread=spread, evolutions=evolutions)
 
 

@@ -164,7 +164,7 @@ def test_wrong_settings_are_refused(runs, changes, message):
 def test_the_paper_presets_have_the_published_sizes(preset, parameters, families):
     module = experiment.load_file(FILE)
     config = module.PRESETS[preset]
-    dimension = max(family.dimension for family in systems.families(*config.families))
+    dimension = systems.Mixture(families=config.families).dimension
     assert size_of(lambda: module.untrained(config, dimension, symbolic.ode_vocabulary(dimension))) == parameters
     assert len(config.families) == families
     assert [count * config.starts for count in config.systems] == [512_000, 25_600, 102_400]

@@ -95,6 +95,7 @@ from sciml.symbolic._tree import tanh as tanh
 from sciml.symbolic._tree import variables as variables
 from sciml.symbolic._tree import walk as walk
 from sciml.symbolic._vector_field import VectorField as VectorField
+from sciml.symbolic._vocabulary import DERIVATIVES as DERIVATIVES
 from sciml.symbolic._vocabulary import Vocabulary as Vocabulary
 from sciml.symbolic._vocabulary import fluid_vocabulary as fluid_vocabulary
 from sciml.symbolic._vocabulary import ode_vocabulary as ode_vocabulary

@@ -102,6 +102,10 @@ def _integers(largest: int) -> tuple[str, ...]:
     return tuple(str(n) for n in range(-largest, largest + 1))
 
 
+DERIVATIVES = ("ut_0", "utt_0", "ux_0", "uxx_0", "uxxx_0", "uxxxx_0")
+"""Words of `pde_vocabulary` for the derivatives of the field `u_0` in t and x."""
+
+
 def ode_vocabulary(dimension: int, codec: NumberCodec = THREE_DIGITS) -> Vocabulary:
     """Words of PROSE-ODE for systems of up to `dimension` states: 1072 ids for 3, 1074 for 5.
 
@@ -115,7 +119,7 @@ def ode_vocabulary(dimension: int, codec: NumberCodec = THREE_DIGITS) -> Vocabul
 def pde_vocabulary(codec: NumberCodec = THREE_DIGITS) -> Vocabulary:
     """Words of PROSE-PDE for one field on one space axis: 1108 ids, with `+` and `-` twice."""
     operators = (*_ODE_OPERATORS, "pow", "pow3")
-    leaves = ("t", "x", "u_0", "u_0(x,t)", "ut_0", "utt_0", "ux_0", "uxx_0", "uxxx_0", "uxxxx_0")
+    leaves = ("t", "x", "u_0", "u_0(x,t)", *DERIVATIVES)
     signs = ("(", ")", "*", "**", "+", ",", "-", "Derivative")
     return Vocabulary((*_integers(20), *_UNUSED, *operators, *leaves, *signs), operators, codec)
 

@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,16 +12,67 @@ from jaxtyping import PyTree
 
 import sciml
 from sciml.symbolic import system_to_tokens
-from sciml.systems._trajectories import Trajectories
+from sciml.systems._integrate import check_times
 
 _ATTEMPTS = 100
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trajectories:
+    """Solutions of systems of equations, several of each system.
+
+    Attributes:
+        times: Increasing times of the states.
+        states: Floating-point array `(systems, trajectories, times, states)`, zero beyond the dimension of a
+            system, or fields `(systems, trajectories, times, channels, *space)`.
+        equations: The tokens of each system's equations, joined by blanks: right-hand sides, or what is zero.
+        families: The family of each system, for errors by family.
+        tried: How many initial conditions of each system were integrated in its last attempt.
+        attributes: Generator, settings, seed, versions.
+
+    Raises:
+        ValueError: If the times do not increase, if an array has the wrong shape or type, or if a state is not finite.
+    """
+
+    times: np.ndarray
+    states: np.ndarray
+    _: dataclasses.KW_ONLY
+    equations: tuple[str, ...]
+    families: tuple[str, ...]
+    tried: np.ndarray
+    attributes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_times(self.times)
+        shape, kind = self.states.shape, self.states.dtype
+        if len(shape) < 4 or kind.kind != "f" or self.states.size == 0 or shape[2] != len(self.times):
+            raise ValueError(
+                f"Expected floating-point states (systems, trajectories, times, states) at {len(self.times)} times, "
+                f"got {kind} of shape {shape}. Add the missing axes, such as "
+                "states[:, None] for one trajectory of each system."
+            )
+        counts = {"equations": len(self.equations), "families": len(self.families), "tried": len(self.tried)}
+        if set(counts.values()) != {shape[0]}:
+            raise ValueError(f"Expected one entry for each of {shape[0]} systems, got {counts}. Give one for each.")
+        for i, states in enumerate(self.states):  # system by system, since the array may be larger than the memory
+            if not np.isfinite(states).all():
+                row = int(np.argmin(np.isfinite(states).reshape(len(states), -1).all(axis=1)))
+                raise ValueError(
+                    f"Trajectory {row} of system {i} ({self.families[i]}) has NaN or infinite states. Remove it, or "
+                    "generate the set again."
+                )
+
+    def __len__(self) -> int:
+        """Number of trajectories."""
+        return self.states.shape[0] * self.states.shape[1]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AbstractSystems(abc.ABC):
-    """An endless numbered set of systems and their solutions, a seed apart; a frozen dataclass of numbers.
+    """An endless numbered set of systems and their solutions: the settings of a random generator.
 
-    Starts of a system are tried in order until enough of them have good solutions.
+    A seed and a number select a system. Its initial conditions are tried in order until enough of them have good
+    solutions.
     """
 
     @property
@@ -32,7 +83,7 @@ class AbstractSystems(abc.ABC):
     @property
     @abc.abstractmethod
     def times(self) -> np.ndarray:
-        """When the states are stored."""
+        """The times at which states are stored."""
 
     @property
     @abc.abstractmethod
@@ -48,25 +99,25 @@ class AbstractSystems(abc.ABC):
         """A system of a family, drawn with this key."""
 
     @abc.abstractmethod
-    def starts(self, family: str, system: Any, key: tuple[int, ...]) -> np.ndarray:
-        """All starts of a system that may be tried, `(starts, components, *space)`, drawn with this key."""
+    def initial_conditions(self, family: str, system: Any, key: tuple[int, ...]) -> np.ndarray:
+        """All initial conditions that may be tried, `(candidates, components, *space)`, drawn with this key."""
 
     @abc.abstractmethod
     def fields(self, family: str, systems: Sequence[Any]) -> PyTree:
-        """What `solve` needs of systems of one family, stacked, always of one structure."""
+        """The right-hand sides of systems of one family as `solve` takes them, stacked, always of one structure."""
 
     @abc.abstractmethod
-    def solve(self, family: str, fields: PyTree, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Solutions `(starts, times, components, *space)`, each start with a field of its own; and which are good."""
+    def solve(self, family: str, fields: PyTree, initial: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Solutions `(samples, times, components, *space)`, one for each right-hand side; and which are good."""
 
     def tokens(self, system: Any) -> Sequence[str]:
-        """The tokens of a system's equations; those of its expressions if this is not replaced."""
+        """The tokens of a system's equations, by default those of its expressions."""
         return system_to_tokens(system)
 
     def attributes(self, seed: int) -> dict[str, Any]:
-        """Where the solutions come from, as values that JSON can hold."""
+        """Generator, settings, seed and versions, as values that JSON can hold."""
         return {
-            "generator": f"sciml.prose.{type(self).__name__}",
+            "generator": f"sciml.systems.{type(self).__name__}",
             "settings": dataclasses.asdict(self),
             "seed": seed,
             "sciml_version": sciml.__version__,
@@ -92,7 +143,7 @@ def draw_trajectories(systems: AbstractSystems, numbers: Iterable[int], *, seed:
     Args:
         systems: What to draw from: a `Mixture`, `RandomSystems`, `PdeMixture` or `FluidMixture`.
         numbers: Numbers of the systems, from 0.
-        seed: Number that selects systems and starts.
+        seed: Number that selects systems and initial conditions.
         lanes: Number of trajectories that are solved at once.
 
     Raises:
@@ -123,7 +174,7 @@ def draw_trajectories(systems: AbstractSystems, numbers: Iterable[int], *, seed:
 
 
 class _Search:
-    """The good solutions of one system, as far as they are found."""
+    """Collects good solutions of one system."""
 
     def __init__(self, systems: AbstractSystems, seed: int, number: int):
         self._systems = systems
@@ -137,22 +188,22 @@ class _Search:
         if self.attempt == _ATTEMPTS:
             raise RuntimeError(
                 f"None of {_ATTEMPTS} drawn systems of {self.family} has {self._systems.count} good solutions from "
-                f"{len(self._starts)} starts. Allow more candidates, or use smaller starts or an earlier end."
+                f"{len(self._initial)} initial conditions. Allow more candidates, a smaller radius or an earlier end."
             )
         self.system = self._systems.system(self.family, (*self._key, self.attempt, 0))
-        self._starts = self._systems.starts(self.family, self.system, (*self._key, self.attempt, 1))
+        self._initial = self._systems.initial_conditions(self.family, self.system, (*self._key, self.attempt, 1))
         self.tried, self.kept = 0, []
 
     def missing(self) -> np.ndarray:
-        """As many of the next starts as solutions are missing; none if there are enough."""
+        """The next initial conditions, as many as solutions are missing."""
         missing = self._systems.count - len(self.kept)
-        if missing > len(self._starts) - self.tried:
+        if missing > len(self._initial) - self.tried:
             self._begin()
             missing = self._systems.count
-        return self._starts[self.tried : self.tried + missing]
+        return self._initial[self.tried : self.tried + missing]
 
     def take(self, states: np.ndarray, good: np.ndarray) -> None:
-        """Keeps the good ones of the solutions from these starts."""
+        """Keeps the good ones of these solutions."""
         self.tried += len(good)
         self.kept.extend(states[good].astype(np.float32))
 
@@ -161,12 +212,12 @@ def _complete(systems: AbstractSystems, searches: list[_Search], lanes: int) -> 
     """Solves the systems of one family until none of them misses a solution."""
     family = searches[0].family
     while True:
-        starts = [search.missing() for search in searches]
-        owners = np.repeat(np.arange(len(searches)), [len(part) for part in starts])
+        initial = [search.missing() for search in searches]
+        owners = np.repeat(np.arange(len(searches)), [len(part) for part in initial])
         if not len(owners):
             return
         fields = systems.fields(family, [search.system for search in searches])
-        every = np.concatenate(starts)
+        every = np.concatenate(initial)
         pieces = []
         for first in range(0, len(every), lanes):
             # Always as many at once, the last one several times if need be, for one compilation.
@@ -180,3 +231,9 @@ def _complete(systems: AbstractSystems, searches: list[_Search], lanes: int) -> 
 
 def _taken(tree: PyTree, rows: np.ndarray) -> PyTree:
     return jax.tree.map(lambda array: array[rows], tree)
+
+
+def in_turn(families: Sequence[str], number: int) -> tuple[str, int]:
+    """The family of a system whose number goes through the families in turn, and its number within the family."""
+    within, family = divmod(number, len(families))
+    return families[family], within

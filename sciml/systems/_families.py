@@ -8,11 +8,12 @@ from sciml.symbolic import AbstractExpression as Expression
 from sciml.symbolic import NumberCodec, Real, RightNested, Sum, System, cos, sin, states
 
 CODEC = NumberCodec()
-"""Three digits, to which constants are rounded."""
+"""The tokens of constants, which are rounded to three digits."""
 Row = TypeVar("Row")
 
 
-def _identity(*drawn: float) -> tuple[float, ...]:
+def identity(*drawn: float) -> tuple[float, ...]:
+    """The drawn numbers are the constants."""
     return drawn
 
 
@@ -34,7 +35,7 @@ class Family:
     dimension: int
     nominal: tuple[float, ...]
     equations: Callable[..., System]
-    constants: Callable[..., tuple[float, ...]] = _identity
+    constants: Callable[..., tuple[float, ...]] = identity
     largest: float = 1e3
     sums: tuple[Sum, ...] = ()
 
@@ -47,13 +48,28 @@ class Family:
         Raises:
             ValueError: If the count of numbers is not that of `nominal`, or a constant has no tokens.
         """
-        drawn = self.nominal if drawn is None else tuple(drawn)
-        if len(drawn) != len(self.nominal):
-            raise ValueError(
-                f"{self.name} is drawn from {len(self.nominal)} numbers, got {len(drawn)}. "
-                f"Give as many as in its nominal ones {self.nominal}."
-            )
-        return self.equations(*states(self.dimension), *map(CODEC.rounded, self.constants(*drawn)))
+        constants = rounded_constants(self.name, self.constants, self.nominal, drawn)
+        return self.equations(*states(self.dimension), *constants)
+
+
+def rounded_constants(
+    name: str,
+    constants: Callable[..., tuple[float, ...]],
+    nominal: tuple[float, ...],
+    drawn: Sequence[float] | None,
+) -> tuple[float, ...]:
+    """The constants of a family from drawn numbers, by default the nominal ones, rounded to three digits.
+
+    Raises:
+        ValueError: If the count of numbers is not that of `nominal`, or a constant has no tokens.
+    """
+    drawn = nominal if drawn is None else tuple(drawn)
+    if len(drawn) != len(nominal):
+        raise ValueError(
+            f"{name} is drawn from {len(nominal)} numbers, got {len(drawn)}. "
+            f"Give as many as in its nominal ones {nominal}."
+        )
+    return tuple(map(CODEC.rounded, constants(*drawn)))
 
 
 def _thomas(x: Expression, y: Expression, z: Expression, b: float) -> System:
@@ -191,18 +207,21 @@ sums to the left and products to the right, which fixes the tokens.
 """
 
 
-def families(*names: str) -> tuple[Family, ...]:
-    """The families of these names.
+def chosen(table: Mapping[str, Row], names: Sequence[str]) -> tuple[Row, ...]:
+    """The families of these names in a table.
 
     Raises:
-        ValueError: If there is no such family.
+        ValueError: If there is no name, or no family of a name.
     """
-    return rows_of(FAMILIES, names)
-
-
-def rows_of(table: Mapping[str, Row], names: Sequence[str]) -> tuple[Row, ...]:
-    """The rows of a table of families with these names; raises a ValueError if there is no such row."""
+    if not names:
+        raise ValueError(f"Expected at least one family, got none. Choose from {', '.join(table)}.")
     unknown = [name for name in names if name not in table]
     if unknown:
         raise ValueError(f"There is no family {', '.join(unknown)}. Choose from {', '.join(table)}.")
     return tuple(table[name] for name in names)
+
+
+def check_spread(spread: float) -> None:
+    """Raises a ValueError unless a relative half width of constants keeps their signs."""
+    if not 0 <= spread < 1:
+        raise ValueError(f"Expected a spread from 0 to less than 1, so that no sign changes, got {spread}.")

@@ -12,7 +12,7 @@ from sciml.pdes import FitzHughNagumo, NavierStokes, ShallowWater, periodic_fiel
 from sciml.systems._families import CODEC
 
 CHANNELS = 4
-"""Of a frame, as in PROSE-FD; families with fewer fill it up with zeros."""
+"""Number of channels of a frame, as in PROSE-FD. Families with fewer fill it up with zeros."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,14 +32,14 @@ class FluidFamily:
         channels: What the channels of a frame are; velocities come first.
         equation: The words, with `{name}` where a constant stands.
         constants: Name, smallest and largest value of each; drawn log-uniformly.
-        start: `(key, resolution) -> fields` at time 0, on the grid of the solver, in JAX's default precision.
-        solve: `(start, constants, resolution, frames) -> frames`, those at later, equally spaced times.
+        initial: `(key, resolution) -> fields` at time 0, on the grid of the solver, in JAX's default precision.
+        solve: `(initial, constants, resolution, frames) -> frames`, those at later, equally spaced times.
     """
 
     channels: tuple[str, ...]
     equation: str
     constants: tuple[tuple[str, float, float], ...]
-    start: Callable[[Key[Array, ""], int], Array]
+    initial: Callable[[Key[Array, ""], int], Array]
     solve: Callable[[Array, Array, int, int], Array]
 
     def drawn(self, parts: Sequence[float]) -> tuple[float, ...]:
@@ -78,10 +78,10 @@ def _waves(key: Key[Array, ""], resolution: int) -> Float[Array, "3 n n"]:
 
 
 def _solve_water(
-    start: Float[Array, "3 n n"], constants: Float[Array, " 1"], resolution: int, frames: int
+    initial: Float[Array, "3 n n"], constants: Float[Array, " 1"], resolution: int, frames: int
 ) -> Float[Array, "time 3 x y"]:
     """Means over the cells of the solver that a stored one holds."""
-    found = _water(resolution, frames).solve(start, gravity=constants[0])
+    found = _water(resolution, frames).solve(initial, gravity=constants[0])
     factor = found.shape[-1] // resolution
     return found.reshape(frames, 3, resolution, factor, resolution, factor).mean(axis=(3, 5))
 
@@ -92,12 +92,12 @@ def _vortices(key: Key[Array, ""], resolution: int) -> Float[Array, "1 n n"]:
 
 
 def _solve_vortices(
-    start: Float[Array, "1 n n"], constants: Float[Array, " 2"], resolution: int, frames: int
+    initial: Float[Array, "1 n n"], constants: Float[Array, " 2"], resolution: int, frames: int
 ) -> Float[Array, "time 2 x y"]:
-    n = start.shape[-1]
+    n = initial.shape[-1]
     # Stable up to speeds |u| + |v| of 1.35 / 0.5 = 2.7, see `NavierStokes.step`.
     problem = NavierStokes(resolution=n, frames=frames + 1, interval=0.1, step=0.5 / n)
-    found = jax.vmap(velocity)(problem.vorticity(start[0], viscosity=constants[0], forcing=constants[1])[1:])
+    found = jax.vmap(velocity)(problem.vorticity(initial[0], viscosity=constants[0], forcing=constants[1])[1:])
     return found[:, :, :: n // resolution, :: n // resolution]
 
 
@@ -111,10 +111,10 @@ def _mixed(key: Key[Array, ""], resolution: int) -> Float[Array, "2 n n"]:
 
 
 def _solve_species(
-    start: Float[Array, "2 n n"], constants: Float[Array, " 3"], resolution: int, frames: int
+    initial: Float[Array, "2 n n"], constants: Float[Array, " 3"], resolution: int, frames: int
 ) -> Float[Array, "time 2 x y"]:
-    found = _species(resolution, frames).solve(start, diffusivities=constants[:2], threshold=constants[2])
-    return found[:, :, :: start.shape[-1] // resolution, :: start.shape[-1] // resolution]
+    found = _species(resolution, frames).solve(initial, diffusivities=constants[:2], threshold=constants[2])
+    return found[:, :, :: initial.shape[-1] // resolution, :: initial.shape[-1] // resolution]
 
 
 _WATER = (
@@ -147,8 +147,8 @@ FLUID_FAMILIES: Mapping[str, FluidFamily] = MappingProxyType(
         ),
     }
 )
-"""Shallow water (`ShallowWater`) from two kinds of starts, forced vortices (`NavierStokes`, whose force has the curl
-`sin 2 pi (x + y) + cos 2 pi (x + y)` times `forcing`), and two species (`FitzHughNagumo`).
+"""Shallow water (`ShallowWater`) from two kinds of initial conditions, forced vortices (`NavierStokes`, whose force has
+the curl `sin 2 pi (x + y) + cos 2 pi (x + y)` times `forcing`), and two species (`FitzHughNagumo`).
 
 PROSE-FD has other data: shallow water, compressible and incompressible flows of PDEBench, smoke of PDEArena, and flows
 around obstacles of CFDBench (second-hand). Water is stored as means over finer cells, other fields at points.

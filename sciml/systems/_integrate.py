@@ -29,20 +29,20 @@ ACCURATE = Accuracy()
 
 def integrate(
     fields: PyTree,
-    starts: Float[np.ndarray, "trajectories states"],
+    initial: Float[np.ndarray, "trajectories states"],
     times: Float[np.ndarray, " times"],
     *,
     largest: float,
     accuracy: Accuracy = ACCURATE,
 ) -> tuple[Float[np.ndarray, "trajectories times states"], Bool[np.ndarray, " trajectories"]]:
-    """Solutions of `u' = field(t, u, None)` from many starts, each with a field of its own.
+    """Solutions of `u' = field(t, u, None)` from many initial states, each with its own right-hand side.
 
     One program is compiled for each structure of the fields and each number of trajectories.
 
     Args:
         fields: Callable modules, stacked: their arrays have a leading axis of trajectories. A
             `sciml.symbolic.VectorField` with many constants, or `sciml.symbolic.programs` of any systems.
-        starts: States at the first time.
+        initial: States at the first time.
         times: Increasing times.
         largest: Solutions that reach this absolute value at one of the times are not good.
         accuracy: Of the time steps.
@@ -54,28 +54,28 @@ def integrate(
     Raises:
         ValueError: If the times do not increase.
     """
-    increasing(times)
+    check_times(times)
     with jax.enable_x64(True):
-        arrays = jax.tree.map(jnp.asarray, (fields, starts, times, np.float64(largest), accuracy.rtol, accuracy.atol))
+        arrays = jax.tree.map(jnp.asarray, (fields, initial, times, np.float64(largest), accuracy.rtol, accuracy.atol))
         states, good = _solve(*arrays, steps=accuracy.steps)
         return np.asarray(states), np.asarray(good)
 
 
 def _solve_plain(
-    fields: PyTree, starts: Array, times: Array, largest: Array, rtol: Array, atol: Array, *, steps: int
+    fields: PyTree, initial: Array, times: Array, largest: Array, rtol: Array, atol: Array, *, steps: int
 ) -> tuple[Array, Array]:
     # A solution that blows up needs ever smaller steps. It is stopped, but late: between the times that are looked at
     # it may pass the bound and return.
     escaped = lambda t, u, args, **rest: jnp.max(jnp.abs(u)) > 100 * largest
 
-    def one(field: PyTree, start: Array) -> tuple[Array, Array]:
+    def one(field: PyTree, initial: Array) -> tuple[Array, Array]:
         solution = diffrax.diffeqsolve(
             diffrax.ODETerm(lambda t, u, field: field(t, u)),
             diffrax.Tsit5(),
             times[0],
             times[-1],
             0.1 * (times[1] - times[0]),
-            start,
+            initial,
             args=field,
             saveat=diffrax.SaveAt(ts=times),
             stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol),
@@ -89,13 +89,13 @@ def _solve_plain(
         bounded = jnp.all(jnp.isfinite(states)) & (jnp.max(jnp.abs(states)) < largest)
         return states, bounded & (solution.result == diffrax.RESULTS.successful)
 
-    return jax.vmap(one)(fields, starts)
+    return jax.vmap(one)(fields, initial)
 
 
 _solve = jax.jit(_solve_plain, static_argnames="steps")
 
 
-def increasing(times: np.ndarray) -> None:
+def check_times(times: np.ndarray) -> None:
     """Raises a ValueError if times do not increase."""
     if times.ndim != 1 or len(times) < 2 or not np.all(np.diff(times) > 0):
         raise ValueError(f"Expected at least 2 times that increase, got {times} of shape {times.shape}. Sort them.")

@@ -7,8 +7,8 @@ import equinox as eqx
 import numpy as np
 
 from sciml.symbolic import System, VectorField, parameters
-from sciml.systems._draws import uniform
-from sciml.systems._families import FAMILIES, families
+from sciml.systems._draws import in_turn, uniform
+from sciml.systems._families import FAMILIES, check_spread, chosen
 from sciml.systems._solutions import AbstractOdeSystems
 
 
@@ -33,20 +33,17 @@ class Mixture(AbstractOdeSystems):
     spread: float = 0.1
 
     def __post_init__(self) -> None:
-        if not families(*self.families):
-            raise ValueError(f"Expected at least one family, got none. Choose from {', '.join(FAMILIES)}.")
-        if not 0 <= self.spread < 1:
-            raise ValueError(f"Expected a spread from 0 to less than 1, so that no sign changes, got {self.spread}.")
+        chosen(FAMILIES, self.families)
+        check_spread(self.spread)
 
     @property
     def dimension(self) -> int:
         """Largest number of states."""
-        return max(family.dimension for family in families(*self.families))
+        return max(family.dimension for family in chosen(FAMILIES, self.families))
 
     def place(self, number: int) -> tuple[str, int]:
         """The family of a system, and its number within the family."""
-        within, family = divmod(number, len(self.families))
-        return self.families[family], within
+        return in_turn(self.families, number)
 
     def system(self, family: str, key: tuple[int, ...]) -> System:
         """A system with drawn constants."""

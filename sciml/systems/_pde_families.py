@@ -12,12 +12,12 @@ from sciml.pdes import InitialBump, InitialSines
 from sciml.symbolic import AbstractExpression, System, parameters
 from sciml.systems import _pde_residuals as residuals
 from sciml.systems import _pde_solvers as solvers
-from sciml.systems._families import CODEC, rows_of
+from sciml.systems._families import identity, rounded_constants
 
 LENGTH = 2.0
-"""Of the interval, as equations and solvers have it."""
+"""Length of the interval, in equations and solvers."""
 END = 2.0
-"""Of the time as frames and equations have it."""
+"""End of the time interval, in frames and equations."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,10 +64,6 @@ class Between:
         return self.low + (self.high - self.low) * drawn
 
 
-def _identity(*drawn: float) -> tuple[float, ...]:
-    return drawn
-
-
 @dataclasses.dataclass(frozen=True)
 class PdeFamily:
     """Equations of equal structure on the periodic interval [0, 2].
@@ -76,12 +72,12 @@ class PdeFamily:
     d/dt is multiplied by the rate 2 / `end`.
 
     Attributes:
-        name: Of the family.
+        name: Name of the family.
         drawn: How each number is drawn.
         end: The physical time that becomes 2.
         residual: `(rate, *constants) -> expression` that is zero.
-        start: `(key, points) -> (points,)`, the first frame.
-        solve: `(start, *constants, length=, time=, frames=) -> (frames, points)`.
+        initial: `(key, points) -> (points,)`, the first frame.
+        solve: `(initial, *constants, length=, time=, frames=) -> (frames, points)`.
         constants: Drawn numbers to the constants of the equation, before they are rounded.
         norms: Solutions are good if their norm is between these, counted as if they had 64 frames of 128 points.
     """
@@ -90,9 +86,9 @@ class PdeFamily:
     drawn: tuple[Around | Among | Between, ...]
     end: float
     residual: Callable[..., AbstractExpression]
-    start: Callable[[jax.Array, int], Float[Array, " points"]]
+    initial: Callable[[jax.Array, int], Float[Array, " points"]]
     solve: Callable[..., Float[Array, "frames points"]]
-    constants: Callable[..., tuple[float, ...]] = _identity
+    constants: Callable[..., tuple[float, ...]] = identity
     norms: tuple[float, float] = (0.0, math.inf)
 
     @property
@@ -109,13 +105,8 @@ class PdeFamily:
         Raises:
             ValueError: If the count of numbers is not that of `nominal`, or a constant has no tokens.
         """
-        drawn = self.nominal if drawn is None else tuple(drawn)
-        if len(drawn) != len(self.drawn):
-            raise ValueError(
-                f"{self.name} is drawn from {len(self.drawn)} numbers, got {len(drawn)}. "
-                f"Give as many as in its nominal ones {self.nominal}."
-            )
-        return (self.residual(END / self.end, *map(CODEC.rounded, self.constants(*drawn))),)
+        constants = rounded_constants(self.name, self.constants, self.nominal, drawn)
+        return (self.residual(END / self.end, *constants),)
 
     def constants_of(self, system: System) -> tuple[float, ...]:
         """The constants of an equation of this family: what `system` rounded, and `solve` takes."""
@@ -160,7 +151,7 @@ _NORMS = (10.0, 2000.0)
 
 
 def _flow(
-    name: str, drawn: tuple[Around | Between, ...], *parts: Callable, constants: Callable = _identity
+    name: str, drawn: tuple[Around | Between, ...], *parts: Callable, constants: Callable = identity
 ) -> PdeFamily:
     residual, solve = parts
     return PdeFamily(name, drawn, 2.0, residual, _SINES, solve, constants, _NORMS)
@@ -227,10 +218,10 @@ PDE_FAMILIES: dict[str, PdeFamily] = {
 model for partial differential equations: Multioperator learning and extrapolation", Phys. Rev. E 111, 2025,
 arXiv:2404.12355, second-hand.
 
-The equations are in `_pde_residuals`; here with physical times, and with the drawn numbers in their order. Where no end
-is given it is 2, where no start is given it is the sum of two sines of wave numbers up to 4, scaled to [0, 1].
+The equations are in `_pde_residuals`; here with physical times, and with the drawn numbers in their order. The default
+end is 2, and the default initial condition is a sum of two sines of wave numbers up to 4, scaled to [0, 1].
 
-| name | equation | drawn around | end | start |
+| name | equation | drawn around | end | initial condition |
 |---|---|---|---|---|
 | heat | u_t = c u_xx | 0.003 | | |
 | porous_medium | u_t = (u^m)_xx | m of 2, 3, 4 | 0.1 | a Gaussian bump |
@@ -258,15 +249,6 @@ closes. The equation is written in micrometres, with the three constants D, D c 
 
 Differs from the published code, whose data and symbols contradict each other in places: the residuals are those of the
 solved equations, with the signs of Sine-Gordon, porous medium, Cahn-Hilliard and the conservation laws corrected;
-Cahn-Hilliard is solved as it is written (the published data solve another one); all starts are those described; the
-numbers of the Fokker-Planck equation have tokens, which 5e-21 J has not; all frames are i / 64 of the end.
+Cahn-Hilliard is solved as it is written (the published data solve another one); all initial conditions are those of the
+table; the numbers of the Fokker-Planck equation have tokens, which 5e-21 J has not; all frames are i / 64 of the end.
 """
-
-
-def pde_families(*names: str) -> tuple[PdeFamily, ...]:
-    """The families of these names.
-
-    Raises:
-        ValueError: If there is no such family.
-    """
-    return rows_of(PDE_FAMILIES, names)

@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from sciml.symbolic import System
-from sciml.systems._draws import AbstractSystems, uniform
-from sciml.systems._pde_families import END, LENGTH, PDE_FAMILIES, PdeFamily, pde_families
+from sciml.systems._draws import AbstractSystems, in_turn, uniform
+from sciml.systems._families import check_spread, chosen
+from sciml.systems._pde_families import END, LENGTH, PDE_FAMILIES, PdeFamily
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,8 +20,8 @@ class Evolutions:
     """How each equation on an interval is solved; the defaults are those of PROSE-PDE.
 
     Attributes:
-        starts: Number of solutions of each system.
-        candidates: Most starts that are tried for a system. If they do not suffice, the system is drawn anew.
+        initial_conditions: Number of solutions of each system.
+        candidates: Most initial conditions that are tried for a system, before the system is drawn anew.
         frames: Number of times, `2 i / frames` for i from 0.
         points: Number of cells of the interval [0, 2], at whose centres states are.
 
@@ -28,16 +29,16 @@ class Evolutions:
         ValueError: If a number is out of range.
     """
 
-    starts: int = 50
+    initial_conditions: int = 50
     candidates: int = 100
     frames: int = 64
     points: int = 128
 
     def __post_init__(self) -> None:
-        if not 1 <= self.starts <= self.candidates or self.frames < 2 or self.points < 8:
+        if not 1 <= self.initial_conditions <= self.candidates or self.frames < 2 or self.points < 8:
             raise ValueError(
-                "Expected 1 <= starts <= candidates, frames >= 2 and points >= 8, got starts "
-                f"{self.starts}, candidates {self.candidates}, frames {self.frames} and points {self.points}."
+                "Expected 1 <= initial_conditions <= candidates, frames >= 2 and points >= 8, got "
+                f"{self.initial_conditions}, candidates {self.candidates}, frames {self.frames}, points {self.points}."
             )
 
 
@@ -62,19 +63,17 @@ class PdeMixture(AbstractSystems):
     evolutions: Evolutions = Evolutions()
 
     def __post_init__(self) -> None:
-        if not pde_families(*self.families):
-            raise ValueError(f"Expected at least one family, got none. Choose from {', '.join(PDE_FAMILIES)}.")
-        if not 0 <= self.spread < 1:
-            raise ValueError(f"Expected a spread from 0 to less than 1, so that no sign changes, got {self.spread}.")
+        chosen(PDE_FAMILIES, self.families)
+        check_spread(self.spread)
 
     @property
     def count(self) -> int:
         """Number of solutions of each system."""
-        return self.evolutions.starts
+        return self.evolutions.initial_conditions
 
     @property
     def times(self) -> np.ndarray:
-        """When the states are stored, in [0, 2)."""
+        """The times at which states are stored, in [0, 2)."""
         return END * np.arange(self.evolutions.frames) / self.evolutions.frames
 
     @property
@@ -89,8 +88,7 @@ class PdeMixture(AbstractSystems):
 
     def place(self, number: int) -> tuple[str, int]:
         """The family of a system, and its number within the family."""
-        within, family = divmod(number, len(self.families))
-        return self.families[family], within
+        return in_turn(self.families, number)
 
     def system(self, family: str, key: tuple[int, ...]) -> System:
         """An equation with drawn constants."""
@@ -98,23 +96,25 @@ class PdeMixture(AbstractSystems):
         drawn = uniform((len(numbers),), key).tolist()
         return PDE_FAMILIES[family].system([one(u, self.spread) for one, u in zip(numbers, drawn, strict=True)])
 
-    def starts(self, family: str, system: System, key: tuple[int, ...]) -> np.ndarray:
-        """Starts of the family."""
+    def initial_conditions(self, family: str, system: System, key: tuple[int, ...]) -> np.ndarray:
+        """Initial conditions of the family."""
         settings = self.evolutions
         with jax.enable_x64(True):
             words = jnp.asarray(np.array(key, np.uint32))
-            starts = _started(words, family=PDE_FAMILIES[family], count=settings.candidates, points=settings.points)
-            return np.asarray(starts)[:, None]
+            initial = _initial_states(
+                words, family=PDE_FAMILIES[family], count=settings.candidates, points=settings.points
+            )
+            return np.asarray(initial)[:, None]
 
     def fields(self, family: str, systems: Sequence[System]) -> np.ndarray:
         """The constants of the equations."""
         return np.array([PDE_FAMILIES[family].constants_of(system) for system in systems])
 
-    def solve(self, family: str, fields: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """By the solver of the family; good are those that are finite and have a norm between its bounds."""
+    def solve(self, family: str, fields: np.ndarray, initial: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """By the solver of the family. Good solutions are finite and have a norm between the bounds of the family."""
         low, high = PDE_FAMILIES[family].norms
         with jax.enable_x64(True):
-            arrays = jnp.asarray(fields), jnp.asarray(starts[:, 0])
+            arrays = jnp.asarray(fields), jnp.asarray(initial[:, 0])
             states = np.asarray(_solved(*arrays, family=PDE_FAMILIES[family], frames=self.evolutions.frames))
         norms = np.sqrt(_VALUES * np.mean(states**2, axis=(1, 2)))  # NaN is in no order
         return states[:, :, None], np.isfinite(states).all(axis=(1, 2)) & (low < norms) & (norms < high)
@@ -124,20 +124,20 @@ _VALUES = 64 * 128
 
 
 @functools.partial(jax.jit, static_argnames=("family", "count", "points"))
-def _started(words: Array, *, family: PdeFamily, count: int, points: int) -> Float[Array, "count points"]:
+def _initial_states(words: Array, *, family: PdeFamily, count: int, points: int) -> Float[Array, "count points"]:
     key = jax.random.key(words[0], impl="threefry2x32")  # named: the default of the process may be another one
     for word in words[1:]:
         key = jax.random.fold_in(key, word)
-    return jax.vmap(lambda one: family.start(one, points))(jax.random.split(key, count))
+    return jax.vmap(lambda one: family.initial(one, points))(jax.random.split(key, count))
 
 
 @functools.partial(jax.jit, static_argnames=("family", "frames"))
 def _solved(
-    constants: Float[Array, "starts constants"],
-    starts: Float[Array, "starts points"],
+    constants: Float[Array, "samples constants"],
+    initial: Float[Array, "samples points"],
     *,
     family: PdeFamily,
     frames: int,
-) -> Float[Array, "starts frames points"]:
-    solve = lambda own, start: family.solve(start, *own, length=LENGTH, time=family.end, frames=frames)
-    return jax.vmap(solve)(constants, starts)
+) -> Float[Array, "samples frames points"]:
+    solve = lambda own, state: family.solve(state, *own, length=LENGTH, time=family.end, frames=frames)
+    return jax.vmap(solve)(constants, initial)

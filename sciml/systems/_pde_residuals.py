@@ -1,11 +1,9 @@
 """The equations of PROSE-PDE as expressions that are zero; `rate` multiplies d/dt, constants are positive."""
 
+from sciml.symbolic import DERIVATIVES, cos, sin, variables
 from sciml.symbolic import AbstractExpression as Expression
-from sciml.symbolic import cos, sin, variables
 
-U, X, UT, UTT, UX, UXX, UXXX, UXXXX = variables("u_0 x ut_0 utt_0 ux_0 uxx_0 uxxx_0 uxxxx_0")
-DERIVATIVES = tuple(one.name for one in (UT, UTT, UX, UXX, UXXX, UXXXX))
-"""Their names."""
+U, X, UT, UTT, UX, UXX, UXXX, UXXXX = variables(" ".join(("u_0", "x", *DERIVATIVES)))
 
 
 def heat(rate: float, c: float) -> Expression:

@@ -13,8 +13,7 @@ import h5py
 import numpy as np
 
 from sciml.data import write_hdf5
-from sciml.systems._draws import AbstractSystems, draw_trajectories
-from sciml.systems._trajectories import Trajectories
+from sciml.systems._draws import AbstractSystems, Trajectories, draw_trajectories
 
 _FORMAT = "sciml trajectories"
 _VERSION = 1

@@ -16,14 +16,14 @@ from sciml.systems._integrate import ACCURATE, Accuracy, integrate
 class Solutions:
     """How each system is solved.
 
-    Each component of a start is uniform in `[-radius, radius]`. Starts are tried in order until `starts` of them have
-    good solutions: solved, finite, and bounded.
+    Initial conditions are uniform in `[-radius, radius]` in each component. They are tried in order until enough of
+    them have good solutions: solved, finite, and bounded.
 
     Attributes:
-        starts: Number of solutions of each system.
-        candidates: Most starts that are tried for a system. If they do not suffice, the system is drawn anew; the
-            published code keeps fewer solutions of it.
-        radius: Largest component of a start.
+        initial_conditions: Number of solutions of each system.
+        candidates: Most initial conditions that are tried for a system, before the system is drawn anew. The published
+            code keeps fewer solutions instead.
+        radius: Largest component of an initial condition.
         points: Number of times, equally spaced from 0 to `end`.
         end: Last time.
         accuracy: Of the time steps. The published data were integrated by SciPy's BDF, LSODA and RK45 with rtol 1e-5
@@ -33,7 +33,7 @@ class Solutions:
         ValueError: If a number is out of range.
     """
 
-    starts: int = 20
+    initial_conditions: int = 20
     candidates: int = 200
     radius: float = 2.0
     points: int = 192
@@ -41,16 +41,16 @@ class Solutions:
     accuracy: Accuracy = ACCURATE
 
     def __post_init__(self) -> None:
-        if not 1 <= self.starts <= self.candidates or self.points < 2 or not min(self.end, self.radius) > 0:
+        if not 1 <= self.initial_conditions <= self.candidates or self.points < 2 or not min(self.end, self.radius) > 0:
             raise ValueError(
-                "Expected 1 <= starts <= candidates, points >= 2, end > 0 and radius > 0, "
-                f"got starts {self.starts}, candidates {self.candidates}, points {self.points}, end {self.end} and "
+                "Expected 1 <= initial_conditions <= candidates, points >= 2, end > 0 and radius > 0, "
+                f"got {self.initial_conditions}, candidates {self.candidates}, points {self.points}, end {self.end}, "
                 f"radius {self.radius}."
             )
 
     @property
     def times(self) -> np.ndarray:
-        """When the states are stored."""
+        """The times at which states are stored."""
         return np.linspace(0.0, self.end, self.points)
 
 
@@ -70,11 +70,11 @@ class AbstractOdeSystems(AbstractSystems):
     @property
     def count(self) -> int:
         """Number of solutions of each system."""
-        return self.solutions.starts
+        return self.solutions.initial_conditions
 
     @property
     def times(self) -> np.ndarray:
-        """When the states are stored."""
+        """The times at which states are stored."""
         return self.solutions.times
 
     @property
@@ -99,15 +99,15 @@ class AbstractOdeSystems(AbstractSystems):
     def largest(self, family: str) -> float:
         """Solutions that reach this absolute value are not good."""
 
-    def starts(self, family: str, system: System, key: tuple[int, ...]) -> np.ndarray:
+    def initial_conditions(self, family: str, system: System, key: tuple[int, ...]) -> np.ndarray:
         """Uniform in a cube; zero in states that the system does not have."""
         settings = self.solutions
-        starts = np.zeros((settings.candidates, self.width(family)))
+        initial = np.zeros((settings.candidates, self.width(family)))
         drawn = uniform((settings.candidates, len(system)), key)
-        starts[:, : len(system)] = settings.radius * (2 * drawn - 1)
-        return starts
+        initial[:, : len(system)] = settings.radius * (2 * drawn - 1)
+        return initial
 
-    def solve(self, family: str, fields: PyTree, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def solve(self, family: str, fields: PyTree, initial: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """By `integrate`."""
         accuracy = self.solutions.accuracy
-        return integrate(fields, starts, self.times, largest=self.largest(family), accuracy=accuracy)
+        return integrate(fields, initial, self.times, largest=self.largest(family), accuracy=accuracy)

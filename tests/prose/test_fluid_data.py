@@ -47,7 +47,7 @@ def test_flows_are_the_solutions_of_their_equations(parts, joined):
     texts = [text for part in parts for text in part.equations]
     assert len(set(texts)) == 5
     flow = MIXTURE.system("waves", (3, 1, 1))
-    (start,) = MIXTURE.starts("waves", flow, (3, 1, 2))
+    (start,) = MIXTURE.initial_conditions("waves", flow, (3, 1, 2))
     family = systems.FLUID_FAMILIES["waves"]
     assert MIXTURE.tokens(flow) == family.tokens(flow.constants)
     states, good = MIXTURE.solve("waves", MIXTURE.fields("waves", [flow]), start[None])

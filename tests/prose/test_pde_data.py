@@ -15,7 +15,7 @@ from sciml.symbolic import pde_vocabulary, skeleton, system_from_tokens, system_
 SYSTEMS, STARTS, FRAMES, POINTS, INPUTS = 5, 2, 10, 24, 4
 MIXTURE = systems.PdeMixture(
     families=("heat", "inviscid_cubic"),
-    evolutions=systems.Evolutions(starts=STARTS, candidates=4, frames=FRAMES, points=POINTS),
+    evolutions=systems.Evolutions(initial_conditions=STARTS, candidates=4, frames=FRAMES, points=POINTS),
 )
 LANES = 4
 VOCABULARY = pde_vocabulary()

@@ -14,6 +14,7 @@ from sciml.prose._equations.metrics import expression_error
 from sciml.symbolic import (
     System,
     Vocabulary,
+    check_trajectories,
     equivalent,
     evaluate_system,
     parameters,
@@ -23,7 +24,6 @@ from sciml.symbolic import (
     system_to_text,
     with_parameters,
 )
-from sciml.systems import increasing
 
 Reading = Callable[[Sequence[str], Vocabulary], System | None]
 """Tokens and their vocabulary to the system that they stand for, or None."""
@@ -177,10 +177,9 @@ def integral_residual(
         `system -> residual`, infinite for a system that is not finite there or has other components.
 
     Raises:
-        ValueError: If the times do not increase.
+        ValueError: If the times do not increase, or a number is not finite.
     """
-    times, states = np.asarray(ts, np.float64), np.asarray(ys, np.float64)
-    increasing(times)
+    times, (states,) = check_trajectories(ts, ys)
     values = {"t": times} | {f"u_{i}": column for i, column in enumerate(states.T)}
     deviation = states.std(axis=0)
     scale = np.where(deviation > 0, deviation, 1.0)

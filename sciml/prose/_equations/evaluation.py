@@ -15,8 +15,7 @@ from sciml.prose._model.field_forecast import FieldForecast
 from sciml.prose._model.losses import applied
 from sciml.prose._model.model import Prose
 from sciml.prose._samples.dataset import Sample
-from sciml.symbolic import Vocabulary
-from sciml.systems import DERIVATIVES
+from sciml.symbolic import DERIVATIVES, Vocabulary
 
 Constraining = Callable[[Vocabulary, Int[Array, ""]], AbstractConstraint]
 """A vocabulary and the number of components of a system to what may be written."""

@@ -8,8 +8,7 @@ from jaxtyping import Float
 from numpy.polynomial import polynomial
 
 from sciml.prose._equations.equations import EquationErrors
-from sciml.symbolic import System, evaluate
-from sciml.systems import DERIVATIVES
+from sciml.symbolic import DERIVATIVES, System, evaluate
 
 _EPSILON = 1e-7
 _DEGREES, _LARGEST = {"t": 2, "x": 4}, 5.0

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from sciml.symbolic import PLACEHOLDER, System, Vocabulary, skeleton, system_from_tokens, system_to_tokens
-from sciml.systems import CODEC, Trajectories
+from sciml.symbolic import PLACEHOLDER, NumberCodec, System, Vocabulary, skeleton, system_from_tokens, system_to_tokens
+from sciml.systems import Trajectories
 
+_NUMBERS = NumberCodec()
 Guess = Callable[[Sequence[str]], Sequence[str]]
 """The tokens of the true equations to the tokens that the model is given."""
 
@@ -57,7 +58,7 @@ def skeleton_equations(tokens: Sequence[str]) -> Sequence[str]:
     The published third setting, a structure with errors, is this guess in the data set and `TermNoise` in the loss.
     """
     signs = ("+", "-")
-    words = (token for token in tokens if token in signs or not CODEC.owns(token))
+    words = (token for token in tokens if token in signs or not _NUMBERS.owns(token))
     return [PLACEHOLDER.head if token in signs else token for token in words]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from sciml.prose._samples.dataset import Guess, Sample, padded
 from sciml.symbolic import Vocabulary
-from sciml.systems import CHANNELS, FLUID_FAMILIES, Trajectories
+from sciml.systems import FLUID_FAMILIES, Trajectories
 
 
 class FluidData:
@@ -60,7 +60,7 @@ class FluidData:
         self._begins = count
         self._family = np.array([self.families.index(name) for name in names], np.int32)
         present = np.array([len(FLUID_FAMILIES[name].channels) for name in names])
-        self._components = np.arange(CHANNELS).reshape(1, -1) < present.reshape(-1, 1)
+        self._components = np.arange(parts[0].states.shape[3]).reshape(1, -1) < present.reshape(-1, 1)
         texts = [text.split() for part in parts for text in part.equations]
         self._tokens = padded((vocabulary.encode(guess(text)) for text in texts), vocabulary.pad)
         ends = [np.array([word], np.int32) for word in (vocabulary.bos, vocabulary.eos)]

@@ -15,7 +15,7 @@ from sciml.symbolic import (
     system_from_tokens,
     system_to_tokens,
 )
-from sciml.systems import FAMILIES, Mixture, Solutions, families
+from sciml.systems import FAMILIES, Mixture, Solutions
 
 # The names of the constants in the fixtures, in the order of our equations' arguments.
 ARGUMENTS = {
@@ -117,11 +117,8 @@ def test_the_nominal_pendulum_has_length_one():
 
 
 def test_families_by_name():
-    assert [family.name for family in families("rossler", "thomas")] == ["rossler", "thomas"]
     with pytest.raises(ValueError, match=r"There is no family lorenz, 7\. Choose from thomas, lorenz_3d, "):
-        families("lorenz", "rossler", "7")
-    with pytest.raises(ValueError, match="no family lorenz"):
-        Mixture(families=("thomas", "lorenz"))
+        Mixture(families=("lorenz", "rossler", "7"))
     with pytest.raises(ValueError, match="at least one family, got none"):
         Mixture(families=())
 
@@ -140,9 +137,16 @@ def test_bad_spread(spread):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"starts": 0}, {"starts": 3, "candidates": 2}, {"points": 1}, {"end": 0.0}, {"radius": -1.0}]
+    "settings",
+    [
+        {"initial_conditions": 0},
+        {"initial_conditions": 3, "candidates": 2},
+        {"points": 1},
+        {"end": 0.0},
+        {"radius": -1.0},
+    ],
 )
 def test_bad_solutions(settings):
-    with pytest.raises(ValueError, match="Expected 1 <= starts <= candidates"):
+    with pytest.raises(ValueError, match="Expected 1 <= initial_conditions <= candidates"):
         Solutions(**settings)
     assert dataclasses.replace(Solutions(), points=7).times.tolist() == [0, 1, 2, 3, 4, 5, 6]

@@ -193,4 +193,4 @@ def test_solutions_satisfy_what_is_written(name, solve):
 def test_the_two_kinds_of_water_have_one_equation():
     dam, waves = systems.FLUID_FAMILIES["dam_break"], systems.FLUID_FAMILIES["waves"]
     assert dam.equation == waves.equation
-    assert dataclasses.replace(dam, start=waves.start) == waves
+    assert dataclasses.replace(dam, initial=waves.initial) == waves

@@ -32,9 +32,10 @@ from sciml.systems import (
 )
 
 MIXTURE = Mixture(
-    families=("fabrikant", "lorenz_96_5d"), solutions=Solutions(starts=3, candidates=12, points=121, end=3.0)
+    families=("fabrikant", "lorenz_96_5d"),
+    solutions=Solutions(initial_conditions=3, candidates=12, points=121, end=3.0),
 )
-RANDOM = Solutions(starts=3, candidates=6, points=121, end=3.0, accuracy=Accuracy(steps=500))
+RANDOM = Solutions(initial_conditions=3, candidates=6, points=121, end=3.0, accuracy=Accuracy(steps=500))
 LANES = 8
 TIMES = np.linspace(0.0, 2.0, 11)
 
@@ -155,11 +156,11 @@ def test_a_system_depends_on_seed_family_and_number_only():
     assert draw_trajectories(MIXTURE, [0], seed=2, lanes=LANES).equations[0] != found.equations[0]
 
 
-def test_bad_starts_are_replaced_by_the_next_good_ones():
+def test_bad_initial_conditions_are_replaced_by_the_next_good_ones():
     family = dataclasses.replace(MIXTURE, families=("fabrikant",))
     found = draw_trajectories(family, range(4), seed=1, lanes=LANES)
     number = int(np.argmax(found.tried))
-    moment = dataclasses.replace(family.solutions, starts=12, end=1e-3)  # nothing is rejected so early
+    moment = dataclasses.replace(family.solutions, initial_conditions=12, end=1e-3)  # nothing is rejected so early
     every = draw_trajectories(dataclasses.replace(family, solutions=moment), [number], seed=1, lanes=LANES)
     assert every.equations == found.equations[number : number + 1]
     g, a = parameters(system_from_tokens(every.equations[0].split()))[[0, 3]]
@@ -180,7 +181,7 @@ def test_bad_starts_are_replaced_by_the_next_good_ones():
 def test_systems_without_good_solutions():
     short = dataclasses.replace(MIXTURE.solutions, candidates=3)
     hopeless = dataclasses.replace(RandomSystems(solutions=short, states=1, operators=1), bound=1e-6)
-    with pytest.raises(RuntimeError, match=r"None of 100 drawn systems of random has 3 good solutions from 3 starts"):
+    with pytest.raises(RuntimeError, match=r"None of 100 drawn systems of random has 3 good solutions from 3 initial"):
         draw_trajectories(hopeless, [0], seed=0, lanes=LANES)
 
 
