@@ -123,7 +123,7 @@ def cached(settings: dict) -> dict:
 
     length = settings["length"]
     return _writer(
-        settings, lambda m, memory: (prose.greedy(m, memory, begin=0, end=-1, length=length), jnp.int32(length))
+        settings, lambda m, memory: (prose.greedy(m, memory, bos=0, eos=-1, max_tokens=length), jnp.int32(length))
     )
 
 
@@ -153,7 +153,7 @@ def beam(settings: dict) -> dict:
     constraint = prose.Grammar(vocabulary, settings["components"]) if settings.get("grammar") else free
 
     def write(model, memory):
-        found = prose.beam(model, memory, constraint, width=settings["beam"], length=settings["length"])
+        found = prose.beam(model, memory, constraint, width=settings["beam"], max_tokens=settings["length"])
         return found.tokens[0], found.lengths[0]
 
     return _writer(settings, write)
@@ -183,7 +183,7 @@ def train(settings: dict) -> dict:
         index=numbers,
     )
     arrays, static = partition(model)
-    optimiser, both = optax.adam(1e-4), prose.prose_loss(inputs=n)
+    optimiser, both = optax.adam(1e-4), prose.prose_loss(history=n)
     loss = lambda arrays, sample: both(eqx.combine(arrays, static), sample, jax.random.key(0))[0]
 
     def update(state, sample):

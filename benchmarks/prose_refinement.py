@@ -48,7 +48,7 @@ def written(model, sample, where, longest: int) -> dict[str, list]:
     """What a model writes for samples, with the likeliest numbers and with mean ones."""
     vocabulary, found = where.vocabulary, {}
     for name, numbers in {"likeliest": prose.likeliest_numbers, "mean": prose.MeanNumbers(vocabulary)}.items():
-        settings = where.sensors, vocabulary, prose.systems_alone, longest
+        settings = where.sensors, vocabulary, prose.system_grammar, longest
         writer = prose.SampleEquations(model, *settings, numbers=numbers)
         found[name] = prose.equations(train.predict(writer, sample), vocabulary, prose.read_strictly)
     return found
@@ -96,7 +96,7 @@ def study(module, config, models: dict, part: int, per_system: int, spreads) -> 
     for name, (read, spread) in candidates.items():
         start = time.perf_counter()
         found = prose.solved_forecasts(read, sample, forecasts["network"], n, spreads=[spread] * len(read))
-        seconds = (time.perf_counter() - start) / len(systems)
+        seconds = (time.perf_counter() - start) / len(read)
         rows["expression_error"][name] = of_equations(found.systems, truth, places)
         rows["forecast_error"][name] = {
             **of_forecasts(found.states, sample, clean, n),

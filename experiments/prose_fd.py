@@ -242,7 +242,7 @@ def build(config: Config) -> Experiment:
     return Experiment(
         model=MODELS[config.model](config, len(vocabulary), jax.random.key(config.seed)),
         loss=prose.prose_loss(
-            inputs=config.inputs,
+            history=config.inputs,
             squares=functools.partial(prose.relative_to_inputs, epsilon=_EPSILON),
             dtype=_PRECISIONS[config.precision],
         ),

@@ -178,7 +178,9 @@ def untrained(config: Config, components: int, vocabulary: symbolic.Vocabulary) 
     if config.model == "prose-parity":
         return prose.prose_ode(components, **settings)
     features = prose.mantissa_features(vocabulary) if config.smooth else None
-    return prose.improved_ode(components, **settings, form=dataclasses.replace(prose.IMPROVED_FORM, features=features))
+    return prose.improved_ode(
+        components, **settings, variant=dataclasses.replace(prose.IMPROVED_VARIANT, features=features)
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,7 +226,7 @@ def objective(config: Config, data: prose.EquationData, vocabulary: symbolic.Voc
     """The loss of a batch of clean samples."""
     sensors = config.sensors or config.inputs
     dtype = None if config.precision == "float32" else jnp.bfloat16
-    loss = prose.prose_loss(inputs=sensors, dtype=dtype)
+    loss = prose.prose_loss(history=sensors, dtype=dtype)
     given = given_rows(config, sensors)
 
     def thin(model: prose.Prose, batch: prose.Sample, key: jax.Array) -> Any:
@@ -302,8 +304,8 @@ def written(
     vocabulary = part.vocabulary
     truth = [system for system in prose.equations(sample.equation[:, 1:], vocabulary) if system is not None]
     metrics, systems = {}, []
-    published = prose.any_tokens, prose.likeliest_numbers, symbolic.system_from_tokens_as_published
-    ours = prose.systems_alone, prose.MeanNumbers(vocabulary), prose.read_strictly
+    published = prose.unconstrained, prose.likeliest_numbers, symbolic.system_from_tokens_as_published
+    ours = prose.system_grammar, prose.MeanNumbers(vocabulary), prose.read_strictly
     for name, (constraint, numbers, reading) in {"": published, "grammar_": ours}.items():
         writer = prose.SampleEquations(model, part.sensors, vocabulary, constraint, config.longest, numbers=numbers)
         systems = prose.equations(train.predict(writer, sample), vocabulary, reading)
@@ -353,8 +355,7 @@ def optimiser(config: Config, steps: int) -> train.Optimiser:
     if config.recipe == "ours":
         return train.clipped_adamw(config.rate or 1e-3, steps=steps)
     if config.recipe == "published":
-        schedule = prose.inverse_square_root(peak=config.rate or 1e-4, warmup=max(1, min(20_000, steps // 8)))
-        return prose.published_adam(schedule)
+        return prose.ode_optimiser(config.rate or 1e-4, steps=steps)
     raise ValueError(f"Expected the recipe ours or published, got {config.recipe!r}.")
 
 
@@ -443,7 +444,7 @@ def figures(config: Config, part: Part, models: Mapping[str, prose.Prose], where
         states = train.predict(prose.SampleForecast(model, part.sensors), seen)["states"]
         by_model[name] = curves(prose.thinned(clean, later)._replace(states=states))
         if model.symbol_decoder is not None:
-            settings = part.sensors, part.vocabulary, prose.systems_alone, config.longest
+            settings = part.sensors, part.vocabulary, prose.system_grammar, config.longest
             writer = prose.SampleEquations(model, *settings, numbers=prose.MeanNumbers(part.vocabulary))
             for lines, one in zip(texts, prose.equations(train.predict(writer, seen), part.vocabulary), strict=True):
                 lines.append(f"{name}: {prose.equation_text(one)}")

@@ -190,7 +190,7 @@ def objective(config: Config) -> losses.Loss:
     sensors = given_frames(config, config.sensors)
     rows = np.concatenate((given_rows(config, sensors), later_rows(config, 0)))
     dtype = chosen("a precision", config.precision, PRECISIONS)
-    loss = prose.prose_loss(inputs=sensors, data=5.0, squares=prose.relative_to_inputs, dtype=dtype)
+    loss = prose.prose_loss(history=sensors, data=5.0, squares=prose.relative_to_inputs, dtype=dtype)
     thin = lambda model, batch, key: loss(model, prose.thinned(batch, rows), key)
     return prose.noisy(thin, prose.Noise(prose.Additive(config.noise)))
 
@@ -238,8 +238,8 @@ def written(config: Config, model: prose.Prose, sample: prose.Sample, part: Part
     nominal = [systems.PDE_FAMILIES[part.data.families[number]].system() for number in sample.family]
     metrics = {"nominal_expression_error": prose.residual_errors(nominal, truth, part.values).mean}
     vocabulary = part.vocabulary
-    published = prose.any_tokens, prose.likeliest_numbers, symbolic.system_from_tokens_as_published
-    ours = prose.residuals_alone, prose.MeanNumbers(vocabulary), prose.read_strictly
+    published = prose.unconstrained, prose.likeliest_numbers, symbolic.system_from_tokens_as_published
+    ours = prose.residual_grammar, prose.MeanNumbers(vocabulary), prose.read_strictly
     for name, (constraint, numbers, reading) in {"": published, "grammar_": ours}.items():
         writer = prose.SampleEquations(model, part.sensors, vocabulary, constraint, config.longest, numbers=numbers)
         read = prose.equations(train.predict(writer, sample), vocabulary, reading)
@@ -311,7 +311,7 @@ def figures(config: Config, part: Part, models: Mapping[str, Any], where: pathli
         found = train.predict(prose.SampleForecast(model, part.sensors), sample)
         by_model[name] = found["states"][:, :, 0]
         if model.symbol_decoder is not None:
-            settings = part.sensors, part.vocabulary, prose.residuals_alone, config.longest
+            settings = part.sensors, part.vocabulary, prose.residual_grammar, config.longest
             writer = prose.SampleEquations(model, *settings, numbers=prose.MeanNumbers(part.vocabulary))
             for lines, one in zip(texts, prose.equations(train.predict(writer, sample), part.vocabulary), strict=True):
                 lines.append(f"{name}: {prose.equation_text(one)}")

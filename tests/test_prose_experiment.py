@@ -97,7 +97,7 @@ def test_without_noise_the_loss_is_that_of_the_samples(built):
     module, config, made = built
     batch, key = jax.tree.map(jnp.asarray, made.train[:3]), jax.random.key(0)
     model = module.untrained(dataclasses.replace(config, model="2to1"), VARIABLES, symbolic.ode_vocabulary(VARIABLES))
-    values = [jax.jit(loss)(model, batch, key)[0] for loss in (made.loss, prose.prose_loss(inputs=GIVEN))]
+    values = [jax.jit(loss)(model, batch, key)[0] for loss in (made.loss, prose.prose_loss(history=GIVEN))]
     np.testing.assert_allclose(*values, rtol=1e-5)  # the noise of level 0 is added to the states
 
 

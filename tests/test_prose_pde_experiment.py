@@ -78,7 +78,7 @@ def test_without_noise_the_loss_is_that_of_the_frames(runs):
     batch, key = jax.tree.map(jnp.asarray, made.train[:3]), jax.random.key(0)
     model = module.MODELS["data-only"](POINTS, 1108, config.sizes, key)
     even = prose.thinned(batch, np.arange(0, FRAMES, 2))
-    exact = prose.prose_loss(inputs=GIVEN, squares=prose.relative_to_inputs)
+    exact = prose.prose_loss(history=GIVEN, squares=prose.relative_to_inputs)
     values = [jax.jit(loss)(model, some, key)[0] for loss, some in ((made.loss, batch), (exact, even))]
     np.testing.assert_allclose(*values, rtol=1e-5)  # the noise of level 0 is added to the states
 

@@ -103,7 +103,7 @@ def _apply(
     predicted = model.predict(memory, query)
     if model.symbol_decoder is None:
         return predicted, None
-    found = prose.beam(model, memory, constraint, width=_WIDTH, length=longest, numbers=numbers)
+    found = prose.beam(model, memory, constraint, width=_WIDTH, max_tokens=longest, numbers=numbers)
     return predicted, found.tokens
 
 

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from sciml import operators, prose, train
+from sciml.prose._model.field_forecast import frame_errors
+from sciml.prose._model.losses import applied
 
 INPUTS, LATER, CHANNELS, NX, NY = 3, 2, 4, 6, 10
 PRESENT = np.array([True, True, False, False])
@@ -52,18 +54,18 @@ def expected(model, states):
 
 
 def test_an_operator_acts_on_scaled_frames(model, sample):
-    found, logits = jax.jit(lambda sample: prose.applied(model, sample, INPUTS))(sample)
+    found, logits = jax.jit(lambda sample: applied(model, sample, INPUTS))(sample)
     assert logits is None
     np.testing.assert_allclose(found, expected(model, sample.states), atol=2e-5)  # float32 of values up to 15
     assert np.abs(found[:, 2:]).max() == 0
     moved = 7 * sample.states - 5 * PRESENT.reshape(1, -1, 1, 1).astype(np.float32)
-    again = jax.jit(lambda sample: prose.applied(model, sample, INPUTS))(sample._replace(states=moved))[0]
+    again = jax.jit(lambda sample: applied(model, sample, INPUTS))(sample._replace(states=moved))[0]
     np.testing.assert_allclose(again[:, :2], 7 * found[:, :2] - 5, atol=3e-4)
 
 
 def test_the_loss_is_the_mean_square_in_the_scale_of_the_given_frames(model, sample):
     batch = jax.tree.map(lambda array: jnp.asarray(array)[None], sample)
-    loss = prose.prose_loss(inputs=INPUTS, squares=lambda *given: prose.relative_to_inputs(*given, epsilon=1e-8))
+    loss = prose.prose_loss(history=INPUTS, squares=lambda *given: prose.relative_to_inputs(*given, epsilon=1e-8))
     value, gradient = eqx.filter_jit(eqx.filter_value_and_grad(lambda model: loss(model, batch, jax.random.key(0))[0]))(
         model
     )
@@ -84,7 +86,7 @@ def test_errors_are_those_of_each_frame(model, sample):
     np.testing.assert_allclose(errors["repeated"], norm(given[None] - truth) / norm(truth), rtol=1e-5)
     absent = np.array([False, False, True, False])  # channels without values
     one = np.ones((LATER, CHANNELS, NX, NY), np.float32)
-    found = prose.frame_errors(jnp.asarray(one), jnp.zeros_like(one), jnp.asarray(absent))
+    found = frame_errors(jnp.asarray(one), jnp.zeros_like(one), jnp.asarray(absent))
     np.testing.assert_allclose(found, np.sqrt(NX * NY) / 1e-7, rtol=1e-6)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sciml import prose, symbolic
+from sciml.prose._model.variants import normalised_queries
 
 VOCABULARY = symbolic.ode_vocabulary(3)
 FEATURES = prose.mantissa_features(VOCABULARY)
@@ -55,9 +56,9 @@ def test_features_of_another_vocabulary_are_refused():
 
 
 def test_a_model_that_reads_and_writes_with_features():
-    form = prose.ProseForm(prose.normalised_queries, prose.PerTrajectory(), rotation=None, features=FEATURES)
+    variant = prose.ProseVariant(normalised_queries, prose.PerTrajectory(), rotation=None, features=FEATURES)
     words, sizes = len(VOCABULARY), prose.ProseSizes(8, 2, 8, 1, 1, 1, 1, 1)
-    model = prose.improved_ode(1, symbols_in=words, symbols_out=words, sizes=sizes, form=form, key=KEY)
+    model = prose.improved_ode(1, symbols_in=words, symbols_out=words, sizes=sizes, variant=variant, key=KEY)
     tokens = jnp.asarray(VOCABULARY.encode(["mul", "+", "N540", "E-2", "u_0"]))
     memory = model.encode(jnp.linspace(0, 1, 4), jnp.ones((4, 1)), tokens)
     logits = model.logits(memory, tokens)

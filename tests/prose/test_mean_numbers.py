@@ -64,8 +64,8 @@ def test_beam_search_writes_means_and_compares_structures():
     memory = model.encode(jnp.linspace(0, 1, 4), jnp.ones((4, 1)), jnp.zeros(2, int))
     grammar, numbers = prose.Grammar(few, 1), prose.MeanNumbers(few)
     mantissa = [few.word_to_id[f"N{m}"] for m in range(10)]
-    found = jax.jit(lambda memory: prose.beam(model, memory, grammar, width=4, length=4, numbers=numbers))(memory)
+    found = jax.jit(lambda memory: prose.beam(model, memory, grammar, width=4, max_tokens=4, numbers=numbers))(memory)
     plain = [tuple(-1 if token in mantissa else token for token in row) for row in np.asarray(found.tokens).tolist()]
     assert len(set(plain)) == 4
-    default = jax.jit(lambda memory: prose.beam(model, memory, grammar, width=4, length=4))(memory)
+    default = jax.jit(lambda memory: prose.beam(model, memory, grammar, width=4, max_tokens=4))(memory)
     assert len({tuple(-1 if t in mantissa else t for t in row) for row in np.asarray(default.tokens).tolist()}) < 4

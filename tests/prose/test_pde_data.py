@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from sciml import prose, systems
+from sciml.prose._model.losses import applied
 from sciml.symbolic import pde_vocabulary, skeleton, system_from_tokens, system_to_tokens
 
 SYSTEMS, STARTS, FRAMES, POINTS, INPUTS = 5, 2, 10, 24, 4
@@ -111,11 +112,11 @@ def model():
 @pytest.fixture(scope="module")
 def results(model, batch):
     """Predictions and logits, the loss, and forecasts, in one compilation."""
-    loss = prose.prose_loss(inputs=INPUTS, data=5.0, squares=prose.relative_to_inputs)
+    loss = prose.prose_loss(history=INPUTS, data=5.0, squares=prose.relative_to_inputs)
 
     @eqx.filter_jit
     def apply(model):
-        pairs = jax.vmap(lambda sample: prose.applied(model, sample, INPUTS))(batch)
+        pairs = jax.vmap(lambda sample: applied(model, sample, INPUTS))(batch)
         return pairs, loss(model, batch, jax.random.key(0)), jax.vmap(prose.SampleForecast(model, INPUTS))(batch)
 
     return apply(model)
@@ -153,12 +154,12 @@ def test_noise_of_fields(batch):
 
 def test_written_residuals_can_be_read(model, batch):
     leaves = {"x", "t", "u_0", "ut_0", "utt_0", "ux_0", "uxx_0", "uxxx_0", "uxxxx_0"}
-    writer = prose.SampleEquations(model, INPUTS, VOCABULARY, prose.residuals_alone, 12, 3)
+    writer = prose.SampleEquations(model, INPUTS, VOCABULARY, prose.residual_grammar, 12, 3)
     tokens = jax.jit(jax.vmap(writer))(batch)
     found = prose.equations(tokens, VOCABULARY)
     assert len(found) == 9
     assert all(system is not None and len(system) == 1 for system in found)
-    grammar = prose.residuals_alone(VOCABULARY, jnp.asarray(1))
+    grammar = prose.residual_grammar(VOCABULARY, jnp.asarray(1))
     first = np.asarray(grammar.mask(grammar.start(), 12))
     allowed = {VOCABULARY.id_to_word[i] for i in np.flatnonzero(first)}
     assert leaves <= allowed

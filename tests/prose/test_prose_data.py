@@ -4,15 +4,25 @@ import json
 import h5py
 import numpy as np
 import pytest
-from test_trajectories import LANES, MIXTURE
 
 import sciml
 from sciml import train
 from sciml.data import Dataset, rows
 from sciml.prose import EquationData, known_equations, skeleton_equations
 from sciml.symbolic import ode_vocabulary, skeleton, system_from_tokens, system_to_tokens
-from sciml.systems import FAMILIES, Trajectories, draw_trajectories, generate_trajectories, read_trajectories
+from sciml.systems import (
+    FAMILIES,
+    Mixture,
+    Solutions,
+    Trajectories,
+    draw_trajectories,
+    generate_trajectories,
+    read_trajectories,
+)
 
+LANES = 8
+SOLUTIONS = Solutions(initial_conditions=3, candidates=12, points=121, end=3.0)
+MIXTURE = Mixture(families=("fabrikant", "lorenz_96_5d"), solutions=SOLUTIONS)
 ONE = dataclasses.replace(MIXTURE, families=("lorenz_96_5d",))
 SYSTEMS, PER_SHARD, STARTS = 5, 2, 3
 

@@ -10,6 +10,7 @@ import pytest
 from helpers import drawn
 
 from sciml import prose, symbolic
+from sciml.prose._model.states import in_precision
 
 TIMES, COMPONENTS, GUESS, WIDTH, HEADS = 5, 2, 3, 8, 2
 SIZES = prose.ProseSizes(WIDTH, HEADS, 12, 1, 1, 1, 1, 1, positions=64)
@@ -50,7 +51,7 @@ def encode(model, count):
 
 @eqx.filter_jit
 def searched(model, memory, constraint, width, length, exponent=1.0):
-    search = lambda m: prose.beam(model, m, constraint, width=width, length=length, exponent=exponent)
+    search = lambda m: prose.beam(model, m, constraint, width=width, max_tokens=length, length_penalty=exponent)
     return jax.vmap(search)(memory)
 
 
@@ -130,7 +131,7 @@ def test_width_1_is_greedy(make):
     with jax.enable_x64(True):
         model = model_of(make, 11)
         memory = eqx.filter_jit(encode)(model, 5)
-        write = lambda m: prose.greedy(model, m, begin=BEGIN, end=end, length=length)
+        write = lambda m: prose.greedy(model, m, bos=BEGIN, eos=end, max_tokens=length)
         expected = jax.jit(jax.vmap(write))(memory)
         best = searched(model, memory, prose.Unconstrained(BEGIN, end), 1, length)
         np.testing.assert_array_equal(best.tokens[:, 0], expected)
@@ -154,7 +155,7 @@ def test_keys_and_values_of_the_memory_are_shared_by_all_slots(small):
     width, length = 7, 11
     with jax.enable_x64(True):
         memory = jax.eval_shape(lambda m: jax.tree.map(lambda leaf: leaf[0], encode(m, 1)), small)
-        search = lambda m: prose.beam(small, m, prose.Unconstrained(BEGIN, END), width=width, length=length)
+        search = lambda m: prose.beam(small, m, prose.Unconstrained(BEGIN, END), width=width, max_tokens=length)
         program = str(jax.make_jaxpr(search)(memory))
         rows = jax.eval_shape(small.symbol_decoder.sees, memory)[0].shape[0]
         size = WIDTH // HEADS
@@ -208,10 +209,10 @@ def random_tokens(constraint, words, length, keys):
             progress, token, remaining = state
             logits = 3 * jax.random.normal(key, (words,))
             may = jnp.broadcast_to(constraint.mask(progress, remaining), (words,))
-            token = jnp.where(token == constraint.end, token, jnp.argmax(jnp.where(may, logits, -jnp.inf)))
+            token = jnp.where(token == constraint.eos, token, jnp.argmax(jnp.where(may, logits, -jnp.inf)))
             return (constraint.next(progress, token), token, remaining - 1), token
 
-        start = constraint.start(), jnp.asarray(constraint.begin), length
+        start = constraint.start(), jnp.asarray(constraint.bos), length
         return jax.lax.scan(step, start, jax.random.split(key, length))[1]
 
     return jax.vmap(one)(keys)
@@ -271,13 +272,13 @@ def test_a_constrained_beam_finds_all_systems_by_their_probability():
 
 def test_every_sample_may_have_its_own_dimension():
     with jax.enable_x64(True):
-        model = prose.in_precision(model_of(prose.improved_ode, len(ODE), scale=3.0), jnp.float32)
+        model = in_precision(model_of(prose.improved_ode, len(ODE), scale=3.0), jnp.float32)
     dimensions = jnp.array([1, 2, 3, 2])
 
     @eqx.filter_jit
     def search(model):
         memory = encode(model, 4)
-        one = lambda m, d: prose.beam(model, m, prose.Grammar(ODE, d), width=3, length=20)
+        one = lambda m, d: prose.beam(model, m, prose.Grammar(ODE, d), width=3, max_tokens=20)
         return jax.vmap(one)(memory, dimensions)
 
     best = search(model)
@@ -296,7 +297,7 @@ def test_what_cannot_be_written_is_named(small):
     with jax.enable_x64(True):
         memory = jax.eval_shape(lambda m: jax.tree.map(lambda leaf: leaf[0], encode(m, 1)), small)
         with pytest.raises(ValueError, match=r"Expected a width of at least 1, got 0"):
-            prose.beam(small, memory, prose.Unconstrained(BEGIN, END), width=0, length=3)
+            prose.beam(small, memory, prose.Unconstrained(BEGIN, END), width=0, max_tokens=3)
     with pytest.raises(ValueError, match=r"at least 1 token, got 0. Give a larger length"):
         prose.Unconstrained(BEGIN, END).check(0)
     prose.Grammar(ODE, 3).check(6)

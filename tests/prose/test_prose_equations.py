@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sciml import prose, symbolic, systems
+from sciml.prose._equations.equations import refined
 
 ODE = symbolic.ode_vocabulary(3)
 X, Y, Z = symbolic.states(3)
@@ -121,7 +122,7 @@ def test_constants_are_refined_and_the_best_hypothesis_found():
     ts, ys = oscillation(0.02)
     with jax.enable_x64(True):
         first = [(Y, -0.9 * X + -0.1 * Y), (1.1 * Y, 0.5 * Y)]
-        best, other = prose.refined(first, ts, ys)
+        best, other = refined(first, ts, ys)
         assert (best.position, other.position) == (0, 1)
         constants = symbolic.parameters(best.system)
         np.testing.assert_allclose(constants, [-1, 0], atol=0.01)  # noise of 1.4 %, 82 numbers

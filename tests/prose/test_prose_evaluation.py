@@ -7,6 +7,7 @@ import pytest
 from helpers import drawn
 
 from sciml import prose, symbolic
+from sciml.prose._model.losses import applied
 
 SIZES = prose.ProseSizes(8, 2, 12, 1, 1, 1, 1, 1)
 SAMPLES, TIMES, INPUTS, STATES, GUESS, EQUATION, LENGTH = 2, 11, 4, 3, 5, 9, 16
@@ -52,7 +53,7 @@ def batch():
 
 def test_errors_are_those_of_the_predicted_times_and_existing_components(model, batch):
     sample, clean = batch
-    apply = jax.jit(jax.vmap(lambda one: prose.applied(model, one, INPUTS)))
+    apply = jax.jit(jax.vmap(lambda one: applied(model, one, INPUTS)))
     prediction, logits = map(np.asarray, apply(sample))
     found = jax.jit(jax.vmap(prose.SampleErrors(model, INPUTS)))((sample, clean))
     for i, size in enumerate((3, 2)):
@@ -80,15 +81,15 @@ def test_written_equations(model, batch):
     write = lambda constraint, width: jax.jit(
         jax.vmap(prose.SampleEquations(model, INPUTS, VOCABULARY, constraint, LENGTH, width))
     )
-    free = write(prose.any_tokens, 1)(sample)
+    free = write(prose.unconstrained, 1)(sample)
     assert free.shape == (SAMPLES, 1, LENGTH)
 
     def greedy(one):
         memory = model.encode(one.times[:INPUTS], one.states[:INPUTS], one.tokens, tokens_mask=one.tokens_mask)
-        return prose.greedy(model, memory, begin=VOCABULARY.bos, end=VOCABULARY.eos, length=LENGTH)
+        return prose.greedy(model, memory, bos=VOCABULARY.bos, eos=VOCABULARY.eos, max_tokens=LENGTH)
 
     np.testing.assert_array_equal(free[:, 0], jax.jit(jax.vmap(greedy))(sample))
-    several = write(prose.systems_alone, 2)
+    several = write(prose.system_grammar, 2)
     found = several(sample)
     assert [len(one) for one in prose.equations(found, VOCABULARY)] == [3, 3, 2, 2]
     other = sample._replace(equation=sample.equation + 1, states=sample.states.at[:, INPUTS:].add(1.0))

@@ -12,6 +12,7 @@ import pytest
 from helpers import REFERENCE
 
 from sciml import interop, prose
+from sciml.prose._model.losses import relative_squares
 
 PROSE = REFERENCE / "prose"
 TAGS = [path.name.removesuffix("_index.json") for path in sorted(PROSE.glob("*_index.json"))]
@@ -81,12 +82,17 @@ def ode_model(info):
     names = "data_encoder", "symbol_encoder", "fusion", "data_decoder", "symbol_decoder"
     depths = {name: config["layers"][name] for name in names}
     sizes = prose.ProseSizes(config["dim"], config["heads"], config["ffn"], **depths)
-    sees = prose.data_rows if config["split_fused_feature_data"] else prose.all_rows
+    sees = prose.data_embeddings if config["split_fused_feature_data"] else prose.all_embeddings
     reads = None if config["no_text"] else words
     writes = None if config["no_text"] or config["data_only"] else words
-    form = dataclasses.replace(prose.ODE_FORM, data_sees=sees)
+    variant = dataclasses.replace(prose.ODE_VARIANT, data_sees=sees)
     return functools.partial(
-        prose.prose_ode, config["max_output_dimension"], symbols_in=reads, symbols_out=writes, sizes=sizes, form=form
+        prose.prose_ode,
+        config["max_output_dimension"],
+        symbols_in=reads,
+        symbols_out=writes,
+        sizes=sizes,
+        variant=variant,
     )
 
 
@@ -146,7 +152,7 @@ def test_prose_ode(tag, reference):
         made = jax.vmap(lambda batch: ode_stages(model, query, *batch))(batch)
         labels = jnp.asarray(np.moveaxis(given["labels"], 1, 0), query.dtype)
         components = jnp.asarray(given["label_mask"][0])
-        data = jax.vmap(prose.relative_squares)(made["data_pred"], labels, components).mean()
+        data = jax.vmap(relative_squares)(made["data_pred"], labels, components).mean()
         made |= {"data_loss": data, "total_loss": data}
         if "symbol_logits" in made:
             following = batch[5][:, 1:], batch[6][:, 1:]
@@ -177,7 +183,7 @@ def written(model, given, info, length):
     @eqx.filter_jit
     def write(model, times, states, mask, tokens, tokens_mask):
         memory = model.encode(times, states, tokens, mask=mask, tokens_mask=tokens_mask)
-        return prose.greedy(model, memory, begin=begin, end=end, length=length - 2)
+        return prose.greedy(model, memory, bos=begin, eos=end, max_tokens=length - 2)
 
     arrays = map(jnp.asarray, (times, states, mask, tokens, tokens_mask))
     tokens = jax.vmap(functools.partial(write, model))(*arrays)
@@ -219,10 +225,10 @@ def test_prose_pde(tag, reference):
         made["data_embeded"] = encoder.embedding(times, scaled, memory.scales)
         made["data_encoded"] = encoder(times, states, jnp.ones(times.shape, bool))[0]
         made["symbol_encoded"] = model.symbol_encoder(tokens, mask)
-        made["fused"], exists = prose.all_rows(memory)
+        made["fused"], exists = prose.all_embeddings(memory)
         made["fused_mask"] = ~exists
         made["data_output"] = memory.scales.encode(model.predict(memory, query))
-        made["text_decoded"] = model.symbol_decoder.hidden(equation, *prose.all_rows(memory))
+        made["text_decoded"] = model.symbol_decoder.hidden(equation, *prose.all_embeddings(memory))
         made["symbol_logits"] = model.logits(memory, equation)
         return made, memory
 
@@ -258,7 +264,7 @@ def written_pde(model, memory, info, out):
     expected, special = out["greedy_tokens_official_eval"], info["special"]
     memory = eqx.tree_at(lambda m: m.symbols_mask, memory, jnp.ones_like(memory.symbols_mask))
     length = expected.shape[1] - 2
-    write = lambda memory: prose.greedy(model, memory, begin=special["bos"], end=special["eos"], length=length)
+    write = lambda memory: prose.greedy(model, memory, bos=special["bos"], eos=special["eos"], max_tokens=length)
     tokens = jax.jit(jax.vmap(write))(memory)
     return np.pad(tokens, ((0, 0), (1, 1)), constant_values=((0, 0), (special["bos"], special["eos"])))
 
@@ -287,7 +293,7 @@ def test_prose_fd(tag, reference):
         made["embedded"] = encoder.embedding(times, memory.scales.encode(states), memory.scales)
         made["data_encoded"] = encoder(times, states, jnp.ones(times.shape, bool))[0]
         made["symbol_encoded"] = model.symbol_encoder(tokens, mask)
-        made["fused"], exists = prose.all_rows(memory)
+        made["fused"], exists = prose.all_embeddings(memory)
         made["fused_pad_mask"] = ~exists
         made["query_emb"] = decoder.query(query)
         made["decoder_hidden"] = decoder.hidden(made["query_emb"], made["fused"], exists)

@@ -12,6 +12,9 @@ from helpers import drawn
 
 from sciml import prose
 from sciml.nn import partition
+from sciml.prose._equations.metrics import expression_error
+from sciml.prose._model.optimiser import inverse_square_root, published_adam
+from sciml.prose._model.states import in_precision
 
 BATCH, TIMES, INPUTS, COMPONENTS, TOKENS, WRITTEN, WORDS = 2, 7, 4, 3, 5, 6, 11
 
@@ -23,15 +26,15 @@ def published(reference):
 
 def test_rate_of_the_published_optimiser(published):
     rows = published["lr_schedule"]
-    schedule = prose.inverse_square_root()
+    schedule = inverse_square_root()
     rates = jax.vmap(schedule)(jnp.array([row["num_updates_done"] for row in rows]))
     np.testing.assert_allclose(rates, [row["lr_for_next_update"] for row in rows], rtol=1e-6)  # float32
 
 
 def test_steps_of_the_published_optimiser(published):
     with jax.enable_x64(True):
-        schedule = prose.inverse_square_root(peak=1e-2, warmup=2, start=1e-3)
-        optimiser = prose.published_adam(schedule, decay=0.1)
+        schedule = inverse_square_root(peak=1e-2, warmup=2, start=1e-3)
+        optimiser = published_adam(schedule, decay=0.1)
         parameters = jnp.array([1.0, -2.0, 0.5])
         state = optimiser.init(parameters)
         update = jax.jit(optimiser.update)
@@ -42,7 +45,7 @@ def test_steps_of_the_published_optimiser(published):
 
 
 def test_long_gradients_are_clipped():
-    optimiser = prose.published_adam(lambda count: 1.0, decay=0.0, clip=0.5, epsilon=1e3)
+    optimiser = published_adam(lambda count: 1.0, decay=0.0, clip=0.5, epsilon=1e3)
     step = jax.jit(optimiser.update)(jnp.array([30.0, -40.0]), optimiser.init(jnp.zeros(2)), jnp.zeros(2))[0]
     # The first step is rate * sqrt(1 - b2) / (1 - b1) * (1 - b1) g / epsilon, to 1e-5 here, with |g| = 0.5.
     np.testing.assert_allclose(step, -np.sqrt(0.001) * np.array([0.3, -0.4]) / 1e3, rtol=1e-4)
@@ -68,13 +71,13 @@ def test_error_of_an_expression(published):
     truth = lorenz(10.0, -10.0, 28.0, -2.67)(*points.T)
     values = lorenz(10.200000000000001, -9.9, 27.5, -2.6)(*points.T)
     with jax.enable_x64(True):
-        error, valid = prose.expression_error(jnp.asarray(values), jnp.asarray(truth))
+        error, valid = expression_error(jnp.asarray(values), jnp.asarray(truth))
         assert float(error) == pytest.approx(example["value"], rel=1e-12)
         assert valid
         values[3, 1] = np.inf
-        assert not prose.expression_error(jnp.asarray(values), jnp.asarray(truth))[1]
+        assert not expression_error(jnp.asarray(values), jnp.asarray(truth))[1]
     with pytest.raises(ValueError, match=r"Expected values of shape \(50, 3\).*got \(50, 2\). Count an equation"):
-        prose.expression_error(jnp.asarray(values[:, :2]), jnp.asarray(truth))
+        expression_error(jnp.asarray(values[:, :2]), jnp.asarray(truth))
 
 
 def test_cross_entropy_is_the_mean_over_all_tokens():
@@ -120,7 +123,7 @@ def test_the_loss_of_a_batch():
             COMPONENTS, symbols_in=WORDS, symbols_out=WORDS, sizes=SIZES, key=jax.random.key(0)
         )
         model = drawn(make)
-        loss = prose.prose_loss(inputs=INPUTS)
+        loss = prose.prose_loss(history=INPUTS)
 
         @eqx.filter_jit
         def both(model):
@@ -148,7 +151,7 @@ def test_the_loss_without_equations(words):
     with jax.enable_x64(True):
         batch = jax.tree.map(jnp.asarray, sample(np.random.default_rng(0)))
         model = drawn(lambda: prose.prose_ode(COMPONENTS, symbols_in=words, sizes=SIZES, key=jax.random.key(0)))
-        value, logs = eqx.filter_jit(prose.prose_loss(inputs=INPUTS))(model, batch, jax.random.key(0))
+        value, logs = eqx.filter_jit(prose.prose_loss(history=INPUTS))(model, batch, jax.random.key(0))
         assert set(logs) == {"data"}
         assert value == logs["data"] > 0.1
 
@@ -158,11 +161,11 @@ def test_activations_in_16_bits_and_parameters_in_32():
     batch = jax.tree.map(lambda a: a.astype(jnp.float32) if a.dtype.kind == "f" else a, batch)
     make = lambda: prose.improved_ode(COMPONENTS, symbols_out=WORDS, sizes=SIZES, key=jax.random.key(0))
     with jax.enable_x64(True):
-        model = prose.in_precision(drawn(make), jnp.float32)
+        model = in_precision(drawn(make), jnp.float32)
     key = jax.random.key(0)
     results = []
     for dtype in (None, jnp.bfloat16):
-        loss = prose.prose_loss(inputs=INPUTS, dtype=dtype)
+        loss = prose.prose_loss(history=INPUTS, dtype=dtype)
         results.append(eqx.filter_jit(eqx.filter_value_and_grad(loss, has_aux=True))(model, batch, key))
     ((exact, _), gradient), ((low, _), lower) = results
     assert low.dtype == jnp.float32
@@ -170,6 +173,6 @@ def test_activations_in_16_bits_and_parameters_in_32():
     for a, b in zip(jax.tree.leaves(lower), jax.tree.leaves(gradient), strict=True):
         assert a.dtype == jnp.float32
         assert jnp.linalg.norm(a - b) < 0.15 * jnp.linalg.norm(b) + 1e-3
-    seen = str(jax.make_jaxpr(lambda m: prose.prose_loss(inputs=INPUTS, dtype=jnp.bfloat16)(m, batch, key)[0])(model))
+    seen = str(jax.make_jaxpr(lambda m: prose.prose_loss(history=INPUTS, dtype=jnp.bfloat16)(m, batch, key)[0])(model))
     assert "bf16[2,5,8]" in seen  # rows of the equations
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(partition(model)[0]))

@@ -36,8 +36,8 @@ def sample(getkey):
 @pytest.fixture(scope="module")
 def improved():
     with jax.enable_x64(True):
-        form = dataclasses.replace(prose.IMPROVED_FORM, scaling=prose.PerTrajectory(0.0))
-        return model_of(prose.improved_ode, COMPONENTS, **both(WORDS), form=form)
+        variant = dataclasses.replace(prose.IMPROVED_VARIANT, scaling=prose.PerTrajectory(0.0))
+        return model_of(prose.improved_ode, COMPONENTS, **both(WORDS), variant=variant)
 
 
 @eqx.filter_jit
@@ -98,7 +98,7 @@ def test_greedy_tokens_are_the_likeliest_until_the_end(improved, getkey):
         encode = eqx.filter_jit(lambda model: jax.vmap(model.encode)(times, states, tokens))
         memory, length = encode(improved), 6
         write = eqx.filter_jit(
-            lambda model, end: jax.vmap(lambda m: prose.greedy(model, m, begin=2, end=end, length=length))(memory)
+            lambda model, end: jax.vmap(lambda m: prose.greedy(model, m, bos=2, eos=end, max_tokens=length))(memory)
         )
         logits = eqx.filter_jit(eqx.filter_vmap(improved.logits))
         free = np.asarray(write(improved, jnp.array(-1)))  # never ends
@@ -208,7 +208,7 @@ def test_what_does_not_fit_is_named(improved, getkey):
         with pytest.raises(ValueError, match=r"writes no equation. Make it with `symbols_out`"):
             eqx.filter_eval_shape(alone, times, states, query, None, equation)
         with pytest.raises(
-            ValueError, match=r"sees the rows of an equation, but the model reads none. Give it `all_rows`"
+            ValueError, match=r"sees the rows of an equation, but the model reads none. Give it `all_embeddings`"
         ):
             eqx.filter_eval_shape(written, times, states, query, None, equation)
         with pytest.raises(ValueError, match=r"states \(time, 3\), got \(6, 2\). Pad systems of lower dimension"):

@@ -8,10 +8,11 @@ import pytest
 from helpers import size_of
 
 from sciml import prose
+from sciml.prose._model.variants import post_norm
 
 KEY = jax.random.key(0)
 DATA_ALONE = prose.ProseSizes(1024, data_encoder=7, data_decoder=12)
-FIRST_FD = {"times": prose.time_network, "form": prose.PDE_FORM, "patches": prose.PatchSizes(hidden=64)}
+FIRST_FD = {"times": prose.time_network, "variant": prose.PDE_VARIANT, "patches": prose.PatchSizes(hidden=64)}
 
 
 def both(words):
@@ -39,7 +40,7 @@ def test_the_number_of_parameters_is_the_published_one(count, make, inputs, sett
 
 def test_initial_values_are_those_of_the_published_code():
     keys = jax.random.split(KEY)
-    layers = prose.post_norm(prose.ProseSizes(24, 2, 40)).decoder(24, 1, key=keys[0])
+    layers = post_norm(prose.ProseSizes(24, 2, 40)).decoder(24, 1, key=keys[0])
     layer = layers.layers[0]
     for dense in (layer.own[1].query, layer.own[1].key, layer.other[1].value):  # Xavier's bound for (3 * 24, 24)
         assert 0.95 * np.sqrt(6 / 96) < np.abs(dense.weight).max() <= np.sqrt(6 / 96)

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from sciml.prose._equations.beam import beam
+from sciml.prose._equations.decoding import beam
 from sciml.prose._equations.grammar import AbstractConstraint, Grammar, Unconstrained
 from sciml.prose._equations.metrics import window_errors
 from sciml.prose._equations.numbers import likeliest_numbers
@@ -21,17 +21,17 @@ Constraining = Callable[[Vocabulary, Int[Array, ""]], AbstractConstraint]
 """A vocabulary and the number of components of a system to what may be written."""
 
 
-def any_tokens(vocabulary: Vocabulary, dimension: Int[Array, ""]) -> Unconstrained:
+def unconstrained(vocabulary: Vocabulary, dimension: Int[Array, ""]) -> Unconstrained:
     """Anything may be written, as in the published evaluation."""
     return Unconstrained(vocabulary.bos, vocabulary.eos)
 
 
-def systems_alone(vocabulary: Vocabulary, dimension: Int[Array, ""]) -> Grammar:
+def system_grammar(vocabulary: Vocabulary, dimension: Int[Array, ""]) -> Grammar:
     """Systems of so many components may be written, and nothing else."""
     return Grammar(vocabulary, dimension)
 
 
-def residuals_alone(vocabulary: Vocabulary, dimension: Int[Array, ""]) -> Grammar:
+def residual_grammar(vocabulary: Vocabulary, dimension: Int[Array, ""]) -> Grammar:
     """Expressions of a field, its derivatives, t and x may be written, and nothing else."""
     return Grammar(vocabulary, dimension, others=("t", "x", *DERIVATIVES))
 
@@ -42,11 +42,11 @@ class SampleErrors(eqx.Module):
 
     Attributes:
         model: What predicts.
-        inputs: Number of times that it is given; it predicts the others.
+        history: Number of times that it is given; it predicts the others.
     """
 
     model: Prose
-    inputs: int = eqx.field(static=True)
+    history: int = eqx.field(static=True)
 
     def __call__(self, pair: tuple[Sample, Float[Array, "times states"]]) -> dict[str, Array]:
         """The errors of a noisy sample, given with its clean states.
@@ -58,8 +58,8 @@ class SampleErrors(eqx.Module):
             before them, and `tokens`, how many there are; 0 for a model that writes no equation.
         """
         sample, clean = pair
-        prediction, logits = applied(self.model, sample, self.inputs)
-        noisy, clean = sample.states[self.inputs :], clean[self.inputs :]
+        prediction, logits = applied(self.model, sample, self.history)
+        noisy, clean = sample.states[self.history :], clean[self.history :]
         found = _wrong_tokens(sample, logits)
         for name, states, truth in (("", prediction, noisy), ("clean_", prediction, clean), ("floor_", clean, noisy)):
             errors = window_errors(states, truth, sample.components)
@@ -74,15 +74,15 @@ class SampleForecast(eqx.Module):
 
     Attributes:
         model: What predicts.
-        inputs: Number of times that it is given; it predicts the others.
+        history: Number of times that it is given; it predicts the others.
     """
 
     model: Prose | FieldForecast
-    inputs: int = eqx.field(static=True)
+    history: int = eqx.field(static=True)
 
     def __call__(self, sample: Sample) -> dict[str, Array]:
         """The predicted `states`, and `wrong` and `tokens` as from `SampleErrors`."""
-        states, logits = applied(self.model, sample, self.inputs)
+        states, logits = applied(self.model, sample, self.history)
         return {"states": states} | _wrong_tokens(sample, logits)
 
 
@@ -100,19 +100,19 @@ class SampleEquations(eqx.Module):
 
     Attributes:
         model: What writes them.
-        inputs: Number of times that it is given.
+        history: Number of times that it is given.
         vocabulary: Of the tokens.
-        constraint: What may be written: `any_tokens`, `systems_alone` or `residuals_alone`.
-        length: Largest number of tokens, the one that ends included.
+        constraint: What may be written: `unconstrained`, `system_grammar` or `residual_grammar`.
+        max_tokens: Largest number of tokens, the one that ends included.
         width: Number of equations, found by `beam`; the one of width 1 is that of `greedy`.
         numbers: As for `beam`.
     """
 
     model: Prose
-    inputs: int = eqx.field(static=True)
+    history: int = eqx.field(static=True)
     vocabulary: Vocabulary = eqx.field(static=True)
     constraint: Constraining = eqx.field(static=True)
-    length: int = eqx.field(static=True)
+    max_tokens: int = eqx.field(static=True)
     width: int = eqx.field(static=True, default=1)
     numbers: Callable[[Array], Array] = likeliest_numbers
 
@@ -121,8 +121,8 @@ class SampleEquations(eqx.Module):
         tokens, mask = sample.tokens, sample.tokens_mask
         if self.model.symbol_encoder is None:
             tokens = mask = None
-        times, states = sample.times[: self.inputs], sample.states[: self.inputs]
+        times, states = sample.times[: self.history], sample.states[: self.history]
         memory = self.model.encode(times, states, tokens, tokens_mask=mask)
         constraint = self.constraint(self.vocabulary, jnp.sum(sample.components))
-        settings = {"width": self.width, "length": self.length, "numbers": self.numbers}
+        settings = {"width": self.width, "max_tokens": self.max_tokens, "numbers": self.numbers}
         return beam(self.model, memory, constraint, **settings).tokens

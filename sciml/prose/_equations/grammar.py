@@ -21,16 +21,16 @@ class AbstractConstraint(eqx.Module):
     """What may be written: an automaton whose states are pytrees of arrays.
 
     Attributes:
-        begin: The token that begins what is written.
-        end: The token that ends it.
+        bos: The token that begins an equation.
+        eos: The token that ends it.
     """
 
-    begin: eqx.AbstractVar[int]
-    end: eqx.AbstractVar[int]
+    bos: eqx.AbstractVar[int]
+    eos: eqx.AbstractVar[int]
 
     @abc.abstractmethod
     def check(self, length: int) -> None:
-        """That something can be written with up to `length` tokens, `end` included.
+        """That something can be written with up to `length` tokens, `eos` included.
 
         Raises:
             ValueError: If nothing can.
@@ -42,7 +42,7 @@ class AbstractConstraint(eqx.Module):
 
     @abc.abstractmethod
     def mask(self, state: Any, remaining: int | Int[Array, ""]) -> Bool[Array, " #words"]:
-        """Which tokens may follow if at most `remaining` are still written, the next one and `end` included."""
+        """Which tokens may follow if at most `remaining` are still written, the next one and `eos` included."""
 
     @abc.abstractmethod
     def next(self, state: Any, token: Int[Array, ""]) -> Any:
@@ -54,12 +54,12 @@ class Unconstrained(AbstractConstraint):
     """Any token may follow any other.
 
     Attributes:
-        begin: The token that begins what is written.
-        end: The token that ends it.
+        bos: The token that begins an equation.
+        eos: The token that ends it.
     """
 
-    begin: int = eqx.field(static=True)
-    end: int = eqx.field(static=True)
+    bos: int = eqx.field(static=True)
+    eos: int = eqx.field(static=True)
 
     def check(self, length: int) -> None:
         """That there is room for one token.
@@ -83,7 +83,7 @@ class Unconstrained(AbstractConstraint):
         return ()
 
 
-class Progress(NamedTuple):
+class GrammarState(NamedTuple):
     """How far an equation has been written.
 
     Attributes:
@@ -107,8 +107,8 @@ class Grammar(AbstractConstraint):
     completed. Placeholders and words without a meaning do not occur.
 
     Attributes:
-        begin: The token that begins equations.
-        end: The token that ends them.
+        bos: The token that begins equations.
+        eos: The token that ends them.
         before: At which place each token may stand.
         after: The place behind it.
         change: What it adds to the number of operands.
@@ -116,11 +116,11 @@ class Grammar(AbstractConstraint):
         separator: The token between components.
         fewest: Least number of components.
         most: Largest number of components, and of state variables.
-        shortest: Number of tokens that are always enough, `end` included.
+        shortest: Number of tokens that are always enough, `eos` included.
     """
 
-    begin: int = eqx.field(static=True)
-    end: int = eqx.field(static=True)
+    bos: int = eqx.field(static=True)
+    eos: int = eqx.field(static=True)
     before: Int[Array, " words"]
     after: Int[Array, " words"]
     change: Int[Array, " words"]
@@ -159,7 +159,7 @@ class Grammar(AbstractConstraint):
                 f"Expected a dimension from 1 to {count}, the state variables of the vocabulary, got {dimension}. "
                 "Use a vocabulary with more of them."
             )
-        self.begin, self.end, self.separator = vocabulary.bos, vocabulary.eos, vocabulary.word_to_id[_SEPARATOR]
+        self.bos, self.eos, self.separator = vocabulary.bos, vocabulary.eos, vocabulary.word_to_id[_SEPARATOR]
         self.before, self.after, self.change, self.state = _tables(vocabulary, tuple(others))
         self.fewest = jnp.asarray(1 if dimension is None else dimension, jnp.int32)
         self.most = jnp.asarray(count if dimension is None else dimension, jnp.int32)
@@ -177,15 +177,15 @@ class Grammar(AbstractConstraint):
                 "Give a larger length."
             )
 
-    def start(self) -> Progress:
+    def start(self) -> GrammarState:
         """One component is begun and lacks one operand."""
-        return Progress(*(jnp.asarray(number, jnp.int32) for number in (_OPEN, 1, 1)))
+        return GrammarState(*(jnp.asarray(number, jnp.int32) for number in (_OPEN, 1, 1)))
 
-    def mask(self, state: Progress, remaining: int | Int[Array, ""]) -> Bool[Array, " words"]:
-        """Which tokens may follow; behind `end` itself alone."""
+    def mask(self, state: GrammarState, remaining: int | Int[Array, ""]) -> Bool[Array, " words"]:
+        """Which tokens may follow; behind `eos` itself alone."""
         words = jnp.arange(self.before.shape[0])
         place, operands, components = self._moved(state, words)
-        ends, separates = words == self.end, words == self.separator
+        ends, separates = words == self.eos, words == self.separator
         fits = (self.before == state.place) & (self.state < self.most)
         fits &= ~ends | (state.components >= self.fewest)
         fits &= ~separates | (components <= self.most)
@@ -193,16 +193,16 @@ class Grammar(AbstractConstraint):
         rest = number + operands + 2 * jnp.maximum(self.fewest - components, 0) + ~ends
         return jnp.where(state.place == _ENDED, ends, fits & (rest < remaining))
 
-    def next(self, state: Progress, token: Int[Array, ""]) -> Progress:
+    def next(self, state: GrammarState, token: Int[Array, ""]) -> GrammarState:
         """The progress behind a token that may follow."""
         return self._moved(state, token)
 
-    def _moved(self, state: Progress, words: Int[Array, "*words"]) -> Progress:
+    def _moved(self, state: GrammarState, words: Int[Array, "*words"]) -> GrammarState:
         """The progress behind each of some tokens."""
         operands = state.operands + self.change[words]
         place = self.after[words]
         place = jnp.where((place == _OPEN) & (operands == 0), _COMPLETE, place)
-        return Progress(place, operands, state.components + (words == self.separator))
+        return GrammarState(place, operands, state.components + (words == self.separator))
 
 
 def _tables(vocabulary: Vocabulary, others: tuple[str, ...]) -> tuple[Array, Array, Array, Array]:

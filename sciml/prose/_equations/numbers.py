@@ -18,7 +18,7 @@ def mantissa_features(vocabulary: Vocabulary, octaves: int = 7) -> Float[np.ndar
     """The sines and cosines of 2 pi 2^k log10 m of each mantissa m, k = 0 .. octaves - 1; 0 for 0 and for other tokens.
 
     They change little from 123 to 124, and from 999 to 100 with an exponent larger by 1: what is learned of a number
-    holds for those near it. For `ProseForm.features`.
+    holds for those near it. For `ProseVariant.features`.
 
     Args:
         vocabulary: Of the tokens, of which mantissas are known by their codec.

@@ -85,7 +85,7 @@ def solved_forecasts(
     systems: Sequence[System | None],
     sample: Sample,
     forecasts: Float[np.ndarray | Array, "samples later states"],
-    inputs: int,
+    history: int,
     *,
     spreads: Sequence[float | None],
     structures: int = 32,
@@ -96,7 +96,7 @@ def solved_forecasts(
         systems: One for each sample; None, or one of another number of components, says nothing.
         sample: The samples, with a leading axis.
         forecasts: States that a network predicts at the times behind the given ones.
-        inputs: Number of given times.
+        history: Number of given times.
         spreads: As for `solved_forecast`, one for each sample.
         structures: Largest number of different structures, each of which takes seconds to compile. Of more, such as a
             model writes that has hardly been trained, the rarest say nothing.
@@ -112,8 +112,8 @@ def solved_forecasts(
         if system is None or fits[i] not in kept:
             continue
         size = sizes[i]
-        given = np.asarray(sample.states[i, :inputs, :size], np.float64)
-        found = solved_forecast(system, times[i, :inputs], given, times[i, inputs:], spread=spread)
+        given = np.asarray(sample.states[i, :history, :size], np.float64)
+        found = solved_forecast(system, times[i, :history], given, times[i, history:], spread=spread)
         fitted[i] = found.fit.system
         if found.states is not None:
             states[i, :, :size], solved[i] = found.states, True

@@ -84,15 +84,15 @@ class FrameErrors(eqx.Module):
 
     Attributes:
         model: A `Prose` or a `FieldForecast`.
-        inputs: Number of given frames; the others are predicted.
+        history: Number of given frames; the others are predicted.
     """
 
     model: Prose | FieldForecast
-    inputs: int = eqx.field(static=True)
+    history: int = eqx.field(static=True)
 
     def __call__(self, sample: Sample) -> dict[str, Float[Array, " later"]]:
         """`model` and `repeated`, each an error for each frame."""
-        truth = sample.states[self.inputs :]
-        repeated = jnp.broadcast_to(sample.states[self.inputs - 1][None], truth.shape)
-        predictions = {"model": applied(self.model, sample, self.inputs)[0], "repeated": repeated}
+        truth = sample.states[self.history :]
+        repeated = jnp.broadcast_to(sample.states[self.history - 1][None], truth.shape)
+        predictions = {"model": applied(self.model, sample, self.history)[0], "repeated": repeated}
         return {name: frame_errors(one, truth, sample.components) for name, one in predictions.items()}

@@ -35,28 +35,28 @@ def cross_entropy(
     return jnp.sum(jnp.where(mask, entropy, 0)) / jnp.maximum(mask.sum(), 1)
 
 
-def relative_to_truth(prediction: Float[Array, "later components"], sample: Sample, inputs: int) -> Float[Array, ""]:
-    """`relative_squares` of the states behind the first `inputs` ones: the loss of PROSE-ODE."""
-    return relative_squares(prediction, sample.states[inputs:], sample.components)
+def relative_to_truth(prediction: Float[Array, "later components"], sample: Sample, history: int) -> Float[Array, ""]:
+    """`relative_squares` of the states behind the first `history` ones: the loss of PROSE-ODE."""
+    return relative_squares(prediction, sample.states[history:], sample.components)
 
 
 def relative_to_inputs(
-    prediction: Float[Array, "later components *space"], sample: Sample, inputs: int, *, epsilon: float = 1e-6
+    prediction: Float[Array, "later components *space"], sample: Sample, history: int, *, epsilon: float = 1e-6
 ) -> Float[Array, ""]:
-    """Mean of ((prediction - truth) / deviation)^2 with the deviation of the first `inputs` states plus `epsilon`.
+    """Mean of ((prediction - truth) / deviation)^2 with the deviation of the first `history` states plus `epsilon`.
 
     The loss of PROSE-PDE, and of PROSE-FD with 1e-8, whose models predict states that are scaled so. The deviation is
     that of each component over times and points, the mean is over later times, points and the components that exist.
     """
-    scales = PerTrajectory(epsilon)(sample.states[:inputs], jnp.ones(inputs, bool))
-    squares = ((prediction - sample.states[inputs:]) / scales.deviation[None]) ** 2
+    scales = PerTrajectory(epsilon)(sample.states[:history], jnp.ones(history, bool))
+    squares = ((prediction - sample.states[history:]) / scales.deviation[None]) ** 2
     means = jnp.mean(squares, axis=(0, *range(2, squares.ndim)))
     return jnp.sum(jnp.where(sample.components, means, 0)) / jnp.sum(sample.components)
 
 
 def prose_loss(
     *,
-    inputs: int,
+    history: int,
     data: float = 6.0,
     symbols: float = 1.0,
     squares: Squares = relative_to_truth,
@@ -68,7 +68,7 @@ def prose_loss(
     several devices it is the mean of the means of their parts.
 
     Args:
-        inputs: Number of times that the model is given; it predicts the others.
+        history: Number of times that the model is given; it predicts the others.
         data: Weight of the states.
         symbols: Weight of the tokens.
         squares: The squared error of a sample.
@@ -80,8 +80,8 @@ def prose_loss(
 
     def loss(model: PyTree, batch: Sample, key: Key[Array, ""]) -> tuple[Float[Array, ""], dict[str, Array]]:
         model = model if dtype is None else in_precision(model, dtype)
-        predictions, logits = jax.vmap(lambda sample: applied(model, sample, inputs))(batch)
-        error = jax.vmap(lambda prediction, sample: squares(prediction, sample, inputs))(predictions, batch).mean()
+        predictions, logits = jax.vmap(lambda sample: applied(model, sample, history))(batch)
+        error = jax.vmap(lambda prediction, sample: squares(prediction, sample, history))(predictions, batch).mean()
         if logits is None:
             return error, {"data": error}
         entropy = cross_entropy(logits, batch.equation[:, 1:], batch.equation_mask[:, 1:])
@@ -90,13 +90,13 @@ def prose_loss(
     return loss
 
 
-def applied(model: PyTree, sample: Sample, inputs: int) -> tuple[Array, Array | None]:
-    """States at the times behind the first `inputs` ones, and logits of the equation if the model writes one."""
-    times, rest = sample.times[:inputs], sample.times[inputs:]
+def applied(model: PyTree, sample: Sample, history: int) -> tuple[Array, Array | None]:
+    """States at the times behind the first `history` ones, and logits of the equation if the model writes one."""
+    times, rest = sample.times[:history], sample.times[history:]
     reads, writes = model.symbol_encoder is not None, model.symbol_decoder is not None
     return model(
         times,
-        sample.states[:inputs],
+        sample.states[:history],
         rest,
         sample.tokens if reads else None,
         sample.equation[:-1] if writes else None,

@@ -32,26 +32,28 @@ class Memory(eqx.Module):
     scales: Scales
 
 
-def data_rows(memory: Memory) -> tuple[Float[Array, "n width"], Bool[Array, " n"]]:
+def data_embeddings(memory: Memory) -> tuple[Float[Array, "n width"], Bool[Array, " n"]]:
     """Lets a decoder see the rows of the trajectory."""
     return memory.data, memory.data_mask
 
 
-def symbol_rows(memory: Memory) -> tuple[Float[Array, "m width"], Bool[Array, " m"]]:
+def symbol_embeddings(memory: Memory) -> tuple[Float[Array, "m width"], Bool[Array, " m"]]:
     """Lets a decoder see the rows of the equation.
 
     Raises:
         ValueError: If there is no equation.
     """
     if memory.symbols is None or memory.symbols_mask is None:
-        raise ValueError("The decoder sees the rows of an equation, but the model reads none. Give it `all_rows`.")
+        raise ValueError(
+            "The decoder sees the rows of an equation, but the model reads none. Give it `all_embeddings`."
+        )
     return memory.symbols, memory.symbols_mask
 
 
-def all_rows(memory: Memory) -> tuple[Float[Array, "all width"], Bool[Array, " all"]]:
+def all_embeddings(memory: Memory) -> tuple[Float[Array, "all width"], Bool[Array, " all"]]:
     """Lets a decoder see all rows, those of the trajectory first."""
     if memory.symbols is None or memory.symbols_mask is None:
-        return data_rows(memory)
+        return data_embeddings(memory)
     rows = jnp.concatenate((memory.data, memory.symbols))
     return rows, jnp.concatenate((memory.data_mask, memory.symbols_mask))
 

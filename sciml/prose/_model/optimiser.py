@@ -1,4 +1,4 @@
-"""The optimiser of the published PROSE-ODE."""
+"""The optimisers of the published models."""
 
 import math
 from typing import Any, NamedTuple
@@ -9,18 +9,63 @@ import optax
 from jaxtyping import Array, Int, PyTree
 
 
+def ode_optimiser(peak: float, *, steps: int) -> optax.GradientTransformation:
+    """The optimiser of PROSE-ODE: gradients clipped to norm 1, its own form of Adam, decoupled weight decay of 1e-4.
+
+    The learning rate rises over an eighth of the steps, at most 20,000, and then falls as an inverse square root.
+
+    Args:
+        peak: The largest learning rate, 1e-4 in the source.
+        steps: Number of optimiser steps.
+    """
+    return published_adam(inverse_square_root(peak=peak, warmup=max(1, min(20_000, steps // 8))))
+
+
+def pde_optimiser(peak: float, *, steps: int) -> optax.GradientTransformation:
+    """The optimiser of PROSE-PDE: AdamW, gradients clipped to norm 1, a warm-up over a tenth of the steps, a cosine.
+
+    Args:
+        peak: The largest learning rate, 1e-4 in the source.
+        steps: Number of optimiser steps.
+    """
+    lr = optax.warmup_cosine_decay_schedule(0.0, peak, max(1, steps // 10), steps)
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(lr, eps=1e-6, weight_decay=1e-4))
+
+
+def fd_optimiser(peak: float, *, steps: int) -> optax.GradientTransformation:
+    """The optimiser of PROSE-FD: AdamW with gradients clipped to norm 1 and `warm_stable_decay`.
+
+    Args:
+        peak: The largest learning rate, 1e-4 in the source.
+        steps: Number of optimiser steps.
+    """
+    adamw = optax.inject_hyperparams(optax.adamw)(warm_stable_decay(peak, steps), b2=0.95, eps=1e-6, weight_decay=1e-4)
+    return optax.chain(optax.clip_by_global_norm(1.0), adamw)
+
+
+def warm_stable_decay(peak: float, steps: int) -> optax.Schedule:
+    """From 0 to the peak in a tenth of the steps, constant, and to 0 in the last fifth, along lines."""
+    rise, fall = max(1, steps // 10), max(1, steps // 5)
+    parts = (
+        optax.linear_schedule(peak / rise, peak, rise - 1),
+        optax.constant_schedule(peak),
+        optax.linear_schedule(peak, 0.0, fall),
+    )
+    return optax.join_schedules(parts, (rise - 1, steps - fall))
+
+
 def inverse_square_root(*, peak: float = 1e-4, warmup: int = 20_000, start: float = 1e-7) -> optax.Schedule:
-    """From `start` to `peak` in a straight line over `warmup` updates, then peak * sqrt(warmup / k) after k updates.
+    """From `start` to `peak` along a line over `warmup` updates, then peak * sqrt(warmup / k) after k updates.
 
     The defaults are those of the published code; the paper warms up for a tenth of its 160,000 updates.
     """
 
-    def rate(count: Any) -> Any:
+    def lr(count: Any) -> Any:
         count = jnp.asarray(count, float)  # integers divided are float32, whatever the parameters are
         line = start + (peak - start) * count / warmup
         return jnp.where(count < warmup, line, peak * jnp.sqrt(warmup / jnp.maximum(count, 1)))
 
-    return rate
+    return lr
 
 
 class _Moments(NamedTuple):
@@ -30,7 +75,7 @@ class _Moments(NamedTuple):
 
 
 def _published_adam(beta1: float, beta2: float, epsilon: float) -> optax.GradientTransformation:
-    """Adam whose epsilon is added to the root of the second moment before its bias is corrected, not behind."""
+    """Adam that adds epsilon to the root of the second moment before the bias is corrected, not after."""
 
     def init(params: Any) -> Any:
         zeros = jax.tree.map(jnp.zeros_like, params)
@@ -52,14 +97,14 @@ def _published_adam(beta1: float, beta2: float, epsilon: float) -> optax.Gradien
 def published_adam(
     schedule: optax.Schedule, *, decay: float = 1e-4, clip: float = 1.0, epsilon: float = 1e-8
 ) -> optax.GradientTransformation:
-    """The optimiser of the published PROSE-ODE: clipped gradient, Adam, decay of all parameters.
+    """Clipped gradient, Adam, weight decay of all parameters.
 
-    Adam's step is rate * sqrt(1 - b2^k) / (1 - b1^k) * m / (sqrt(v) + epsilon) with b1 = 0.9, b2 = 0.999; `optax.adam`
-    adds epsilon to the corrected root instead. Decay is decoupled and multiplied by the rate, as in `optax.adamw`.
+    Adam's step is lr * sqrt(1 - b2^k) / (1 - b1^k) * m / (sqrt(v) + epsilon) with b1 = 0.9, b2 = 0.999; `optax.adam`
+    adds epsilon to the corrected root instead. Weight decay is decoupled and multiplied by lr, as in `optax.adamw`.
 
     Args:
-        schedule: The rate, such as `inverse_square_root()`.
-        decay: Of the weights, per unit of the rate.
+        schedule: The learning rate, such as `inverse_square_root()`.
+        decay: Weight decay.
         clip: Largest norm of the gradient.
         epsilon: As above.
     """

@@ -1,4 +1,4 @@
-"""The likeliest equations, by beam search."""
+"""The likeliest equations: greedy decoding and beam search."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,14 +16,14 @@ from sciml.prose._model.symbols import Cache
 
 
 class Hypotheses(NamedTuple):
-    """Equations that a model may have meant, the best one first.
+    """The likeliest equations of a model, the best one first.
 
-    One that did not end within the length is among them as it is; under a `Grammar` all end.
+    An equation that did not end within `max_tokens` is kept unfinished. Under a `Grammar` all equations end.
 
     Attributes:
-        tokens: The tokens behind the one that begins; the one that ends fills up the rest.
-        scores: log p / length^exponent; minus infinity where there are fewer equations than asked for.
-        lengths: Numbers of tokens, the one that ends included; 0 where there is no equation.
+        tokens: The tokens after BOS, filled up with EOS.
+        scores: log p / length^length_penalty; minus infinity in the places of missing equations.
+        lengths: Numbers of tokens with EOS; 0 where there is no equation.
     """
 
     tokens: Int[Array, "width length"]
@@ -32,16 +32,16 @@ class Hypotheses(NamedTuple):
 
 
 class _Search(NamedTuple):
-    """Slots of equations, all of which have as many tokens unless they have ended.
+    """The hypotheses of the search, all of one length unless they have ended.
 
     Attributes:
-        written: Keys and values of the tokens, the part of the cache that slots do not share.
+        written: Keys and values of the tokens, the part of the cache that hypotheses do not share.
         progress: States of the constraint.
-        tokens: What was written.
+        tokens: The tokens so far.
         last: The last token.
-        sums: log p, minus infinity in an empty slot.
+        sums: log p, minus infinity in an empty place.
         lengths: Numbers of tokens.
-        ended: Whether the last token is the one that ends.
+        ended: Whether the last token is EOS.
         position: Number of steps.
     """
 
@@ -55,43 +55,80 @@ class _Search(NamedTuple):
     position: Int[Array, ""]
 
 
+def greedy(
+    model: Prose, memory: Memory, *, bos: int | Int[Array, ""], eos: int | Int[Array, ""], max_tokens: int
+) -> Int[Array, " tokens"]:
+    """The likeliest token at each position, until EOS.
+
+    One compiled loop. Under `jax.vmap` it runs until all samples have ended.
+
+    Args:
+        model: A model that writes equations.
+        memory: From `model.encode`.
+        bos: Id of the token that begins equations.
+        eos: Id of the token that ends them.
+        max_tokens: Largest number of tokens, `eos` included.
+
+    Returns:
+        The tokens after `bos`; `eos` where the equation has ended.
+    """
+
+    def running(state: tuple) -> Array:
+        _, token, _, count = state
+        return (count < max_tokens) & (token != eos)
+
+    def body(state: tuple) -> tuple:
+        cache, token, tokens, count = state
+        logits, cache = model.step(cache, token)
+        token = jnp.argmax(logits).astype(jnp.int32)
+        return cache, token, tokens.at[count].set(token), count + 1
+
+    start = (
+        model.start(memory, max_tokens),
+        jnp.asarray(bos, jnp.int32),
+        jnp.full(max_tokens, eos, jnp.int32),
+        jnp.int32(0),
+    )
+    return jax.lax.while_loop(running, body, start)[2]
+
+
 def beam(
     model: Prose,
     memory: Memory,
     constraint: AbstractConstraint,
     *,
     width: int,
-    length: int,
-    exponent: float = 1.0,
+    max_tokens: int,
+    length_penalty: float = 1.0,
     numbers: Callable[[Float[Array, " words"]], Float[Array, " words"]] = likeliest_numbers,
 ) -> Hypotheses:
     """Beam search: the likeliest continuations of the likeliest beginnings.
 
-    Each step keeps the `width` likeliest of all sequences with a token more, by the sum of log p. One that has ended
-    keeps its slot, and the others compete for the rest (Sutskever, Vinyals, Le 2014, arXiv:1409.3215, section 3.2), so
+    Each step keeps the `width` likeliest of all sequences with one more token, by the sum of log p. A finished sequence
+    keeps its place, and the others compete for the rest (Sutskever, Vinyals, Le 2014, arXiv:1409.3215, section 3.2), so
     that width 1 is `greedy`, and a width that holds all sequences finds the best one. Only at the end are lengths
-    divided out. The probabilities are those of the model: the constraint leaves out, and does not renormalise, so that
-    sequences are compared by their probability given that the constraint holds.
+    divided out. The constraint masks tokens and does not renormalise, so that sequences are compared by the
+    probabilities of the model.
 
     One compiled loop; under `jax.vmap` it runs until all samples have ended. The keys and values of the memory are
-    those of the sample, shared by all slots.
+    shared by all hypotheses.
 
     Args:
         model: A model that writes equations.
         memory: From `model.encode`.
         constraint: `Grammar` or `Unconstrained`.
-        width: Number of slots.
-        length: Largest number of tokens, the one that ends included.
-        exponent: Of the length in the score: 0 prefers short equations, 1 is the mean over tokens.
-        numbers: What becomes of the logits of a step: `likeliest_numbers` or `MeanNumbers(vocabulary)`.
+        width: Number of hypotheses.
+        max_tokens: Largest number of tokens, EOS included.
+        length_penalty: Exponent of the length in the score. 0 prefers short equations, 1 takes means over tokens.
+        numbers: Applied to the logits of each step: `likeliest_numbers` or `MeanNumbers(vocabulary)`.
 
     Raises:
-        ValueError: If there is no slot, or if the constraint lets nothing be written with as many tokens.
+        ValueError: If the width is 0, or if no equation of `max_tokens` tokens satisfies the constraint.
     """
     if width < 1:
         raise ValueError(f"Expected a width of at least 1, got {width}.")
-    constraint.check(length)
-    own, shared, first = _started(model.start(memory, length), constraint, width, length)
+    constraint.check(max_tokens)
+    own, shared, first = _started(model.start(memory, max_tokens), constraint, width, max_tokens)
 
     def step(written: PyTree, token: Array, position: Array) -> tuple[Array, PyTree]:
         here = eqx.tree_at(lambda cache: cache.index, shared, position)
@@ -101,25 +138,27 @@ def beam(
     def running(search: _Search) -> Array:
         # Not batched under vmap, so that neither is the position: the rows of all samples are written as one slice.
         alive = eqxi.unvmap_any(~search.ended & (search.sums > -jnp.inf))
-        return alive & (search.position < length)
+        return alive & (search.position < max_tokens)
 
     def body(search: _Search) -> _Search:
         logits, written = jax.vmap(step, in_axes=(0, 0, None))(search.written, search.last, search.position)
         logits = jax.vmap(numbers)(logits)
-        remaining = jnp.full(width, length - search.position)
+        remaining = jnp.full(width, max_tokens - search.position)
         allowed = jax.vmap(constraint.mask)(search.progress, remaining)
         return _advanced(search._replace(written=written), logits, allowed, constraint)
 
     last = jax.lax.while_loop(running, body, first)
-    scores = last.sums / jnp.maximum(last.lengths, 1).astype(last.sums.dtype) ** exponent
+    scores = last.sums / jnp.maximum(last.lengths, 1).astype(last.sums.dtype) ** length_penalty
     scores, order = jax.lax.top_k(scores, width)
     found = scores > -jnp.inf
-    tokens = jnp.where(found[:, None], last.tokens[order], constraint.end)
+    tokens = jnp.where(found[:, None], last.tokens[order], constraint.eos)
     return Hypotheses(tokens, scores, jnp.where(found, last.lengths[order], 0))
 
 
-def _started(cache: Cache, constraint: AbstractConstraint, width: int, length: int) -> tuple[PyTree, Cache, _Search]:
-    """Which leaves of the cache slots do not share, the others, and slots of which only the first is not empty."""
+def _started(
+    cache: Cache, constraint: AbstractConstraint, width: int, max_tokens: int
+) -> tuple[PyTree, Cache, _Search]:
+    """Which leaves of the cache hypotheses do not share, the other leaves, and the search before its first step."""
     rows = lambda cache: [array for layer, _ in cache.layers for array in layer]
     own = eqx.tree_at(rows, jax.tree.map(lambda _: False, cache), replace_fn=lambda _: True)
     written, shared = eqx.partition(cache, own)
@@ -128,8 +167,8 @@ def _started(cache: Cache, constraint: AbstractConstraint, width: int, length: i
     first = _Search(
         written=jax.tree.map(copies, written),
         progress=jax.tree.map(copies, constraint.start()),
-        tokens=jnp.full((width, length), constraint.end, jnp.int32),
-        last=jnp.full(width, constraint.begin, jnp.int32),
+        tokens=jnp.full((width, max_tokens), constraint.eos, jnp.int32),
+        last=jnp.full(width, constraint.bos, jnp.int32),
         sums=jnp.where(jnp.arange(width) == 0, 0.0, -jnp.inf).astype(dtype),
         lengths=jnp.zeros(width, jnp.int32),
         ended=jnp.zeros(width, bool),
@@ -144,10 +183,10 @@ def _advanced(
     allowed: Bool[Array, "width #words"],
     constraint: AbstractConstraint,
 ) -> _Search:
-    """The slots with one token more."""
+    """The hypotheses with one more token."""
     width, words = logits.shape
     best = min(width, words)
-    # By logits within a slot: rounded sums may be equal where logits are not.
+    # By logits within a hypothesis: rounded sums may be equal where logits are not.
     top, tokens = jax.lax.top_k(jnp.where(allowed, logits, -jnp.inf), best)
     gains = top - jax.nn.logsumexp(logits, axis=1, keepdims=True)
     sums = (jnp.where(search.ended, -jnp.inf, search.sums)[:, None] + gains).reshape(-1)
@@ -159,7 +198,7 @@ def _advanced(
     moved: Any = lambda tree: jax.tree.map(lambda array: array[parent], tree) if width > 1 else tree
     stayed = jnp.where(moved(search.ended), moved(search.sums), -jnp.inf)
     sums = jnp.where(extended, sums[option], stayed)
-    token = jnp.where(extended, tokens.reshape(-1)[option].astype(jnp.int32), constraint.end)
+    token = jnp.where(extended, tokens.reshape(-1)[option].astype(jnp.int32), constraint.eos)
     return _Search(
         written=moved(search.written),
         progress=jax.vmap(constraint.next)(moved(search.progress), token),
@@ -167,6 +206,6 @@ def _advanced(
         last=token,
         sums=sums,
         lengths=moved(search.lengths) + extended,
-        ended=(token == constraint.end) & (sums > -jnp.inf),
+        ended=(token == constraint.eos) & (sums > -jnp.inf),
         position=search.position + 1,
     )

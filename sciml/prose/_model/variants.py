@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from sciml.nn import Dense, LayerNorm, MultiHeadAttention, PostNorm, PreNorm, RMSNorm, Rotary, TransformerConfig
-from sciml.prose._model.model import Memory, all_rows, data_rows, symbol_rows
+from sciml.prose._model.model import Memory, all_embeddings, data_embeddings, symbol_embeddings
 from sciml.prose._model.states import PerTrajectory, Unscaled
 
 
@@ -112,7 +112,7 @@ def normalised_queries(sizes: ProseSizes) -> TransformerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class ProseForm:
+class ProseVariant:
     """What the published models differ in.
 
     Attributes:
@@ -126,13 +126,13 @@ class ProseForm:
 
     transformer: Callable[[ProseSizes], TransformerConfig]
     scaling: Unscaled | PerTrajectory
-    data_sees: Callable[[Memory], tuple[Array, Array]] = all_rows
-    symbols_see: Callable[[Memory], tuple[Array, Array]] = all_rows
+    data_sees: Callable[[Memory], tuple[Array, Array]] = all_embeddings
+    symbols_see: Callable[[Memory], tuple[Array, Array]] = all_embeddings
     rotation: Rotary | None = None
     features: Float[np.ndarray, "vocabulary features"] | None = None
 
 
-ODE_FORM = ProseForm(post_norm, Unscaled(), data_rows, symbol_rows)
-PDE_FORM = ProseForm(pre_norm, PerTrajectory(1e-6))
-FD_FORM = ProseForm(pre_norm_rms, PerTrajectory(1e-8))
-IMPROVED_FORM = ProseForm(normalised_queries, PerTrajectory(), rotation=Rotary())
+ODE_VARIANT = ProseVariant(post_norm, Unscaled(), data_embeddings, symbol_embeddings)
+PDE_VARIANT = ProseVariant(pre_norm, PerTrajectory(1e-6))
+FD_VARIANT = ProseVariant(pre_norm_rms, PerTrajectory(1e-8))
+IMPROVED_VARIANT = ProseVariant(normalised_queries, PerTrajectory(), rotation=Rotary())
