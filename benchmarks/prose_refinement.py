@@ -24,31 +24,25 @@ import jax
 import numpy as np
 import timer
 
-from sciml import experiment, prose, symbolic, systems, train
+from sciml import experiment, prose, systems, train
 
 HERE = pathlib.Path(__file__).resolve().parent
 EXPERIMENT = HERE.parent / "experiments" / "prose_ode.py"
 SPREADS = (0.01, 0.02, 0.05, 0.1, 0.3, None)
 
 
-def samples(module, config, part: int, per_system: int):
-    """Samples with noise and without, and the part that they are of."""
-    dimension = systems.Mixture(families=config.families).dimension
-    vocabulary = symbolic.ode_vocabulary(dimension)
-    guess = prose.known_equations if config.guess == "known" else prose.skeleton_equations
-    data = prose.EquationData(module.trajectories(config, part), vocabulary, guess=guess)
-    rows = np.arange(len(data)).reshape(-1, config.starts)[:, :per_system].reshape(-1)
-    where = module.Part(data, vocabulary, config.sensors or config.inputs, seed=part)
-    sample, clean = module.noisy_samples(config, where, rows)
-    times = np.concatenate((module.given_rows(config, where.sensors), np.arange(config.inputs, config.points)))
-    return prose.thinned(sample, times), prose.thinned(clean, times), where
+def samples(task, split, per_system: int):
+    """Samples of a split with noise and without."""
+    rows = np.arange(len(split.data)).reshape(-1, task.initial_conditions)[:, :per_system].reshape(-1)
+    sample, clean = task.noisy_samples(split, rows)
+    return prose.thinned(sample, task.used_times), prose.thinned(clean, task.used_times)
 
 
-def written(model, sample, where, longest: int) -> dict[str, list]:
+def written(model, sample, task) -> dict[str, list]:
     """What a model writes for samples, with the likeliest numbers and with mean ones."""
-    vocabulary, found = where.vocabulary, {}
+    vocabulary, found = task.vocabulary, {}
     for name, numbers in {"likeliest": prose.likeliest_numbers, "mean": prose.MeanNumbers(vocabulary)}.items():
-        settings = where.sensors, vocabulary, prose.system_grammar, longest
+        settings = task.given, vocabulary, prose.system_grammar, task.max_tokens
         writer = prose.SampleEquations(model, *settings, numbers=numbers)
         found[name] = prose.equations(train.predict(writer, sample), vocabulary, prose.read_strictly)
     return found
@@ -75,16 +69,16 @@ def of_forecasts(states, sample, clean, inputs: int) -> dict:
     return found
 
 
-def study(module, config, models: dict, part: int, per_system: int, spreads) -> dict:
-    """All rows of one part of the data."""
-    sample, clean, where = samples(module, config, part, per_system)
-    n, truth = where.sensors, prose.equations(clean.equation[:, 1:], where.vocabulary)
-    places = [where.data.families[family] for family in clean.family]
+def study(task, split, models: dict, per_system: int, spreads) -> dict:
+    """All rows of one split of the data."""
+    sample, clean = samples(task, split, per_system)
+    n, truth = task.given, prose.equations(clean.equation[:, 1:], task.vocabulary)
+    places = [split.data.made.families[family] for family in clean.family]
     forecasts = {
         name: np.array(train.predict(prose.SampleForecast(model, n), sample)["states"])
         for name, model in models.items()
     }
-    texts = written(models["network"], sample, where, config.longest)
+    texts = written(models["network"], sample, task)
     expressions = {"nominal": [systems.FAMILIES[name].system() for name in places], **texts}
     rows: dict[str, dict] = {
         "expression_error": {name: of_equations(found, truth, places) for name, found in expressions.items()},
@@ -103,7 +97,7 @@ def study(module, config, models: dict, part: int, per_system: int, spreads) -> 
             "not_solved": int(np.sum(~found.solved)),
             "seconds_each": seconds,
         }
-        print(part, name, rows["expression_error"][name], rows["forecast_error"][name], flush=True)
+        print(name, rows["expression_error"][name], rows["forecast_error"][name], flush=True)
     return {"samples": len(truth), **rows}
 
 
@@ -115,19 +109,19 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, default=HERE / "results" / "prose_refinement.json")
     arguments = parser.parse_args()
     module = experiment.load_file(EXPERIMENT)
-    config = experiment.read_config(arguments.run, module)
+    task = experiment.read_config(arguments.run, module).task
     folders = {"network": arguments.run} | ({"twin": arguments.twin} if arguments.twin else {})
     models = {name: experiment.load(folder) for name, folder in folders.items()}
-    validation = study(module, config, models, 1, arguments.per_system, SPREADS)
+    validation = study(task, task.validation, models, arguments.per_system, SPREADS)
     means = {name: row["mean"] for name, row in validation["expression_error"].items()}
     chosen = min(SPREADS, key=lambda spread: means[f"spread {spread}" if spread else "free"])
-    test = study(module, config, models, 2, arguments.per_system, tuple({chosen: None, None: None}))
+    test = study(task, task.test, models, arguments.per_system, tuple({chosen: None, None: None}))
     twin = " --twin RUN" if arguments.twin else ""
     result = {
         "command": f"python benchmarks/prose_refinement.py RUN{twin} --per-system {arguments.per_system}",
         "machine": timer.machine(os.cpu_count() or 1),
         "runs": {name: json.loads((folder / "run.json").read_text())["starts"][-1] for name, folder in folders.items()},
-        "noise": config.noise,
+        "noise": task.noise,
         "chosen_spread": chosen,
         "validation": validation,
         "test": test,

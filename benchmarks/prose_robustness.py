@@ -4,13 +4,12 @@
 
 Finished runs of experiments/prose_ode.py, without training anything: the test of each at other noise levels (given and
 predicted states; errors are against the clean ones), with fewer given times, and for systems whose constants are drawn
-from wider intervals than in training (10 %). Behind `@` stands what the model is told of the equations, if it is
-something else than in the run's config. Forecasts are those of the network and, of the first samples, those of its
+from wider intervals than in training (10 %). The name after `@` is the guess of the equations, by default that of the
+run's config. Forecasts are those of the network and, of the first samples, those of its
 equations, fitted to the given states and solved. Writes results/prose_robustness.json and .png.
 """
 
 import argparse
-import dataclasses
 import json
 import os
 import pathlib
@@ -29,8 +28,8 @@ TICKS = (0.5, 1, 2, 5, 10, 20, 50)
 
 def tests(config) -> dict[str, dict]:
     """Series of changed settings, by what they are drawn against."""
-    change = lambda name, values: {value: dataclasses.replace(config, **{name: value}) for value in values}
-    fewer = [count for count in SENSORS if count <= (config.sensors or config.inputs)]
+    change = lambda name, values: {value: experiment.with_settings(config, {name: value}) for value in values}
+    fewer = [count for count in SENSORS if count <= config.task.given]
     return {
         "noise": change("noise", NOISES),
         "sensors": change("sensors", fewer),
@@ -40,8 +39,8 @@ def tests(config) -> dict[str, dict]:
 
 def judge(module, model, config) -> dict[str, float]:
     """The test of a model with changed settings."""
-    part = dataclasses.replace(module.build(config).test(None), decoded=config.decoded)
-    return module.evaluate(config, model, part)
+    made = module.build(config)
+    return made.evaluate(model, made.test)
 
 
 def draw(found: dict, path: pathlib.Path) -> None:
@@ -95,7 +94,7 @@ def main() -> None:
         run = pathlib.Path(folder)
         config = experiment.read_config(run, module)
         samples = {"decoded": arguments.decoded, "refined": arguments.decoded}
-        config = dataclasses.replace(config, **samples, guess=guess or config.guess)
+        config = experiment.with_settings(config, samples | {"guess": guess or config.task.guess})
         model, rows = experiment.load(run), {}
         for series, settings in tests(config).items():
             rows[series] = {str(value): judge(module, model, changed) for value, changed in settings.items()}

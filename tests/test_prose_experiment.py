@@ -15,8 +15,10 @@ import sympy
 from helpers import size_of
 from rich.console import Console
 
-from sciml import experiment, prose, symbolic, systems, tasks, train
+from sciml import experiment, prose, symbolic, train
 from sciml.cli import main
+from sciml.tasks import ForecastOptions, _files, _forecast, _guess
+from sciml.tasks._prose_ode import mixed_guesses
 
 FILE = pathlib.Path(__file__).resolve().parent.parent / "experiments" / "prose_ode.py"
 GIVEN, POINTS, VARIABLES = 8, 24, 3  # of the smoke preset
@@ -30,7 +32,7 @@ EQUATIONS = {f"{kind}{part}" for kind in ("", "grammar_") for part in ("valid", 
 
 def smoke(**changes):
     module = experiment.load_file(FILE)
-    return module, dataclasses.replace(module.PRESETS["smoke"], **changes)
+    return module, experiment.with_settings(module.PRESETS["smoke"], changes)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,7 @@ def runs(tmp_path_factory):
     """A folder with the data, and the finished run of the smoke preset."""
     where = tmp_path_factory.mktemp("prose")
     module, config = smoke(data=str(where / "data"))
-    experiment.run(module.build, config, where / "run", file=FILE, console=Console(file=io.StringIO()))
+    experiment.run_file(module, config, where / "run", console=Console(file=io.StringIO()))
     return where
 
 
@@ -66,60 +68,76 @@ def test_a_continued_run_ends_with_the_parameters_of_an_uninterrupted_one(runs, 
 
     quiet = {"console": Console(file=io.StringIO())}
     with pytest.raises(KeyboardInterrupt, match="Run the same command again"):
-        experiment.run(build, config, tmp_path / "run", **quiet)
-    experiment.run(module.build, config, tmp_path / "run", **quiet)
+        experiment.run(build(config), tmp_path / "run", **quiet)
+    experiment.run(module.build(config), tmp_path / "run", **quiet)
     for one, other in zip(*(jax.tree.leaves(experiment.load(path / "run")) for path in (tmp_path, runs)), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
+def judged(model, /, **changes):
+    """The test of a model with changed settings."""
+    module, config = smoke(**changes)
+    made = module.build(config)
+    return made.evaluate(model, made.test)
+
+
+def test_building_reads_and_generates_no_data(tmp_path):
+    module, config = smoke(data=str(tmp_path / "data"))
+    made = module.build(config)
+    assert len(made.train) == 6 * 4
+    assert made.steps == 3
+    assert not (tmp_path / "data").exists()
+
+
 def test_fewer_given_times_are_evaluated_with_the_same_noise(runs):
-    module, config = smoke(data=str(runs / "data"), decoded=0)
-    made, model = module.build(config), experiment.load(runs / "run")
+    model = experiment.load(runs / "run")
     known = json.loads((runs / "run" / "metrics.json").read_text())["test"]
-    whole, few = (made.evaluate(model, made.test(count)) for count in (GIVEN, 3))
+    whole, few = (judged(model, data=str(runs / "data"), decoded=0, sensors=count) for count in (GIVEN, 3))
     for name in WINDOWS | {"token_error"}:
         assert whole[name] == pytest.approx(known[name], rel=1e-5)
         if name.startswith("floor_"):
             assert few[name] == pytest.approx(whole[name], rel=1e-6)
     assert few["relative_l2"] != pytest.approx(whole["relative_l2"], rel=1e-3)
-    assert made.at_resolution(model, 3)[1].endswith("given 3 times where it was trained with 8")
-    with pytest.raises(ValueError, match="Expected from 2 to 8 given times, the inputs, got 9"):
-        made.test(9)
+    found = experiment.evaluate(runs / "run", conditions=[{"sensors": 3}])["conditions"]["sensors=3"]
+    assert found["relative_l2"] == pytest.approx(few["relative_l2"], rel=1e-5)
+    with pytest.raises(ValueError, match="have one resolution, got 8"):
+        experiment.evaluate(runs / "run", [8])
 
 
 @pytest.fixture(scope="module")
 def built(runs):
-    module, config = smoke(data=str(runs / "data"), noise=0.0, guess="skeleton", blank=0.0, told=0.0, targets=None)
+    module, config = smoke(
+        data=str(runs / "data"), noise=0.0, guess="skeleton", blank_guesses=0.0, known_guesses=0.0, targets=None
+    )
     return module, config, module.build(config)
 
 
 def test_without_noise_the_loss_is_that_of_the_samples(built):
     module, config, made = built
     batch, key = jax.tree.map(jnp.asarray, made.train[:3]), jax.random.key(0)
-    model = module.untrained(dataclasses.replace(config, model="2to1"), VARIABLES, symbolic.ode_vocabulary(VARIABLES))
+    model = module.untrained(dataclasses.replace(config, model="2to1"))
     values = [jax.jit(loss)(model, batch, key)[0] for loss in (made.loss, prose.prose_loss(history=GIVEN))]
     np.testing.assert_allclose(*values, rtol=1e-5)  # the noise of level 0 is added to the states
 
 
 def test_thinned_samples_keep_the_ends_of_the_given_part(built):
-    module, config, made = built
-    np.testing.assert_array_equal(module.given_rows(config, GIVEN), np.arange(GIVEN))
-    np.testing.assert_array_equal(module.given_rows(config, 3), [0, 4, 7])
+    _module, config, made = built
+    np.testing.assert_array_equal(config.task._given_times, np.arange(GIVEN))
+    few = dataclasses.replace(config.task, sensors=3)._given_times
+    np.testing.assert_array_equal(few, [0, 4, 7])
     batch = made.train[:2]
-    few = prose.thinned(batch, module.given_rows(config, 3))
+    few = prose.thinned(batch, few)
     np.testing.assert_array_equal(few.times, np.tile(TIMES.astype(np.float32)[[0, 4, 7]], (2, 1)))
     np.testing.assert_array_equal(few.states, batch.states[:, [0, 4, 7]])
 
 
 def test_some_guesses_say_nothing_and_some_everything(built):
-    module, config, made = built
+    _module, _config, made = built
     vocabulary = symbolic.ode_vocabulary(VARIABLES)
     batch, size = made.train[np.zeros(400, int)], 400
     batch = batch._replace(components=np.arange(3).reshape(1, 3) < np.where(np.arange(size) % 2, 2, 3).reshape(-1, 1))
     key = jax.random.key(3)
-    with_parts = lambda blank, told: module.guessed(
-        dataclasses.replace(config, blank=blank, told=told), batch, key, vocabulary
-    )
+    with_parts = lambda blank, known: mixed_guesses(batch, key, vocabulary, blank=blank, known=known)
     assert with_parts(0.0, 0.0) is batch
     said = vocabulary.decode(batch.tokens[0][batch.tokens_mask[0]])
     true = vocabulary.decode(batch.equation[0][batch.equation_mask[0]])[1:-1]
@@ -141,20 +159,19 @@ def test_some_guesses_say_nothing_and_some_everything(built):
     ("changes", "message"),
     [
         ({"model": "fno"}, "Expected a model of prose, prose-parity, 2to1, data-only, got 'fno'"),
-        ({"guess": "wrong"}, "Expected a guess of known, skeleton, unknown, got 'wrong'"),
+        ({"guess": "wrong"}, "Expected a guess of known, skeleton, perturbed, got 'wrong'"),
         ({"precision": "float16"}, "Expected a precision of float32, bfloat16, got 'float16'"),
-        ({"sensors": 1}, "Expected from 2 to 8 given times, the inputs, got 1"),
-        ({"targets": 17}, "as many targets as points are left, got 8 inputs, 24 points and 17 targets"),
-        ({"inputs": 24}, "Expected fewer inputs than points, .* got 24 inputs"),
-        ({"blank": 0.6}, "Expected parts of guesses that are at most 1 together, got 0.6 blank and 0.5 told"),
-        ({"recipe": "other"}, "Expected the recipe ours or published, got 'other'"),
+        ({"sensors": 1}, "Expected from 2 to 8 sensors, the history, got 1"),
+        ({"targets": 17}, "as many targets as points are left, got history 8, 24 points and 17 targets"),
+        ({"history": 24}, "Expected a history shorter than the points, .* got history 24"),
+        ({"blank_guesses": 0.6}, "fractions of blank and known guesses that are at most 1 together, got 0.6 and 0.5"),
+        ({"recipe": "other"}, "Expected a recipe of ours, published, got 'other'"),
         ({"families": ("lorentz",)}, "There is no family lorentz. Choose from thomas"),
     ],
 )
 def test_wrong_settings_are_refused(runs, changes, message):
-    module, config = smoke(data=str(runs / "data"), **changes)
     with pytest.raises(ValueError, match=message):
-        module.build(config)
+        judged(None, data=str(runs / "data"), **changes)
 
 
 @pytest.mark.parametrize(
@@ -164,23 +181,21 @@ def test_wrong_settings_are_refused(runs, changes, message):
 def test_the_paper_presets_have_the_published_sizes(preset, parameters, families):
     module = experiment.load_file(FILE)
     config = module.PRESETS[preset]
-    dimension = systems.Mixture(families=config.families).dimension
-    assert size_of(lambda: module.untrained(config, dimension, symbolic.ode_vocabulary(dimension))) == parameters
-    assert len(config.families) == families
-    assert [count * config.starts for count in config.systems] == [512_000, 25_600, 102_400]
-    assert config.epochs * 512_000 / config.batch == 160_000
+    assert size_of(lambda: module.untrained(config)) == parameters
+    assert len(config.task.families) == families
+    assert [count * config.task.initial_conditions for count in config.task.systems] == [512_000, 25_600, 102_400]
+    assert config.run.steps_for(512_000) == 160_000
 
 
 def test_fitted_equations_are_better_and_their_solutions_forecast(built):
-    module, config, made = built
-    part = made.test(None)
-    sample = part.data[:3]
-    truth = prose.equations(sample.equation[:, 1:], part.vocabulary)
+    _module, config, made = built
+    sample, vocabulary = made.test.data[:3], config.task.vocabulary
+    truth = prose.equations(sample.equation[:, 1:], vocabulary)
     doubled = symbolic.with_parameters(truth[0], 1.2 * symbolic.parameters(truth[0]))
     unlike = truth[1][:2]
     forecasts = 1.1 * sample.states[:, GIVEN:]
-    config = dataclasses.replace(config, trust=None)
-    found = module.refined(config, [doubled, unlike, None], forecasts, (sample, sample.states), part)
+    task = dataclasses.replace(config.task, constant_std=None)
+    found = task.refined_errors([doubled, unlike, None], forecasts, sample, sample.states)
     assert found["unrefined_expression_error"] > 0.01
     assert found["refined_expression_error"] < 1e-3  # the clean states are solutions with a relative error of 1e-6
     assert found["solved"] == pytest.approx(1 / 3)
@@ -191,15 +206,15 @@ def test_fitted_equations_are_better_and_their_solutions_forecast(built):
 
 
 def test_numbers_that_were_known_are_not_fitted(built):
-    module, config, made = built
-    part = made.test(None)
-    clean = part.data[:3].states
+    _module, config, made = built
+    data = made.test.data
+    clean = data[:3].states
     noise = 0.02 * np.sqrt(np.mean(clean**2)) * np.random.default_rng(0).normal(size=clean.shape).astype(np.float32)
-    skeletons = part.data[:3]._replace(states=clean + noise)
+    skeletons = data[:3]._replace(states=clean + noise)
     known = skeletons._replace(tokens=skeletons.equation[:, 1:-1], tokens_mask=skeletons.equation_mask[:, 2:])
-    truth = prose.equations(known.equation[:, 1:], part.vocabulary)
+    truth = prose.equations(known.equation[:, 1:], config.task.vocabulary)
     fitted, kept = (
-        module.refined(config, truth, clean[:, GIVEN:], (sample, clean), part)["refined_expression_error"]
+        config.task.refined_errors(truth, clean[:, GIVEN:], sample, clean)["refined_expression_error"]
         for sample in (skeletons, known)
     )
     assert kept < 1e-3 < fitted
@@ -264,7 +279,7 @@ def test_the_written_equations_are_read_by_sympy(forecast_folder):
 def test_fitted_equations_are_solved_beside_the_forecast(runs, capsys, monkeypatch):
     times, states = np.linspace(10, 11.5, GIVEN), np.exp(-np.linspace(0, 1.5, GIVEN))[:, None]
     path, out = as_csv(runs / "decay.csv", times, states), runs / "out" / "solved"
-    monkeypatch.setattr(predict._forecast, "_equation", lambda *_: symbolic.system_from_text("-0.95 * u_0"))
+    monkeypatch.setattr(_forecast, "_equation", lambda *_: symbolic.system_from_text("-0.95 * u_0"))
     assert main(["predict", str(runs / "run"), str(path), "--until", "12", "--points", "4", "--out", str(out)]) == 0
     table = np.loadtxt(out / "solution.csv", delimiter=",", skiprows=1)
     np.testing.assert_allclose(table[:, 1], np.exp(10 - table[:, 0]), rtol=1e-5)
@@ -277,7 +292,7 @@ def test_fitted_equations_are_solved_beside_the_forecast(runs, capsys, monkeypat
 def test_equations_that_cannot_be_solved_so_far_are_written_alone(runs, capsys, monkeypatch):
     times = np.linspace(0, 0.9, GIVEN)
     path, out = as_csv(runs / "escape.csv", times, 1 / (1 - times[:, None])), runs / "out" / "unsolved"
-    monkeypatch.setattr(predict._forecast, "_equation", lambda *_: symbolic.system_from_text("1.0 * u_0 * u_0"))
+    monkeypatch.setattr(_forecast, "_equation", lambda *_: symbolic.system_from_text("1.0 * u_0 * u_0"))
     assert main(["predict", str(runs / "run"), str(path), "--until", "2", "--out", str(out)]) == 0
     assert sorted(one.name for one in out.iterdir()) == ["equation.tex", "equation.txt", "forecast.csv", "forecast.png"]
     assert "but cannot be solved so far" in capsys.readouterr().out
@@ -288,29 +303,34 @@ def test_arrays_and_a_file_without_names_give_the_same_forecast(runs, forecast_f
     np.savez(runs / "given.npz", t=times, u=states)
     for path in (runs / "given.npz", as_csv(runs / "plain.csv", times, states, names=False)):
         out = runs / "out" / path.stem / path.suffix[1:]
-        tasks.predict(runs / "run", path, out, refine=False)
+        assert main(["predict", str(runs / "run"), str(path), "--no-refine", "--out", str(out)]) == 0
         for name in ("forecast.csv", "equation.txt"):
             assert (out / name).read_text() == (forecast_folder / name).read_text()
+
+
+def forecast(runs, times, states, **options):
+    task = smoke()[1].task
+    return task.forecast(_loaded(runs / "run").model, times, states, ForecastOptions(**options))
 
 
 def test_a_guess_and_other_times(runs):
     times, states = trajectory()
     options = {"until": 5.0, "points": POINTS - GIVEN, "refine": False}
-    found = tasks.forecast(runs / "run", times, states, equation="u_1 | u_2 | u_0", **options)
+    found = forecast(runs, times, states, equation="u_1 | u_2 | u_0", **options)
     np.testing.assert_allclose(found.times, np.linspace(times[-1], 5, POINTS - GIVEN + 1)[1:])
-    without = tasks.forecast(runs / "run", times, states, **options)
+    without = forecast(runs, times, states, **options)
     assert np.abs(found.states - without.states).max() > 1e-4
     assert len(found.system) == VARIABLES
 
 
 def test_constants_are_shown_with_six_digits():
     system = symbolic.system_from_text("0.407000000000003 * u_0 | u_0 + 1234567.8")
-    assert symbolic.system_to_text(tasks.rounded(system)) == "0.407 * u_0 | u_0 + 1234570.0"
+    assert symbolic.system_to_text(_files.rounded(system)) == "0.407 * u_0 | u_0 + 1234570.0"
 
 
 @functools.cache
 def _loaded(run):
-    return predict._trained.trained_on(run)
+    return smoke()[1].task._trained(experiment.load(run))
 
 
 def trained(runs, **changes):
@@ -326,11 +346,11 @@ def test_the_best_equation_is_chosen_and_its_constants_are_fitted(runs):
         row[: len(tokens)] = tokens
     times = np.linspace(5, 7, 12)
     states = np.stack((np.sin(times), np.cos(times)), axis=1)  # of u_0' = u_1, u_1' = -u_0
-    chosen = predict._forecast._equation(trained(runs), written, times, states)
+    chosen = _forecast._equation(trained(runs), written, times, states)
     assert symbolic.system_to_text(chosen) == texts[1]
     query = np.linspace(7, 9, 5)[1:]
-    unsolved = predict.Forecast(query, np.zeros((4, 2)), None)
-    found = predict._forecast._solved(unsolved, chosen, None, times, states)
+    unsolved = _forecast.Forecast(query, np.zeros((4, 2)), None)
+    found = _forecast._solved(unsolved, chosen, None, times, states)
     np.testing.assert_allclose(symbolic.parameters(found.system), [1, -1], atol=1e-4)
     np.testing.assert_allclose(found.solution, np.stack((np.sin(query), np.cos(query)), axis=1), atol=1e-4)
     assert found.misfit < 1e-4
@@ -340,9 +360,9 @@ def test_numbers_that_were_copied_from_a_guess_are_kept():
     times = np.linspace(0, 2, 12)
     states = np.exp(-times)[:, None] + 0.05 * np.cos(9 * times)[:, None]
     text = lambda text: symbolic.system_from_text(text)
-    unsolved = predict.Forecast(np.array([3.0]), np.zeros((1, 1)), None)
+    unsolved = _forecast.Forecast(np.array([3.0]), np.zeros((1, 1)), None)
     for guess, moved in (("-0.9 * u_0", 1e-3), ("-0.95 * u_0", 0.02), ("PLACEHOLDER * u_0", 0.02), (None, 0.02)):
-        found = predict._forecast._solved(unsolved, text("-0.9 * u_0"), guess and text(guess), times, states)
+        found = _forecast._solved(unsolved, text("-0.9 * u_0"), guess and text(guess), times, states)
         change = abs(symbolic.parameters(found.system)[0] + 0.9) / 0.9
         assert (change <= moved) if moved < 0.01 else (change > moved)
 
@@ -356,7 +376,7 @@ def test_numbers_that_were_copied_from_a_guess_are_kept():
     ],
 )
 def test_a_guess_becomes_tokens_without_numbers(runs, text, words):
-    found = np.asarray(predict._guess.tokens_of(trained(runs, told=False), text, 2))
+    found = np.asarray(_guess.tokens_of(trained(runs, some_known=False), text, 2))
     assert " ".join(symbolic.ode_vocabulary(VARIABLES).decode(found)) == words
 
 
@@ -368,10 +388,10 @@ def test_a_guess_becomes_tokens_without_numbers(runs, text, words):
     ],
 )
 def test_a_guess_keeps_its_numbers_if_guesses_in_the_training_had_some(runs, text, words):
-    found = np.asarray(predict._guess.tokens_of(trained(runs), text, 2))
+    found = np.asarray(_guess.tokens_of(trained(runs), text, 2))
     assert " ".join(symbolic.ode_vocabulary(VARIABLES).decode(found)) == words
     if UNKNOWN not in words:
-        always = predict._guess.tokens_of(trained(runs, known=True, told=False), text, 2)
+        always = _guess.tokens_of(trained(runs, known=True, some_known=False), text, 2)
         np.testing.assert_array_equal(always, found)
 
 
@@ -390,15 +410,15 @@ def test_a_guess_keeps_its_numbers_if_guesses_in_the_training_had_some(runs, tex
 )
 def test_wrong_guesses_are_refused_with_their_place(runs, text, changes, message):
     with pytest.raises(ValueError, match=message):
-        predict._guess.tokens_of(trained(runs, **changes), text, 2)
+        _guess.tokens_of(trained(runs, **changes), text, 2)
 
 
 def test_a_model_without_equations_reads_none(runs):
     model = dataclasses.replace(experiment.load(runs / "run"), symbol_encoder=None, fusion=None, symbol_decoder=None)
     without = trained(runs, model=model)
-    assert predict._guess.tokens_of(without, None, 2) is None
+    assert _guess.tokens_of(without, None, 2) is None
     with pytest.raises(ValueError, match="The model of this run reads no equation"):
-        predict._guess.tokens_of(without, "u_0 | u_1", 2)
+        _guess.tokens_of(without, "u_0 | u_1", 2)
 
 
 def changed(times, states, **changes):
@@ -417,7 +437,7 @@ def changed(times, states, **changes):
         (changed(*trajectory(), t=(3, np.inf)), {}, "t of point 3 is inf"),
         (changed(*trajectory(), t=(5, 0.1)), {}, "Expected increasing times, got 0.1 behind .* at point 5. Sort"),
         ((2 * trajectory()[0], trajectory()[1]), {}, "The trajectory lasts 3.65217, the model was trained with 1.826"),
-        (trajectory(), {"until": 1.0}, "until a time behind 1.82609, .* and up to 6, .*, got 1"),
+        (trajectory(), {"until": 1.0}, "until a time after 1.82609, .* and up to 6, .*, got 1"),
         (trajectory(), {"until": 7.0}, "got 7"),
         (trajectory(), {"until": float("nan")}, "got nan"),
         (trajectory(), {"points": 0}, "Expected at least 1 point of the forecast, got 0"),
@@ -425,7 +445,7 @@ def changed(times, states, **changes):
 )
 def test_trajectories_that_the_model_was_not_trained_for_are_refused(runs, given, options, message):
     with pytest.raises(ValueError, match=message):
-        tasks.forecast(runs / "run", *given, **options)
+        forecast(runs, *given, **options)
 
 
 @pytest.mark.parametrize(
@@ -440,30 +460,30 @@ def test_trajectories_that_the_model_was_not_trained_for_are_refused(runs, given
 def test_files_that_are_no_trajectory_are_refused_with_the_line(name, content, message, tmp_path):
     (tmp_path / name).write_text(content)
     with pytest.raises(ValueError, match=message):
-        predict.read_trajectory(tmp_path / name)
+        _files.read_trajectory(tmp_path / name)
 
 
 def test_arrays_that_are_no_trajectory_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"There is no trajectory file .*b.npz"):
-        predict.read_trajectory(tmp_path / "b.npz")
+        _files.read_trajectory(tmp_path / "b.npz")
     np.savez(tmp_path / "b.npz", t=np.zeros(3), x=np.zeros((3, 2)))
     with pytest.raises(ValueError, match=r"plain arrays t and u, but it holds .*, \['u'\] missing"):
-        predict.read_trajectory(tmp_path / "b.npz")
+        _files.read_trajectory(tmp_path / "b.npz")
     np.savez(tmp_path / "b.npz", t=np.array(["one", "two"]), u=np.zeros((2, 3)))
     with pytest.raises(ValueError, match=r"Expected real numbers in .*b.npz, got t of <U3 and u of float64"):
-        predict.read_trajectory(tmp_path / "b.npz")
+        _files.read_trajectory(tmp_path / "b.npz")
     (tmp_path / "b.npz").write_bytes(b"no archive")
     with pytest.raises(ValueError, match=r"Expected .*b.npz to be an .npz file with the plain arrays t and u"):
-        predict.read_trajectory(tmp_path / "b.npz")
+        _files.read_trajectory(tmp_path / "b.npz")
     np.savez(tmp_path / "b.npz", t=np.zeros(3), u=np.zeros((2, 3)))
     with pytest.raises(ValueError, match=r"and u of shape \(n, variables\) in .*, got \(3,\) and \(2, 3\)"):
-        predict.read_trajectory(tmp_path / "b.npz")
+        _files.read_trajectory(tmp_path / "b.npz")
 
 
 def test_what_is_there_is_kept_and_nothing_is_left_of_a_failure(runs, tmp_path, capsys, monkeypatch):
     path = as_csv(tmp_path / "given.csv", *trajectory())
     command = ["predict", str(runs / "run"), str(path), "--no-refine", "--out", str(tmp_path / "out")]
-    monkeypatch.setattr(predict._files.plot, "save", lambda *_: (_ for _ in ()).throw(OSError("the disk is full")))
+    monkeypatch.setattr(_files.plot, "save", lambda *_: (_ for _ in ()).throw(OSError("the disk is full")))
     assert main(command) == 1
     assert "the disk is full" in capsys.readouterr().err
     assert {one.name for one in tmp_path.iterdir()} == {"given.csv"}
@@ -473,13 +493,16 @@ def test_what_is_there_is_kept_and_nothing_is_left_of_a_failure(runs, tmp_path, 
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_a_run_of_another_experiment_is_refused(runs, tmp_path):
-    with pytest.raises(FileNotFoundError, match="is not the folder of a run"):
-        tasks.forecast(tmp_path, *trajectory())
-    (tmp_path / "run").mkdir()
-    for one in (runs / "run").iterdir():
-        (tmp_path / "run" / one.name).symlink_to(one)
-    (tmp_path / "run" / "config.json").unlink()
-    (tmp_path / "run" / "config.json").write_text('{"model": "mgno"}')
-    with pytest.raises(ValueError, match=r"Expected a run of experiments/prose_ode.py in .*, got one of mgno"):
-        tasks.forecast(tmp_path / "run", *trajectory())
+def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
+    assert main(["predict", str(tmp_path), "trajectory.csv", "--out", str(tmp_path / "out")]) == 1
+    assert "is not the folder of a run" in re.sub(r"\s+", " ", capsys.readouterr().err)
+
+
+def test_columns_are_read_by_their_names(tmp_path):
+    (tmp_path / "a.csv").write_text("u_1,t,u_0\n3,1,2\n6,4,5\n")
+    times, states = _files.read_trajectory(tmp_path / "a.csv")
+    np.testing.assert_array_equal(times, [1, 4])
+    np.testing.assert_array_equal(states, [[2, 3], [5, 6]])
+    (tmp_path / "a.csv").write_text("time,x\n3,1\n")
+    with pytest.raises(ValueError, match=r"Expected the columns t, u_0 in .*a.csv, got time, x. Rename them"):
+        _files.read_trajectory(tmp_path / "a.csv")

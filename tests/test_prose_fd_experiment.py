@@ -14,6 +14,7 @@ from helpers import size_of
 from rich.console import Console
 
 from sciml import experiment, prose, symbolic
+from sciml.prose._model.optimiser import warm_stable_decay
 
 FILE = pathlib.Path(__file__).resolve().parent.parent / "experiments" / "prose_fd.py"
 
@@ -27,8 +28,8 @@ def module():
 def folder(module, tmp_path_factory):
     """The data, and the finished run of the smoke preset."""
     where = tmp_path_factory.mktemp("fd")
-    config = dataclasses.replace(module.PRESETS["smoke"], data=str(where / "data"))
-    experiment.run(module.build, config, where / "run", file=FILE, console=Console(file=io.StringIO()))
+    config = experiment.with_settings(module.PRESETS["smoke"], {"data": str(where / "data")})
+    experiment.run_file(module, config, where / "run", console=Console(file=io.StringIO()))
     return where
 
 
@@ -45,15 +46,14 @@ def test_the_smoke_preset_trains_and_draws(folder):
 
 @pytest.mark.parametrize(("model", "guess"), [("data-only", "known"), ("fno", "known"), ("prose", "skeleton")])
 def test_the_loss_fits_every_model(module, folder, model, guess):
-    config = dataclasses.replace(
-        module.PRESETS["smoke"], model=model, guess=guess, weights=(2, 1), data=str(folder / "data")
-    )
+    changes = {"model": model, "guess": guess, "weights": (2, 1), "data": str(folder / "data")}
+    config = experiment.with_settings(module.PRESETS["smoke"], changes)
     made = module.build(config)
     batch = made.train[:2]
     value, logs = eqx.filter_eval_shape(made.loss, made.model, batch, jax.random.key(0))
     assert value.shape == ()
     assert set(logs) == {"data"}
-    assert len(made.train) == 3 * config.flows[0] // 2 * (config.frames - config.inputs - config.predicted + 1)
+    assert len(made.train) == 3 * 4 // 2 * 2 == len(made.train.made)
     words = symbolic.fluid_vocabulary().decode(batch.tokens[0][batch.tokens_mask[0]])
     assert (symbolic.PLACEHOLDER.head in words) == (guess == "skeleton")
 
@@ -61,18 +61,17 @@ def test_the_loss_fits_every_model(module, folder, model, guess):
 @pytest.mark.parametrize(("model", "count"), [("prose", 165_267_652), ("data-only", 164_106_436)])
 def test_the_paper_preset_has_the_published_sizes(module, model, count):
     config = dataclasses.replace(module.PRESETS["paper"], model=model)
-    assert size_of(lambda: module.MODELS[model](config, 1130, jax.random.key(0))) == count
-    windows = config.flows[0] * (config.frames - config.inputs - config.predicted + 1)
-    assert config.epochs * windows / config.batch == pytest.approx(160_000, rel=1e-3)
+    assert size_of(lambda: module.MODELS[model](config, jax.random.key(0))) == count
+    assert config.run.steps_for(len(config.task.training)) == pytest.approx(160_000, rel=1e-3)
 
 
-def test_the_rate_rises_stays_and_falls(module):
-    rates = np.array([module.warm_stable_decay(0.3, 50)(step) for step in range(50)])
+def test_the_learning_rate_rises_stays_and_falls():
+    rates = np.array([warm_stable_decay(0.3, 50)(step) for step in range(50)])
     np.testing.assert_allclose(rates[:5], 0.3 * np.arange(1, 6) / 5, rtol=1e-6)
     np.testing.assert_allclose(rates[5:41], 0.3, rtol=1e-6)
     np.testing.assert_allclose(rates[40:], 0.3 * (1 - np.arange(10) / 10), rtol=1e-5)
     for steps in (1, 3):  # the smoke run
-        assert np.isfinite([float(module.warm_stable_decay(0.3, steps)(step)) for step in range(steps)]).all()
+        assert np.isfinite([float(warm_stable_decay(0.3, steps)(step)) for step in range(steps)]).all()
 
 
 class Recorded:
@@ -103,7 +102,8 @@ def last_two(x):
 
 def test_each_family_counts_alike(module):
     model = prose.FieldForecast(last_two, prose.Unscaled())
-    found = module.evaluate(dataclasses.replace(module.PRESETS["smoke"], inputs=3), model, Recorded())
+    task = dataclasses.replace(module.PRESETS["smoke"].task, history=3, horizon=2)
+    found = task.evaluate(model, Recorded())
     # Each truth is 2 or 4 where 1 is predicted: errors 1/2 and 3/4, whatever the numbers of samples.
     assert found["dam_break_relative_l2"] == pytest.approx(0.5, rel=1e-6)
     assert found["vortices_relative_l2"] == pytest.approx(0.75, rel=1e-6)
@@ -124,4 +124,4 @@ def test_each_family_counts_alike(module):
 )
 def test_wrong_settings_are_refused(module, changes, message):
     with pytest.raises(ValueError, match=message):
-        module.build(dataclasses.replace(module.PRESETS["smoke"], **changes))
+        module.build(experiment.with_settings(module.PRESETS["smoke"], changes))

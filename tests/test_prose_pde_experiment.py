@@ -24,7 +24,7 @@ EQUATIONS = {f"{kind}{part}" for kind in ("", "grammar_") for part in ("valid", 
 
 def smoke(**changes):
     module = experiment.load_file(FILE)
-    return module, dataclasses.replace(module.PRESETS["smoke"], **changes)
+    return module, experiment.with_settings(module.PRESETS["smoke"], changes)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def runs(tmp_path_factory):
     """A folder with the data, and the finished run of the smoke preset."""
     where = tmp_path_factory.mktemp("prose")
     module, config = smoke(data=str(where / "data"))
-    experiment.run(module.build, config, where / "run", file=FILE, console=Console(file=io.StringIO()))
+    experiment.run_file(module, config, where / "run", console=Console(file=io.StringIO()))
     return where
 
 
@@ -50,33 +50,38 @@ def test_the_smoke_preset_trains_and_judges(runs):
     assert set(validation[0]) == FIELDS | {"token_error"}  # cheap: nothing is written in it
 
 
+def judged(model, /, **changes):
+    """The test of a model with changed settings."""
+    module, config = smoke(**changes)
+    made = module.build(config)
+    return made.evaluate(model, made.test)
+
+
 def test_fewer_given_frames_are_evaluated(runs):
-    module, config = smoke(data=str(runs / "data"), decoded=0)
-    made, model = module.build(config), experiment.load(runs / "run")
+    model = experiment.load(runs / "run")
     known = json.loads((runs / "run" / "metrics.json").read_text())["test"]
-    whole, one = (made.evaluate(model, made.test(count)) for count in (GIVEN, 1))
+    whole, one = (judged(model, data=str(runs / "data"), decoded=0, sensors=count) for count in (GIVEN, 1))
     assert whole["relative_l2"] == pytest.approx(known["relative_l2"], rel=1e-5)
     assert one["relative_l2"] != pytest.approx(known["relative_l2"], rel=1e-4)
-    assert made.at_resolution(model, 1)[1].endswith("given 1 frames where it was trained with 3")
-    with pytest.raises(ValueError, match="Expected from 1 to 3 given frames, every other one of the first half, got 4"):
-        made.test(4)
+    with pytest.raises(ValueError, match="Expected from 1 to 3 sensors, every other frame of the first half, got 4"):
+        smoke(sensors=4)
 
 
 @pytest.mark.parametrize("frames", [12, 64])
 def test_frames_that_are_given_trained_and_judged(frames):
-    module, config = smoke(frames=frames)
+    task = smoke(frames=frames)[1].task
     half = frames // 2
-    np.testing.assert_array_equal(module.given_rows(config, half // 2), np.arange(0, half, 2))
-    np.testing.assert_array_equal(module.given_rows(config, 2), [0, half - 2])
-    np.testing.assert_array_equal(module.later_rows(config, 0), np.arange(half, frames, 2))
-    np.testing.assert_array_equal(module.later_rows(config, 1), np.arange(half + 1, frames, 2))
+    np.testing.assert_array_equal(task.given_frames, np.arange(0, half, 2))
+    np.testing.assert_array_equal(dataclasses.replace(task, sensors=2).given_frames, [0, half - 2])
+    np.testing.assert_array_equal(task.later_frames(0), np.arange(half, frames, 2))
+    np.testing.assert_array_equal(task.later_frames(1), np.arange(half + 1, frames, 2))
 
 
 def test_without_noise_the_loss_is_that_of_the_frames(runs):
     module, config = smoke(data=str(runs / "data"), noise=0.0)
     made = module.build(config)
     batch, key = jax.tree.map(jnp.asarray, made.train[:3]), jax.random.key(0)
-    model = module.MODELS["data-only"](POINTS, 1108, config.sizes, key)
+    model = module.untrained(dataclasses.replace(config, model="data-only"))
     even = prose.thinned(batch, np.arange(0, FRAMES, 2))
     exact = prose.prose_loss(history=GIVEN, squares=prose.relative_to_inputs)
     values = [jax.jit(loss)(model, some, key)[0] for loss, some in ((made.loss, batch), (exact, even))]
@@ -85,10 +90,13 @@ def test_without_noise_the_loss_is_that_of_the_frames(runs):
 
 def test_other_constants_in_the_test_alone(runs):
     module, config = smoke(data=str(runs / "data"), spread=0.2)
-    one, other = smoke(data=str(runs / "data"))[0].build(dataclasses.replace(config, spread=0.1)), module.build(config)
+    one, other = (
+        smoke(data=str(runs / "data"))[0].build(experiment.with_settings(config, {"spread": 0.1})),
+        module.build(config),
+    )
     equal = lambda a, b: np.array_equal(a[:].equation, b[:].equation)
     assert equal(one.train, other.train)
-    assert not equal(one.test(None).data, other.test(None).data)
+    assert not equal(one.test.data, other.test.data)
 
 
 @pytest.mark.parametrize(
@@ -97,39 +105,35 @@ def test_other_constants_in_the_test_alone(runs):
         ({"model": "fno"}, "Expected a model of prose, 2to1, data-only, got 'fno'"),
         ({"guess": "unknown"}, "Expected a guess of known, skeleton, got 'unknown'"),
         ({"precision": "float16"}, "Expected a precision of float32, bfloat16, got 'float16'"),
-        ({"sensors": 0}, "Expected from 1 to 3 given frames, .* got 0"),
-        ({"recipe": "other"}, "Expected the recipe ours or published, got 'other'"),
+        ({"sensors": 0}, "Expected from 1 to 3 sensors, .* got 0"),
+        ({"recipe": "other"}, "Expected a recipe of ours, published, got 'other'"),
         ({"families": ("thomas",)}, "There is no family thomas. Choose from heat"),
     ],
 )
 def test_wrong_settings_are_refused(runs, changes, message):
-    module, config = smoke(data=str(runs / "data"), **changes)
     with pytest.raises(ValueError, match=message):
-        module.build(config)
+        judged(None, data=str(runs / "data"), **changes)
 
 
 def test_the_paper_presets_have_the_published_sizes():
     module = experiment.load_file(FILE)
     for name in ("paper-known", "paper-skeleton"):
         config = module.PRESETS[name]
-        words = len(symbolic.pde_vocabulary())
-        make = lambda model, words=words, config=config: size_of(
-            lambda: module.MODELS[model](config.points, words, config.sizes, jax.random.key(0))
-        )
-        assert [make(model) for model in module.MODELS] == [105_575_124, 71_373_440, 32_974_464]
-        assert [count * config.starts for count in config.systems] == [512_000, 10_000, 102_400]
-        assert config.epochs * 512_000 / config.batch == 60_000
+        configs = [dataclasses.replace(config, model=model) for model in module.MODELS]
+        sizes = [size_of(lambda one=one: module.untrained(one)) for one in configs]
+        assert sizes == [105_575_124, 71_373_440, 32_974_464]
+        assert [count * config.task.initial_conditions for count in config.task.systems] == [512_000, 10_000, 102_400]
+        assert config.run.steps_for(512_000) == 60_000
 
 
 def test_the_longest_equation_can_be_written():
     module = experiment.load_file(FILE)
     longest = max(len(symbolic.system_to_tokens(family.system())) for family in systems.PDE_FAMILIES.values())
-    assert longest < module.PRESETS["small"].longest
+    assert longest < module.PRESETS["small"].task.max_tokens
 
 
 def test_the_published_rate():
-    module, config = smoke(recipe="published")
-    made = module.optimiser(config, 100)
+    made = prose.pde_optimiser(1e-4, steps=100)
     state = made.init(jnp.zeros(2))
     sizes = []
     update = jax.jit(made.update)

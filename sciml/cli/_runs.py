@@ -101,12 +101,7 @@ def predict(arguments: Sequence[str]) -> int:
         raise Usage("Expected the folder of a run first: sciml predict RUN INPUT --out FOLDER.")
     from sciml import experiment
 
-    try:
-        prediction, model = experiment.prediction(arguments[0])
-    except ValueError:
-        if "prose_ode" not in str(experiment.read_json(pathlib.Path(arguments[0]) / "run.json")["experiment"]):
-            raise
-        return _forecast(arguments)
+    prediction, model = experiment.prediction(arguments[0])
     fields: list[Any] = [("files", _Prediction), ("options", prediction.options, prediction.options())]
     options = dataclasses.make_dataclass("Options", fields)
     text = prediction.options.__doc__ or "Apply the trained model of a run to a file."
@@ -114,50 +109,4 @@ def predict(arguments: Sequence[str]) -> int:
     console = Console(highlight=False, soft_wrap=True, markup=False)
     for line in prediction.apply(model, given.files.input, given.files.out, given.options):
         console.print(line)
-    return 0
-
-
-@dataclasses.dataclass(frozen=True)
-class _Forecast:
-    """Forecast a trajectory and write its equations with a trained run of experiments/prose_ode.py."""
-
-    run: tyro.conf.Positional[pathlib.Path]
-    """Folder of the run."""
-
-    trajectory: tyro.conf.Positional[pathlib.Path]
-    """A .csv file with the columns t, u_0, u_1, ..., or a .npz file with the arrays t and u."""
-
-    out: pathlib.Path
-    """New folder for forecast.csv by the network, equation.txt and equation.tex, solution.csv by solving the fitted
-    equations, and forecast.png."""
-
-    equation: str | None = None
-    """A guess, one right-hand side per variable: "10.0 * u_1 - 10.0 * u_0 | u_0 | -u_2". PLACEHOLDER stands for numbers
-    that are not known; others are taken for exact."""
-
-    until: float | None = None
-    """Last time of the forecast; by default as far from the first given time as in training."""
-
-    points: int | None = None
-    """Number of times of the forecast; by default as many as in training."""
-
-    refine: bool = True
-    """Whether the constants of the equations are fitted to the trajectory, and the equations solved."""
-
-
-def _forecast(arguments: Sequence[str]) -> int:
-    """Writes a forecast and the equations of a trajectory."""
-    given = parse(_Forecast, arguments, "sciml predict")
-    from sciml.symbolic import to_text
-    from sciml.tasks import predict, rounded
-
-    options = {"equation": given.equation, "until": given.until, "points": given.points, "refine": given.refine}
-    found = predict(given.run, given.trajectory, given.out, **options)
-    console = Console(highlight=False, soft_wrap=True)
-    for i, tree in enumerate(rounded(found.system or ())):
-        console.print(f"du_{i}/dt = {to_text(tree)}", markup=False)
-    if found.misfit is not None:
-        text = "and are solved" if found.solution is not None else "but cannot be solved so far"
-        console.print(f"They fit the trajectory up to {found.misfit:.2g} of its deviation, {text}.", markup=False)
-    console.print(f"{given.out}: {len(found.times)} states until t = {found.times[-1]:g}", markup=False)
     return 0

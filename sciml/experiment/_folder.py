@@ -83,8 +83,21 @@ def from_json(kind: Any, value: Any) -> Any:
     return value
 
 
-_FORMERLY = {"lr": "rate", "split": "judge", "history": "inputs", "horizon": "predicted"}
+_FORMERLY = {
+    "lr": "rate",
+    "split": "judge",
+    "history": "inputs",
+    "horizon": "predicted",
+    "initial_conditions": "starts",
+    "max_tokens": "longest",
+    "blank_guesses": "blank",
+    "known_guesses": "told",
+    "constant_std": "trust",
+    "number_features": "smooth",
+}
 """Settings -> their names in earlier versions."""
+_FORMER_VALUES = {"guess": {"unknown": "perturbed"}}
+"""Settings -> their values in earlier versions -> the present ones."""
 
 
 def config_from_json(kind: type, value: Mapping[str, Any]) -> Any:
@@ -110,7 +123,8 @@ def config_from_json(kind: type, value: Mapping[str, Any]) -> Any:
             name = field.name if field.name in saved else _FORMERLY.get(field.name)
             if name in saved:
                 used.add(name)
-                found[field.name] = from_json(inner, saved[name])
+                former = _FORMER_VALUES.get(field.name, {})
+                found[field.name] = from_json(inner, former.get(str(saved[name]), saved[name]))
         return kind(**found)
 
     config = group(kind)

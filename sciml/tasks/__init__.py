@@ -22,8 +22,9 @@ from sciml.tasks._fields import channel_statistics as channel_statistics
 from sciml.tasks._fields import fields as fields
 from sciml.tasks._fields import mean_of_l2_and_h1 as mean_of_l2_and_h1
 from sciml.tasks._fields import one_cycle as one_cycle
-from sciml.tasks._files import predict as predict
-from sciml.tasks._files import read_trajectory as read_trajectory
-from sciml.tasks._files import rounded as rounded
 from sciml.tasks._forecast import Forecast as Forecast
-from sciml.tasks._forecast import forecast as forecast
+from sciml.tasks._forecast import ForecastOptions as ForecastOptions
+from sciml.tasks._prose import prose as prose
+from sciml.tasks._prose_fd import ProseFD as ProseFD
+from sciml.tasks._prose_ode import ProseODE as ProseODE
+from sciml.tasks._prose_pde import ProsePDE as ProsePDE

@@ -7,45 +7,39 @@ import tempfile
 import numpy as np
 
 from sciml import data, plot, symbolic
-from sciml.tasks._forecast import Forecast, forecast
+from sciml.tasks._forecast import Forecast, ForecastOptions, forecast
+from sciml.tasks._guess import Trained
 
 
-def predict(
-    run: str | pathlib.Path,
-    trajectory: str | pathlib.Path,
-    out: str | pathlib.Path,
-    *,
-    equation: str | None = None,
-    until: float | None = None,
-    points: int | None = None,
-    refine: bool = True,
-) -> Forecast:
-    """Reads a trajectory, applies `forecast` and writes a new folder, which appears complete or not at all.
+def predict_file(
+    trained: Trained, trajectory: str | pathlib.Path, out: str | pathlib.Path, options: ForecastOptions
+) -> list[str]:
+    """Reads a trajectory, forecasts it and writes a new folder, which appears complete or not at all.
 
     The folder holds `forecast.csv` and `forecast.png` and, if the model writes equations, `equation.txt`, the
     right-hand side of each variable in SymPy's notation, one per line, `equation.tex` and, if they were fitted,
     `solution.csv`, their forecast.
 
     Args:
-        run: Folder of the run.
+        trained: The model.
         trajectory: For `read_trajectory`.
         out: The folder to write.
-        equation: As in `forecast`.
-        until: As in `forecast`.
-        points: As in `forecast`.
-        refine: As in `forecast`.
+        options: Of the forecast.
+
+    Returns:
+        Lines to print.
 
     Raises:
         FileExistsError: If `out` exists.
-        FileNotFoundError: If the run or the trajectory does not exist.
-        ValueError: As `read_trajectory` and `forecast`.
+        FileNotFoundError: If the trajectory does not exist.
+        ValueError: As `read_trajectory` and `ProseODE.forecast`.
         ModuleNotFoundError: If there are equations to write, and SymPy is not installed.
     """
     out = pathlib.Path(out)
     if out.exists():
         raise FileExistsError(f"{out} exists and is kept. Choose another folder with --out, or remove it.")
     times, states = read_trajectory(trajectory)
-    found = forecast(run, times, states, equation=equation, until=until, points=points, refine=refine)
+    found = forecast(trained, times, states, options)
     out.parent.mkdir(parents=True, exist_ok=True)
     part = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
@@ -55,15 +49,24 @@ def predict(
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
-    return found
+    return [*_lines(found), f"{out}: {len(found.times)} states until t = {found.times[-1]:g}"]
+
+
+def _lines(found: Forecast) -> list[str]:
+    """The equations and how well they fit."""
+    lines = [f"du_{i}/dt = {symbolic.to_text(tree)}" for i, tree in enumerate(rounded(found.system or ()))]
+    if found.misfit is None:
+        return lines
+    text = "and are solved" if found.solution is not None else "but cannot be solved so far"
+    return [*lines, f"They fit the trajectory up to {found.misfit:.2g} of its deviation, {text}."]
 
 
 def read_trajectory(path: str | pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     """Times `(n,)` and states `(n, variables)` in double precision.
 
     Args:
-        path: A .csv file with the columns t, u_0, u_1, ..., with or without a line of names, or a .npz file with the
-            arrays `t` and `u`.
+        path: A .csv file with the columns t, u_0, u_1, ..., in this order, or in any order under a line of these
+            names; or a .npz file with the arrays `t` and `u`.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -82,9 +85,11 @@ def read_trajectory(path: str | pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
         if line.strip()
     ]
     rows = [(i, [_number(cell) for cell in cells]) for i, cells in lines]
-    if rows and None in rows[0][1] and not any(isinstance(cell, float) for cell in rows[0][1]):
-        rows = rows[1:]  # the names
-    width = len(rows[0][1]) if rows else 0
+    order = None
+    if rows and not any(isinstance(cell, float) for cell in rows[0][1]):
+        order = _columns(path, [name.strip() for name in lines[0][1]])
+        rows = rows[1:]
+    width = len(order or (rows[0][1] if rows else ()))
     for i, row in rows:
         if len(row) != width or width < 2 or None in row:
             raise ValueError(
@@ -92,7 +97,16 @@ def read_trajectory(path: str | pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
                 f"{','.join(dict(lines)[i])!r}. Remove or complete the line."
             )
     table = np.array([row for _, row in rows], np.float64).reshape(len(rows), width or 2)
+    table = table if order is None else table[:, order]
     return table[:, 0], table[:, 1:]
+
+
+def _columns(path: pathlib.Path, names: list[str]) -> list[int]:
+    """The columns of t, u_0, u_1, ... in a line of names."""
+    wanted = ["t", *(f"u_{i}" for i in range(len(names) - 1))]
+    if sorted(names) != sorted(wanted):
+        raise ValueError(f"Expected the columns {', '.join(wanted)} in {path}, got {', '.join(names)}. Rename them.")
+    return [names.index(name) for name in wanted]
 
 
 def _number(cell: str) -> float | None:

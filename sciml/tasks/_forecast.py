@@ -1,7 +1,6 @@
 """Forecast and equations of a trajectory."""
 
 import dataclasses
-import pathlib
 
 import equinox as eqx
 import jax
@@ -9,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sciml import prose, symbolic
-from sciml.tasks._guess import tokens_of
-from sciml.tasks._trained import Trained, trained_on
+from sciml.tasks._guess import Trained, tokens_of
 
 _WIDTH = 4  # hypotheses of the beam search
 _SLACK = 1e-6  # of time spans, relative
@@ -20,14 +18,15 @@ _TRUST = 0.05
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Forecast:
-    """What a model says about a trajectory.
+    """The forecast of a trajectory, and its equations.
 
     Attributes:
-        times: When the states are, in the times of the trajectory.
-        states: `(times, variables)`, what the network predicts.
+        times: Times of the forecast, on the clock of the trajectory.
+        states: `(times, variables)`, the forecast of the network.
         system: The equations, or None if the model writes none.
-        solution: `(times, variables)`, what the fitted equations predict: better than the network if they have the
-            right structure, as a small misfit tells. None if they were not fitted, or cannot be solved so far.
+        solution: `(times, variables)`, the solution of the fitted equations. It is better than the network if the
+            structure is right, which a small misfit indicates. None if the equations were not fitted, or cannot be
+            solved until the last time.
         misfit: Root mean square distance of the fitted solution from the trajectory, in standard deviations of each
             variable; None if there is none.
     """
@@ -39,50 +38,36 @@ class Forecast:
     misfit: float | None = None
 
 
-def forecast(
-    run: str | pathlib.Path,
-    times: np.ndarray,
-    states: np.ndarray,
-    *,
-    equation: str | None = None,
-    until: float | None = None,
-    points: int | None = None,
-    refine: bool = True,
-) -> Forecast:
-    """States behind a trajectory and its equations.
+@dataclasses.dataclass(frozen=True)
+class ForecastOptions:
+    """Options of a forecast."""
 
-    The times are counted from the first one, since the equations of the families do not depend on time. Equations are
-    the best of several likely ones by `prose.integral_residual`.
+    equation: str | None = None
+    """A guess in Python's notation: one right-hand side in u_0, u_1, ... per variable, with | between them, such as
+    "10.0 * u_1 - 10.0 * u_0 | u_0 | -u_2". Models that were trained with known equations take its numbers for exact.
+    Write PLACEHOLDER for a number that is not known; all numbers then count as unknown."""
+    until: float | None = None
+    """Last time of the forecast; by default as far from the first given time as in training."""
+    points: int | None = None
+    """Number of times of the forecast, equally spaced after the last given one; by default as many as in training."""
+    refine: bool = True
+    """Whether the constants of the equations are fitted to the trajectory, and the equations solved."""
 
-    Args:
-        run: Folder of a run of experiments/prose_ode.py.
-        times: Increasing times `(n,)`, at most as many as the model was given in training.
-        states: `(n, variables)`, at most as many variables as the model has.
-        equation: A guess in Python's notation: one right-hand side in u_0, u_1, ... per variable, with `|` between
-            them. Models that were told numbers in training take its numbers for exact: write PLACEHOLDER for those
-            that are not known, and all of them count as unknown.
-        until: Last time of the forecast, by default as far from the first one as in training.
-        points: Number of times, equally spaced from the last given one; by default as many as in training.
-        refine: Whether the constants are fitted to the trajectory and the equations solved, by
-            `prose.solved_forecast`.
 
-    Raises:
-        FileNotFoundError: If the folder is not a run.
-        ValueError: If the run is of another experiment, or if anything does not fit its model.
-    """
-    trained = trained_on(pathlib.Path(run))
+def forecast(trained: Trained, times: np.ndarray, states: np.ndarray, options: ForecastOptions) -> Forecast:
+    """States after a trajectory, and its equations: see `ProseODE.forecast`."""
     _check(trained, times, states)
     variables = states.shape[1]
-    tokens = tokens_of(trained, equation, variables)
-    query = _query(trained, times, until, points)
+    tokens = tokens_of(trained, options.equation, variables)
+    query = _query(trained, times, options.until, options.points)
     padded = np.pad(states, ((0, 0), (0, trained.variables - variables)))
     arrays = times - times[0], padded, query - times[0]
     given, known, ahead = (jnp.asarray(one, jnp.float32) for one in arrays)
     writing = prose.Grammar(trained.vocabulary, variables), prose.MeanNumbers(trained.vocabulary)
-    predicted, written = _apply(trained.model, given, known, ahead, tokens, *writing, trained.longest)
+    predicted, written = _apply(trained.model, given, known, ahead, tokens, *writing, trained.max_tokens)
     found = Forecast(query, np.asarray(predicted)[:, :variables], None)
     system = None if written is None else _equation(trained, np.asarray(written), times, states)
-    if system is None or not refine or len(symbolic.parameters(system)) + variables >= states.size:
+    if system is None or not options.refine or len(symbolic.parameters(system)) + variables >= states.size:
         return dataclasses.replace(found, system=system)
     guess = None if tokens is None else symbolic.system_from_tokens(trained.vocabulary.decode(np.asarray(tokens)))
     return _solved(found, system, guess, times, states)
@@ -97,13 +82,13 @@ def _apply(
     tokens: jax.Array | None,
     constraint: prose.Grammar,
     numbers: prose.MeanNumbers,
-    longest: int,
+    max_tokens: int,
 ) -> tuple[jax.Array, jax.Array | None]:
     memory = model.encode(times, states, tokens)
     predicted = model.predict(memory, query)
     if model.symbol_decoder is None:
         return predicted, None
-    found = prose.beam(model, memory, constraint, width=_WIDTH, max_tokens=longest, numbers=numbers)
+    found = prose.beam(model, memory, constraint, width=_WIDTH, max_tokens=max_tokens, numbers=numbers)
     return predicted, found.tokens
 
 
@@ -137,10 +122,10 @@ def _check(trained: Trained, times: np.ndarray, states: np.ndarray) -> None:
         )
     if count < 3:
         raise ValueError(f"Expected a trajectory of at least 3 points, got {count}. Give more.")
-    if count > trained.inputs:
+    if count > trained.history:
         raise ValueError(
-            f"The trajectory has {count} points, the model takes up to {trained.inputs}. Keep one of "
-            f"{-(-count // trained.inputs)} points, or only the beginning."
+            f"The trajectory has {count} points, the model takes up to {trained.history}. Keep one of "
+            f"{-(-count // trained.history)} points, or only the beginning."
         )
     for name, values in (("t", times), *((f"u_{i}", states[:, i]) for i in range(variables))):
         if not np.isfinite(values).all():
@@ -165,10 +150,10 @@ def _query(trained: Trained, times: np.ndarray, until: float | None, points: int
     until = last if until is None else until
     if not times[-1] < until <= last + _SLACK * trained.end:
         raise ValueError(
-            f"Expected a forecast until a time behind {times[-1]:g}, the last given one, and up to {last:g}, as far "
+            f"Expected a forecast until a time after {times[-1]:g}, the last given one, and up to {last:g}, as far "
             f"as the model was trained, got {until:g}."
         )
-    count = trained.predicted if points is None else points
+    count = trained.horizon if points is None else points
     if count < 1:
         raise ValueError(f"Expected at least 1 point of the forecast, got {count}.")
     return times[-1] + (until - times[-1]) * np.arange(1, count + 1) / count

@@ -1,22 +1,53 @@
-"""A guess of equations as text, to the tokens that a model reads."""
+"""A trained PROSE-ODE model, and guesses of equations as text for it."""
 
+import dataclasses
 import re
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
-from sciml import symbolic
+from sciml import prose, symbolic
 from sciml.symbolic import PLACEHOLDER, AbstractExpression, Apply, Placeholder, Variable
-from sciml.tasks._trained import Trained
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trained:
+    """A model and the settings of its training.
+
+    Attributes:
+        model: The model.
+        vocabulary: Of its tokens.
+        variables: Largest number of variables of a trajectory.
+        history: Largest number of given times.
+        span: Longest time between the first and the last given time.
+        end: Last time of a forecast, counted from the first given time.
+        horizon: Number of predicted times in training.
+        known: Whether all guesses in training had the true numbers.
+        some_known: Whether some had.
+        blank: Whether some were blank.
+        max_tokens: Most tokens of a written equation.
+    """
+
+    model: prose.Prose
+    vocabulary: symbolic.Vocabulary
+    variables: int
+    history: int
+    span: float
+    end: float
+    horizon: int
+    known: bool
+    some_known: bool
+    blank: bool
+    max_tokens: int
 
 
 def tokens_of(trained: Trained, equation: str | None, variables: int) -> jax.Array | None:
     """The tokens of a guess, or None for a model that reads none.
 
-    Without a guess they are a placeholder for each variable, as in the part of the training that had none. Numbers are
-    what the model takes for true, if some guesses in its training had them and none in this one is a placeholder;
-    otherwise placeholders stand for all.
+    Without a guess they are a placeholder for each variable, as the blank guesses in training. The numbers of a guess
+    are kept if some guesses in training had numbers and no number of this guess is a placeholder. Otherwise all
+    numbers become placeholders, since no guess in training had both.
 
     Args:
         trained: The model.
@@ -24,7 +55,7 @@ def tokens_of(trained: Trained, equation: str | None, variables: int) -> jax.Arr
         variables: Number of variables of the trajectory.
 
     Raises:
-        ValueError: If the text is not such a guess, or if the model was trained otherwise.
+        ValueError: If the text is no such guess, or the model was not trained with guesses of this kind.
     """
     if trained.model.symbol_encoder is None:
         if equation is not None:
@@ -55,7 +86,7 @@ def _system(trained: Trained, equation: str, variables: int) -> symbolic.System:
         raise ValueError(
             "The model of this run was trained with numbers in the equations. Replace PLACEHOLDER by them."
         )
-    return symbolic.skeleton(system) if unknown or not (trained.known or trained.told) else system
+    return symbolic.skeleton(system) if unknown or not (trained.known or trained.some_known) else system
 
 
 def _component(trained: Trained, text: str, number: int, variables: int) -> AbstractExpression:

@@ -3,6 +3,9 @@
 CLASSES: dict[str, str] = {
     "sciml.nde.SumPenalty": "sciml.nde.SumRegulariser",
     "sciml.nde.ScaledPenalty": "sciml.nde.ScaledRegulariser",
+    "sciml.prose.all_rows": "sciml.prose.all_embeddings",
+    "sciml.prose.data_rows": "sciml.prose.data_embeddings",
+    "sciml.prose.symbol_rows": "sciml.prose.symbol_embeddings",
 }
 """Old public name of a class or function -> the present one."""
 
