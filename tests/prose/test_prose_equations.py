@@ -97,7 +97,7 @@ def test_the_residual_of_an_integral():
     assert residual(still) == pytest.approx(1, rel=1e-12)
     for without in ((t,), (t, Z), (t, symbolic.PLACEHOLDER), (t, 1.0 / (t - t)), (1e308 * t, t)):
         assert residual(without) == math.inf
-    with pytest.raises(ValueError, match="Expected at least 2 times that increase"):
+    with pytest.raises(ValueError, match="Expected increasing times"):
         prose.integral_residual(ts[::-1], ys)
 
 
