@@ -21,10 +21,10 @@ import functools
 
 import numpy as np
 
-from sciml import data, losses, metrics, tasks, zoo
+from sciml import losses, metrics, tasks, zoo
 from sciml.experiment import Experiment, Training, chosen
 from sciml.grid import Grid
-from sciml.operators import FNO, MgNO, Normaliser, per_channel, per_point
+from sciml.operators import per_point
 from sciml.pdes import Darcy, MultiscaleDarcy
 
 
@@ -38,14 +38,8 @@ class Config:
     """Permeability and solver."""
     factors: int = 0
     """Number of frequencies of a multiscale permeability; above 0 of the problem only resolution and every count."""
-    width: int | None = None
-    """Channels of the hidden fields (mgno, fno); by default 24 and 32."""
-    depth: int | None = None
-    """Number of layers (mgno, fno); by default 4."""
-    levels: int | None = None
-    """Levels of the multigrid cycles (mgno); by default as many as keep 4 points, but 6 with another width or depth."""
-    modes: int | None = None
-    """Kept frequencies along each axis (fno); by default 24, or all of a small grid."""
+    sizes: tasks.Sizes = tasks.Sizes()
+    """Sizes of mgno and fno; by default those of MODELS."""
     recipe: str = "ours"
     """One of RECIPES: ours (AdamW, clipped, mean of the L2 and H1 errors), or published."""
     normalise: str = "channel"
@@ -65,10 +59,7 @@ PRESETS = {
     "demo": Config(),
     "smoke": Config(
         problem=Darcy(resolution=16),
-        width=6,
-        depth=2,
-        levels=3,
-        modes=6,
+        sizes=tasks.Sizes(width=6, depth=2, levels=3, modes=6),
         source=tasks.Generated((24, 8, 8)),
         run=Training(epochs=1, batch=8),
     ),
@@ -104,37 +95,11 @@ MODELS = {
 RECIPES = {"ours": False, "published": True}
 
 
-def of_output(pairs: data.Pairs) -> tuple[Normaliser, Normaliser]:
-    """The statistics of the output alone."""
-    identity = Normaliser(np.zeros((1, 1, 1), np.float32), np.ones((1, 1, 1), np.float32))
-    return identity, per_channel(pairs.y, epsilon=1e-5)
-
-
-def of_points(pairs: data.Pairs) -> tuple[Normaliser, Normaliser]:
-    """The statistics of input and output at each point."""
-    return per_point(pairs.x, epsilon=1e-5), per_point(pairs.y, epsilon=1e-5)
-
-
 STATISTICS = {
-    "channel": functools.partial(tasks.channel_statistics, epsilon=1e-5),
-    "point": of_points,
-    "output": of_output,
+    "channel": tasks.Statistics(epsilon=1e-5),
+    "point": tasks.Statistics(per_point, per_point, epsilon=1e-5),
+    "output": tasks.Statistics(None, epsilon=1e-5),
 }
-
-
-def architecture(config: Config) -> zoo.Architecture:
-    """The model of a config, with its own sizes where the config has some."""
-    found = chosen("a model", config.model, MODELS)
-    given = {"width": config.width, "depth": config.depth, "levels": config.levels, "modes": config.modes}
-    sizes = {name: size for name, size in given.items() if size is not None}
-    levels, modes = sizes.pop("levels", 6), sizes.pop("modes", 24)
-    if config.model == "mgno" and (sizes or config.levels is not None):
-        make = functools.partial(MgNO, **({"width": 24, "depth": 4} | sizes), levels=levels)
-        return dataclasses.replace(found, make=make)
-    if config.model == "fno" and (sizes or config.modes is not None):
-        make = functools.partial(FNO, **({"width": 32, "depth": 4} | sizes), modes=(modes,) * 2)
-        return dataclasses.replace(found, make=make)
-    return found
 
 
 def problem(config: Config, every: int | None = None) -> Darcy | MultiscaleDarcy:
@@ -165,7 +130,8 @@ def published_loss(grid: Grid, batch: int) -> losses.Loss:
 
 def build(config: Config) -> Experiment:
     """The experiment of a config; generates its data unless an earlier run has."""
-    model, statistics = architecture(config), chosen("statistics", config.normalise, STATISTICS)
+    model = config.sizes.of(config.model, chosen("a model", config.model, MODELS))
+    statistics = chosen("statistics", config.normalise, STATISTICS)
     equation = problem(config)
     parts = config.source.parts(equation, functools.partial(at, config))
     loss, optimiser = tasks.mean_of_l2_and_h1(equation.grid), None

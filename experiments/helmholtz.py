@@ -97,7 +97,7 @@ def build(config: Config) -> Experiment:
         model,
         parts,
         config.run,
-        statistics=functools.partial(tasks.channel_statistics, epsilon=1e-5),
+        statistics=tasks.Statistics(epsilon=1e-5),
         loss=losses.supervised(functools.partial(metrics.absolute_h1, spacing=spacing, weight=10.0)),
         optimiser=tasks.one_cycle(model, config.run, len(parts.train), weight_decay=1e-5),
     )

@@ -18,7 +18,8 @@ from sciml.tasks._field_errors import relative_errors as relative_errors
 from sciml.tasks._field_errors import rollout_errors as rollout_errors
 from sciml.tasks._fields import Generated as Generated
 from sciml.tasks._fields import Parts as Parts
-from sciml.tasks._fields import channel_statistics as channel_statistics
+from sciml.tasks._fields import Sizes as Sizes
+from sciml.tasks._fields import Statistics as Statistics
 from sciml.tasks._fields import fields as fields
 from sciml.tasks._fields import mean_of_l2_and_h1 as mean_of_l2_and_h1
 from sciml.tasks._fields import one_cycle as one_cycle

@@ -14,11 +14,9 @@ from sciml import losses, metrics, train
 from sciml.data import Pairs, cached, split
 from sciml.experiment import Experiment, Training
 from sciml.grid import Grid
-from sciml.operators import AbstractOperator, Normalised, Normaliser, Resampled, per_channel
+from sciml.operators import FNO, AbstractOperator, MgNO, Normalised, Normaliser, Resampled, per_channel
 from sciml.tasks._field_errors import draw_predictions, relative_errors
 from sciml.zoo import Architecture
-
-Statistics = Callable[[Pairs], tuple[Normaliser, Normaliser]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,9 +84,57 @@ def one_cycle(
     )
 
 
-def channel_statistics(pairs: Pairs, epsilon: float = 0.0) -> tuple[Normaliser, Normaliser]:
-    """Mean and deviation of each channel of inputs and outputs."""
-    return per_channel(pairs.x, epsilon=epsilon), per_channel(pairs.y, epsilon=epsilon)
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+    """Normalises an operator by statistics of its training data.
+
+    Attributes:
+        x: Statistics of the inputs, `operators.per_channel` or `operators.per_point`; None leaves inputs as they are.
+        y: Statistics of the outputs.
+        epsilon: Added to the deviations.
+    """
+
+    x: Callable[..., Normaliser] | None = per_channel
+    y: Callable[..., Normaliser] = per_channel
+    epsilon: float = 0.0
+
+    def around(self, model: AbstractOperator, pairs: Pairs) -> Normalised:
+        """The operator between normalised fields."""
+        y, channels = self.y(pairs.y, epsilon=self.epsilon), pairs.x.shape[1]
+        if self.x is not None:
+            return Normalised(model, self.x(pairs.x, epsilon=self.epsilon), y)
+        one = np.ones((channels, *(1,) * (pairs.x.ndim - 2)), np.float32)
+        return Normalised(model, Normaliser(0 * one, one), y)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """Options of the sizes of MgNO and FNO, a field of a Config; by default those of the architecture.
+
+    The command line has them as `--width`, `--depth`, `--levels` and `--modes`.
+    """
+
+    width: int | None = None
+    """Channels of the hidden fields (mgno, fno); by default 24 and 32 with another size."""
+    depth: int | None = None
+    """Number of layers (mgno, fno); by default 4 with another size."""
+    levels: int | None = None
+    """Levels of the multigrid cycles (mgno); by default 6 with another size."""
+    modes: int | None = None
+    """Kept frequencies along each of two axes (fno); by default 24 with another size."""
+
+    def of(self, model: str, architecture: Architecture) -> Architecture:
+        """The architecture with these sizes, if the model is mgno or fno and has one of them."""
+        own = {"mgno": ("width", "depth", "levels"), "fno": ("width", "depth", "modes")}.get(model, ())
+        given = {name: getattr(self, name) for name in own if getattr(self, name) is not None}
+        if not given:
+            return architecture
+        if model == "mgno":
+            make = functools.partial(MgNO, **({"width": 24, "depth": 4, "levels": 6} | given))
+        else:
+            modes = (given.pop("modes", 24),) * 2
+            make = functools.partial(FNO, **({"width": 32, "depth": 4} | given), modes=modes)
+        return dataclasses.replace(architecture, make=make)
 
 
 def fields(
@@ -97,7 +143,7 @@ def fields(
     training: Training,
     *,
     grid: Grid | None = None,
-    statistics: Statistics | None = channel_statistics,
+    statistics: Statistics | None = Statistics(),
     loss: losses.Loss | None = None,
     optimiser: train.Optimiser | None = None,
     **options: Any,
@@ -112,7 +158,7 @@ def fields(
         parts: Training, validation and test data.
         training: Epochs or steps, batch, learning rate, seed.
         grid: Where the fields live, by default the grid of the training data.
-        statistics: From the training data to the normalisers of inputs and outputs; None trains on raw fields.
+        statistics: How fields are normalised; None trains on raw fields.
         loss: By default `mean_of_l2_and_h1`.
         optimiser: By default `train.clipped_adamw` with the learning rate of `training` or of the architecture.
         **options: Other attributes of `Experiment`.
@@ -126,7 +172,7 @@ def fields(
     x, y = known[np.arange(1)]
     model = architecture.make(x.shape[1], y.shape[1], grid=where, key=jax.random.key(training.seed))
     if statistics is not None:
-        model = Normalised(model, *statistics(known))
+        model = statistics.around(model, known)
     steps = training.steps_for(len(known))
 
     def at_resolution(trained: AbstractOperator, resolution: int) -> tuple[AbstractOperator, str]:
