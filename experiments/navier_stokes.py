@@ -98,7 +98,7 @@ def parts(config: Config) -> tasks.Parts:
     source = config.source
     known = data.cached(config.problem, source.data, n=sum(source.samples), seed=source.data_seed)
     first, *others = np.split(data.trajectories(known), np.cumsum(source.samples)[:2])
-    whole = {"inputs": config.history, "outputs": config.horizon, "stop": last}
+    whole = {"history": config.history, "horizon": config.horizon, "stop": last}
     rollouts = (data.Windows(part, **whole) if len(part) else None for part in others)
     return tasks.Parts(data.Windows(first, history=config.history, stop=last), *rollouts)
 
