@@ -55,7 +55,7 @@ class Case:
 
 def allocator() -> dict[str, str]:
     """Environment variables of all workers: those of the command line. To be called in the parent, which has sciml."""
-    from sciml import _process
+    from sciml.cli import _process
 
     return _process.ALLOCATOR
 

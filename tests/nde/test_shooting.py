@@ -23,7 +23,11 @@ def test_the_loss_vanishes_on_the_exact_solution():
     with jax.enable_x64(True):
         solve = nde.Solve(controller=dfx.PIDController(rtol=1e-9, atol=1e-9))
         model = nde.NeuralODE(nde.Autonomous(jax.tree_util.Partial(jnp.matmul, jnp.asarray(A))), solve)
-        loss, parts = nde.multiple_shooting(model, jnp.asarray(TS), jnp.asarray(YS), segments=4, key=jax.random.key(0))
+        with_key = lambda y0, ts, *, key: model.solution(y0, ts, key=key)[0]
+        data, options = (jnp.asarray(TS), jnp.asarray(YS)), {"segments": 4}
+        loss, parts = nde.multiple_shooting(model, *data, **options)
+        again, _ = nde.multiple_shooting(with_key, *data, **options, key=jax.random.key(0))
+        assert again == loss
         assert loss < 1e-14  # squares of errors at tolerance 1e-9
         assert set(parts) == {"error", "gap"}
 
@@ -34,7 +38,7 @@ def test_error_and_gaps_by_hand(segments):
         length = 12 // segments
         starts = YS[:-1:length] + 0.1 * np.random.default_rng(0).normal(size=(segments, 2))
         loss, parts = nde.multiple_shooting(
-            flow(0.7), jnp.asarray(TS), jnp.asarray(YS), segments=segments, continuity=5.0, starts=jnp.asarray(starts)
+            flow(0.7), jnp.asarray(TS), jnp.asarray(YS), segments=segments, continuity=5.0, initial=jnp.asarray(starts)
         )
         loss, error, gap = float(loss), float(parts["error"]), float(parts["gap"])
     errors, gaps = [], []
@@ -48,11 +52,11 @@ def test_error_and_gaps_by_hand(segments):
     np.testing.assert_allclose(loss, error + 5 * gap, rtol=1e-12)
 
 
-def test_starts_are_the_data_unless_given():
+def test_initial_states_are_the_data_unless_given():
     with jax.enable_x64(True):
         arguments = flow(0.7), jnp.asarray(TS), jnp.asarray(YS)
         default, _ = nde.multiple_shooting(*arguments, segments=3)
-        given, _ = nde.multiple_shooting(*arguments, segments=3, starts=jnp.asarray(YS[:-1:4]))
+        given, _ = nde.multiple_shooting(*arguments, segments=3, initial=jnp.asarray(YS[:-1:4]))
         assert default == given > 1e-3
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 Solution = Callable[..., Array]
-"""`(y0, ts, *, key) -> states at ts`, such as a `NeuralODE`."""
+"""`(y0, ts) -> states at ts`, such as a `NeuralODE`."""
 
 
 def multiple_shooting(
@@ -17,7 +17,7 @@ def multiple_shooting(
     *,
     segments: int,
     continuity: float | Float[Array, ""] = 1.0,
-    starts: Float[Array, "segments size"] | None = None,
+    initial: Float[Array, "segments size"] | None = None,
     key: PRNGKeyArray | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     r"""The loss of a trajectory cut into segments: mean squared error plus `continuity` times the mean squared gap.
@@ -35,9 +35,9 @@ def multiple_shooting(
         ys: The data at these times.
         segments: Their number, a divisor of the number of intervals.
         continuity: Weight of the gaps; increase it in training, by an `optax` schedule.
-        starts: The states s_k, to be trained beside the model; the data at the ends of the segments if not given, which
-            is right for data without noise.
-        key: Passed to the model, another for each segment.
+        initial: The states s_k, to be trained together with the model; by default the data at the starts of the
+            segments, which is right for data without noise.
+        key: If given, the model is called as `model(y0, ts, key=key)`, with another key for each segment.
 
     Returns:
         The loss, and its parts `error` and `gap`.
@@ -53,7 +53,7 @@ def multiple_shooting(
         )
     length = intervals // segments
     rows = jnp.arange(segments)[:, None] * length + jnp.arange(length + 1)[None]
-    states = ys[:-1:length] if starts is None else starts
+    states = ys[:-1:length] if initial is None else initial
     if key is None:
         predicted = jax.vmap(model)(states, ts[rows])
     else:
