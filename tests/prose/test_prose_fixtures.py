@@ -77,15 +77,34 @@ def layers(transformer, made, name, mask, *operands):
     return states[-1]
 
 
+def only(what, value, *supported):
+    """Fails on a field of a description that the library has no part for, so that no other model is built silently."""
+    if value not in supported:
+        raise ValueError(f"The fixture has {what} = {value!r}, the library builds {', '.join(map(repr, supported))}.")
+
+
+def no_more_fields(config, *known):
+    left = sorted(set(config) - set(known))
+    if left:
+        raise ValueError(f"The fixture has the fields {', '.join(left)}, which its builder does not read. Read them.")
+
+
 def ode_model(info):
     config, words = info["config"], info["config"]["n_words"]
+    sizes = "dim", "heads", "layers", "max_output_dimension", "n_words", "ffn"
+    parts = "split_fused_feature_data", "split_fused_feature_text", "no_text", "data_only"
+    no_more_fields(config, *sizes, *parts, "activation", "norm", "data_feature_resnet")
+    only("activation", config["activation"], "gelu (exact erf)")
+    only("norm", config["norm"], "post-LN eps 1e-12")
+    only("data_feature_resnet", config["data_feature_resnet"], False)
     names = "data_encoder", "symbol_encoder", "fusion", "data_decoder", "symbol_decoder"
     depths = {name: config["layers"][name] for name in names}
     sizes = prose.ProseSizes(config["dim"], config["heads"], config["ffn"], **depths)
-    sees = prose.data_embeddings if config["split_fused_feature_data"] else prose.all_embeddings
+    data_sees = prose.data_embeddings if config["split_fused_feature_data"] else prose.all_embeddings
+    symbols_see = prose.symbol_embeddings if config["split_fused_feature_text"] else prose.all_embeddings
     reads = None if config["no_text"] else words
     writes = None if config["no_text"] or config["data_only"] else words
-    variant = dataclasses.replace(prose.ODE_VARIANT, data_sees=sees)
+    variant = dataclasses.replace(prose.ODE_VARIANT, data_sees=data_sees, symbols_see=symbols_see)
     return functools.partial(
         prose.prose_ode,
         config["max_output_dimension"],
@@ -200,23 +219,34 @@ def fields(arrays):
     return jnp.asarray(np.moveaxis(arrays, -1, 2), jnp.float64)
 
 
-@pytest.mark.parametrize("tag", PDE)
-def test_prose_pde(tag, reference):
-    fixture = read(reference, tag)
-    info, given, out, _, _, weights = fixture
-    config, points, inputs = info["config"], given["raw"].shape[2], given["input_times"].shape[1]
-    table = weights["symbol_encoder.positional_embedding.pe"]
+def pde_model(info, weights, points):
+    """What makes the model of a description, and whether it writes equations."""
+    config, words = info["config"], info["n_words"]
+    no_more_fields(config, "dim", "ffn", "head", "enc", "sym", "fus", "dec", "sdec")
+    only("norm", info["norm"], "pre-LN eps 1e-5 + final LN")
+    only("activation", info["activation"], "gelu exact")
+    reads, writes = (any(name.startswith(f"symbol_{part}.") for name in weights) for part in ("encoder", "decoder"))
+    only("a symbol encoder", reads, True)
+    depths = {"symbol_decoder": config["sdec"]} if writes else {}
     sizes = small_sizes(
         info,
         data_encoder=config["enc"],
         symbol_encoder=config["sym"],
         fusion=config["fus"],
         data_decoder=config["dec"],
-        symbol_decoder=config["sdec"],
-        positions=len(table),
+        positions=len(weights["symbol_encoder.positional_embedding.pe"]),
+        **depths,
     )
-    words = info["n_words"]
-    make = functools.partial(prose.prose_pde, points, symbols_in=words, symbols_out=words, sizes=sizes)
+    written = words if writes else None
+    return functools.partial(prose.prose_pde, points, symbols_in=words, symbols_out=written, sizes=sizes), writes
+
+
+@pytest.mark.parametrize("tag", PDE)
+def test_prose_pde(tag, reference):
+    fixture = read(reference, tag)
+    info, given, out, _, _, weights = fixture
+    _config, points, inputs = info["config"], given["raw"].shape[2], given["input_times"].shape[1]
+    make, writes = pde_model(info, weights, points)
 
     def stages(model, times, states, tokens, mask, query, equation):
         encoder, made = model.data_encoder, {}
@@ -228,17 +258,21 @@ def test_prose_pde(tag, reference):
         made["fused"], exists = prose.all_embeddings(memory)
         made["fused_mask"] = ~exists
         made["data_output"] = memory.scales.encode(model.predict(memory, query))
-        made["text_decoded"] = model.symbol_decoder.hidden(equation, *prose.all_embeddings(memory))
-        made["symbol_logits"] = model.logits(memory, equation)
+        if writes:
+            made["text_decoded"] = model.symbol_decoder.hidden(equation, *prose.all_embeddings(memory))
+            made["symbol_logits"] = model.logits(memory, equation)
         return made, memory
 
     def loss(model):
-        raw, equation = fields(given["raw"]), jnp.asarray(given["decoder_tokens"])
+        raw, equation = fields(given["raw"]), jnp.asarray(given["decoder_tokens"]) if writes else None
         times, query = (jnp.asarray(given[f"{kind}_times"][..., 0], raw.dtype) for kind in ("input", "output"))
         tokens, mask = jnp.asarray(given["symbol_tokens"]), jnp.asarray(~given["symbol_pad_mask"])
         apply = functools.partial(stages, model)
         made, memory = jax.vmap(apply)(times, raw[:, :inputs], tokens, mask, query, equation)
         made["data_loss"] = jnp.mean((made["data_output"] - fields(given["labels"])) ** 2)
+        if not writes:
+            made["total_loss"] = made["data_loss"]
+            return made["total_loss"], {"made": made, "memory": memory}
         following = jnp.asarray(given["pred_mask"])[:, :-1]
         made["text_loss"] = prose.cross_entropy(made["symbol_logits"][:, :-1], equation[:, 1:], following)
         made["total_loss"] = 5 * made["data_loss"] + made["text_loss"]
@@ -252,10 +286,11 @@ def test_prose_pde(tag, reference):
             scale = memory.scales.mean if name == "mean" else memory.scales.deviation
             assert_close(name, scale.ravel(), given[name].ravel(), TOLERANCE)
         values["data_output"] = jnp.moveaxis(values["data_output"], 2, -1)
-        exists = ~given["decoder_pad_mask"][..., None]  # elsewhere rows see padding there and nothing here
-        for name in ("text_decoded", "symbol_logits"):
-            values[name] = jnp.where(exists, values[name], out[name])
-        values["greedy_tokens_official_eval"] = written_pde(model, memory, info, out)
+        if writes:
+            exists = ~given["decoder_pad_mask"][..., None]  # elsewhere rows see padding there and nothing here
+            for name in ("text_decoded", "symbol_logits"):
+                values[name] = jnp.where(exists, values[name], out[name])
+            values["greedy_tokens_official_eval"] = written_pde(model, memory, info, out)
         compare(values, gradients, fixture)
 
 
@@ -269,11 +304,12 @@ def written_pde(model, memory, info, out):
     return np.pad(tokens, ((0, 0), (1, 1)), constant_values=((0, 0), (special["bos"], special["eos"])))
 
 
-@pytest.mark.parametrize("tag", FD)
-def test_prose_fd(tag, reference):
-    fixture = read(reference, tag)
-    info, given, out, _, _, weights = fixture
-    config, inputs = info["config"], given["data_input"].shape[1]
+def fd_model(info, weights):
+    """What makes the model of a description: the latest release, or the first with layer normalisation."""
+    config, points = info["config"], info["x_num"]
+    no_more_fields(config, "dim", "ffn", "head", "enc", "sym_layers", "fus", "dec", "pn", "pno", "conv_dim")
+    only("norm", info["norm"], None, "rms", "layer")
+    only("a symbol encoder", "symbol_encoder.word_embeddings.weight" in weights, True)
     sizes = small_sizes(
         info,
         data_encoder=config["enc"],
@@ -282,10 +318,52 @@ def test_prose_fd(tag, reference):
         data_decoder=config["dec"],
         positions=len(weights["symbol_encoder.positional_embedding.pe"]),
     )
-    patches = prose.PatchSizes(
-        (info["x_num"],) * 2, info["x_num"] // config["pn"], info["x_num"] // config["pno"], config["conv_dim"]
+    patches = prose.PatchSizes((points,) * 2, points // config["pn"], points // config["pno"], config["conv_dim"])
+    continuous = "embedder.time_proj.0.weight" in weights
+    frames = None if continuous else weights["embedder.time_embed"].shape[1]
+    settings = {
+        "times": prose.time_network if continuous else functools.partial(prose.LearnedTimes, frames),
+        "variant": prose.FD_VARIANT,
+    }
+    if info["norm"] == "layer":
+        settings["variant"] = dataclasses.replace(prose.PDE_VARIANT, scaling=prose.FD_VARIANT.scaling)
+    return functools.partial(
+        prose.prose_fd, info["channels"], symbols_in=info["n_words"], patches=patches, sizes=sizes, **settings
     )
-    make = functools.partial(prose.prose_fd, info["channels"], symbols_in=info["n_words"], patches=patches, sizes=sizes)
+
+
+TINY_FD = {"dim": 8, "ffn": 12, "head": 2, "enc": 1, "sym_layers": 1, "fus": 1, "dec": 1}
+TINY_FD |= {"pn": 2, "pno": 4, "conv_dim": 3}
+
+
+@pytest.mark.parametrize("norm", [None, "layer"])
+@pytest.mark.parametrize("time", ["embedder.time_proj.0.weight", "embedder.time_embed"])
+def test_builders_follow_the_description(norm, time):
+    info = {"config": TINY_FD, "x_num": 8, "channels": 2, "n_words": 11, "norm": norm}
+    hints = {"symbol_encoder.word_embeddings.weight": None, "symbol_encoder.positional_embedding.pe": np.zeros((9, 8))}
+    model = fd_model(info, hints | {time: np.zeros((1, 4, 1, 8))})(key=jax.random.key(0))
+    arrays = interop.prose_to_torch(model)
+    fused = "data_encoder.transformer_encoder.layers.0.self_attn.in_proj_weight" in arrays
+    assert (fused, time in arrays) == (norm == "layer", True)
+    again = loaded(fd_model(info, arrays), arrays)
+    for one, other in zip(jax.tree.leaves(again), jax.tree.leaves(model), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_unknown_fields_of_a_description_are_refused():
+    info = {"config": TINY_FD, "x_num": 8, "channels": 2, "n_words": 11, "norm": "batch"}
+    with pytest.raises(ValueError, match="The fixture has norm = 'batch', the library builds None, 'rms', 'layer'"):
+        fd_model(info, {})
+    with pytest.raises(ValueError, match="The fixture has the fields depthwise, which its builder does not read"):
+        fd_model(info | {"config": TINY_FD | {"depthwise": True}}, {})
+
+
+@pytest.mark.parametrize("tag", FD)
+def test_prose_fd(tag, reference):
+    fixture = read(reference, tag)
+    info, given, out, _, _, weights = fixture
+    inputs = given["data_input"].shape[1]
+    make = fd_model(info, weights)
 
     def stages(model, times, query, states, tokens, mask):
         encoder, decoder, made = model.data_encoder, model.data_decoder, {}
