@@ -23,7 +23,6 @@ the likelihood in training is that of all values of the window, also of those th
 import dataclasses
 import functools
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -92,13 +91,7 @@ def series(config: Config) -> np.ndarray:
     """
     if config.series == "simulated":
         return systems.seasonal(720)
-    path = pathlib.Path(config.data) / "real_timeseries.npz"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"The series {config.series} is in real_timeseries.npz, which is not in {config.data}. Give its folder by "
-            "--data or SCIML_DATA, or take --preset simulated, which needs no file."
-        )
-    (table,) = data.read_arrays(path, config.series)
+    table = tasks.real_series(config.data, config.series)
     return table[:, 1:].reshape(-1)  # twelve months after the year
 
 

@@ -16,10 +16,11 @@ Data: lynx_hare of real_timeseries.npz, in the folder SCIML_DATA. The preset `si
 """
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import diffrax
@@ -28,14 +29,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from matplotlib.figure import Figure
 
-from sciml import data, nde, plot, symbolic, tasks
+from sciml import nde, plot, symbolic, tasks
 from sciml.experiment import Experiment, Training, chosen
 
 hare, lynx = symbolic.states(2)
 SIMULATED = (0.55 * hare + -0.028 * (hare * lynx), -0.8 * lynx + 0.026 * (hare * lynx))
-NAMES = ("hare", "lynx")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,16 +72,7 @@ PRESETS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Series:
-    """Times, populations (times, 2) of hares and lynxes in thousands, and how many of them are for training."""
-
-    ts: np.ndarray
-    ys: np.ndarray
-    known: int
-
-
-def read(config: Config) -> Series:
+def read(config: Config) -> tasks.Series:
     """The observations, in years since the first.
 
     Raises:
@@ -90,27 +80,21 @@ def read(config: Config) -> Series:
         ValueError: If there is no such source, or fewer observations than asked for.
     """
     dtype = jnp.zeros(()).dtype
+    chosen("a source", config.source, dict.fromkeys(("lynx-hare", "simulated")))
     if config.source == "simulated":
         ts = np.arange(81) / 4
         path = solved(symbolic.VectorField(SIMULATED), jnp.array([30.0, 4.0]), jnp.asarray(ts, dtype))
         noise = np.random.default_rng(config.run.seed).normal(size=path.shape)
-        series = Series(ts.astype(dtype), np.asarray(path * np.exp(0.02 * noise), dtype), config.years)
-    elif config.source == "lynx-hare":
-        file = pathlib.Path(config.data) / "real_timeseries.npz"
-        if not file.is_file():
-            raise FileNotFoundError(
-                f"There is no {file}. Set SCIML_DATA to its folder, or use --preset simulated, which needs no data."
-            )
-        table = data.read_arrays(file, "lynx_hare")[0].astype(dtype)
-        series = Series(table[:, 0] - table[0, 0], table[:, [2, 1]], config.years)
+        ts, ys = ts.astype(dtype), np.asarray(path * np.exp(0.02 * noise), dtype)
     else:
-        raise ValueError(f"Expected the source lynx-hare or simulated, got {config.source!r}.")
-    if not 2 <= config.window <= config.years < len(series.ts):
+        table = tasks.real_series(config.data, "lynx_hare").astype(dtype)
+        ts, ys = table[:, 0] - table[0, 0], table[:, [2, 1]]
+    if not 2 <= config.window <= config.years < len(ts):
         raise ValueError(
-            f"Expected 2 <= window <= years < {len(series.ts)} observations, got a window of {config.window} and "
+            f"Expected 2 <= window <= years < {len(ts)} observations, got a window of {config.window} and "
             f"{config.years} years."
         )
-    return series
+    return tasks.Series(ts, ys, config.years)
 
 
 class Interaction(eqx.Module):
@@ -169,7 +153,7 @@ def loss(model: Any, batch: Any, key: jax.Array) -> tuple[jax.Array, dict[str, j
     return jnp.mean((jnp.log(jnp.maximum(paths, 1e-3)) - jnp.log(ys)) ** 2), {}
 
 
-def equations(model: Hybrid, series: Series, config: Config) -> dict[str, symbolic.System]:
+def equations(model: Hybrid, series: tasks.Series, config: Config) -> dict[str, symbolic.System]:
     """What is read out of the network and of the whole right-hand side, the latter refined, and Lotka and Volterra's.
 
     Data do not tell how the linear terms are shared between the known part and the network, hence the whole. The
@@ -188,52 +172,44 @@ def equations(model: Hybrid, series: Series, config: Config) -> dict[str, symbol
     return {"network": network, "read": whole, "symbolic": refined, "fitted": fitted}
 
 
-def forecasts(model: Hybrid, series: Series, found: Mapping[str, symbolic.System]) -> dict[str, np.ndarray]:
-    """Populations at the times after training by each method, from the last state that was trained on."""
-    ts, last = jnp.asarray(series.ts[series.known - 1 :]), jnp.asarray(series.ys[series.known - 1])
+def solutions(model: Hybrid, found: Mapping[str, symbolic.System]) -> dict[str, Callable[[Any, Any], np.ndarray]]:
+    """`(y0, ts) -> populations` of the hybrid, of what was read out and refined, and of Lotka and Volterra."""
     fields = {"forecast": model, **{name: symbolic.VectorField(found[name]) for name in ("symbolic", "fitted")}}
-    by_name = {name: np.asarray(solved(field, last, ts))[1:] for name, field in fields.items()}
-    by_name["persistence"] = np.broadcast_to(last, by_name["forecast"].shape)
-    by_name["mean"] = np.broadcast_to(series.ys[: series.known].mean(0), by_name["forecast"].shape)
-    return by_name
+    solve = lambda field, y0, ts: np.asarray(solved(field, jnp.asarray(y0), jnp.asarray(ts)))
+    return {name: functools.partial(solve, field) for name, field in fields.items()}
 
 
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
-    make, training = chosen("a model", config.model, MODELS), config.run
-    series = read(config)
-    rows = np.arange(series.known - config.window + 1)[:, None] + np.arange(config.window)
-    windows = data.Arrays(series.ts[rows], series.ys[rows])
+    make, training, series = chosen("a model", config.model, MODELS), config.run, read(config)
+    windows = series.windows(config.window)
     scale = tuple(float(value) for value in series.ys[: series.known].mean(0))
-    steps, batch = training.steps_for(len(windows)), min(training.batch, len(windows))
+    steps = training.steps_for(len(windows))
+    adamw = tasks.cosine(optax.adamw, training, steps, weight_decay=config.decay)
 
-    def evaluate(model: Hybrid, series: Series) -> Mapping[str, float]:
-        truth, metrics = series.ys[series.known :], {}
-        for name, path in forecasts(model, series, equations(model, series, config)).items():
-            metrics[name] = float(np.sqrt(np.mean((path - truth) ** 2)))
-            metrics[f"{name}_log"] = float(np.sqrt(np.mean(np.log(np.maximum(path, 1e-3) / truth) ** 2)))
-        return metrics
+    def evaluate(model: Hybrid, series: tasks.Series) -> Mapping[str, float]:
+        found, ts = equations(model, series, config), series.ts[series.known - 1 :]
+        paths = {name: solve(series.last, ts)[1:] for name, solve in solutions(model, found).items()}
+        return tasks.forecast_errors(series, paths)
 
     def figures(models: Mapping[str, Hybrid], folder: pathlib.Path) -> None:
         (model,) = models.values()
         found = equations(model, series, config)
-        written = {
-            name: {"text": symbolic.system_to_text(one), "latex": [symbolic.to_latex(tree) for tree in one]}
-            for name, one in found.items()
-        }
+        latex = {name: [symbolic.to_latex(tree) for tree in one] for name, one in found.items()}
+        written = {name: {"text": symbolic.system_to_text(found[name]), "latex": latex[name]} for name in found}
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "equations.json").write_text(json.dumps(written, indent=1) + "\n")
-        plot.save(draw(model, series, found), folder / "forecast.png")
+        titles = [f"$du_{i}/dt = {one}$" for i, one in enumerate(latex["symbolic"])]
+        labels = list(zip(("hare (thousands)", "lynx (thousands)"), titles, strict=True))
+        plot.save(tasks.draw_forecasts(series, solutions(model, found), labels), folder / "forecast.png")
 
     return Experiment(
         model=make(scale, config.hidden, jax.random.key(training.seed)),
         loss=loss,
-        optimiser=optax.chain(
-            optax.clip_by_global_norm(1.0), tasks.cosine(optax.adamw, training, steps, weight_decay=config.decay)
-        ),
+        optimiser=optax.chain(optax.clip_by_global_norm(1.0), adamw),
         train=windows,
         steps=steps,
-        batch=batch,
+        batch=min(training.batch, len(windows)),
         evaluate=evaluate,
         test=series,
         metric="forecast",
@@ -241,31 +217,3 @@ def build(config: Config) -> Experiment:
         split_batches=False,  # shard_map does not differentiate diffrax's loop
         seed=training.seed,
     )
-
-
-def draw(model: Hybrid, series: Series, found: Mapping[str, symbolic.System]) -> Figure:
-    """Observations, solutions from the first of them (dashed), forecasts, and the equation that was read out."""
-    figure = Figure(figsize=(9, 6.5), layout="constrained")
-    first, border, end = series.ts[[0, series.known - 1, -1]]
-    spans = [np.linspace(*span, 200, dtype=series.ts.dtype) for span in ((first, border), (border, end))]
-    fields = {"hybrid": model, **{name: symbolic.VectorField(found[name]) for name in ("symbolic", "fitted")}}
-    initial = [jnp.asarray(series.ys[row]) for row in (0, series.known - 1)]
-    paths = {
-        name: [np.asarray(solved(field, y, jnp.asarray(ts))) for y, ts in zip(initial, spans, strict=True)]
-        for name, field in fields.items()
-    }
-    panels = figure.subplots(2, sharex=True)
-    for i, axes in enumerate(panels):
-        axes.plot(series.ts, series.ys[:, i], "k.", label="observed")
-        axes.axvline(border, color="grey", linewidth=0.8)
-        for number, (name, (before, after)) in enumerate(paths.items()):
-            axes.plot(spans[0], before[:, i], f"C{number}--", linewidth=0.8)
-            axes.plot(spans[1], after[:, i], f"C{number}", label=name)
-        axes.set(
-            ylim=(0, 1.2 * series.ys[:, i].max()),
-            ylabel=f"{NAMES[i]} (thousands)",
-            title=f"$du_{i}/dt = {symbolic.to_latex(found['symbolic'][i])}$",
-        )
-        axes.legend(fontsize="small", frameon=False)
-    panels[-1].set(xlabel="years")
-    return figure

@@ -50,8 +50,12 @@ def test_the_observations(module, published_data):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"source": "lynx-hare"}, FileNotFoundError, "Set SCIML_DATA to its folder, or use --preset simulated"),
-        ({"source": "wolf"}, ValueError, "the source lynx-hare or simulated, got 'wolf'"),
+        (
+            {"source": "lynx-hare"},
+            FileNotFoundError,
+            "Give its folder by --data or SCIML_DATA, or take --preset simulated",
+        ),
+        ({"source": "wolf"}, ValueError, "Expected a source of lynx-hare, simulated, got 'wolf'"),
         ({"years": 81}, ValueError, "window <= years < 81 observations, got a window of 9 and 81 years"),
         ({"model": "other"}, ValueError, "Expected a model of hybrid, got 'other'"),
     ],

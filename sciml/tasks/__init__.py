@@ -29,3 +29,7 @@ from sciml.tasks._prose import prose as prose
 from sciml.tasks._prose_fd import ProseFD as ProseFD
 from sciml.tasks._prose_ode import ProseODE as ProseODE
 from sciml.tasks._prose_pde import ProsePDE as ProsePDE
+from sciml.tasks._series import Series as Series
+from sciml.tasks._series import draw_forecasts as draw_forecasts
+from sciml.tasks._series import forecast_errors as forecast_errors
+from sciml.tasks._series import real_series as real_series

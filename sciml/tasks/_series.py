@@ -1,0 +1,85 @@
+"""Observed series of real time, and the forecasts of several equations drawn together with them."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from sciml import data
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+    """Times, states (times, size), and how many of them are for training."""
+
+    ts: np.ndarray
+    ys: np.ndarray
+    known: int
+
+    @property
+    def last(self) -> np.ndarray:
+        """The last state of the training."""
+        return self.ys[self.known - 1]
+
+    def windows(self, length: int) -> data.Arrays:
+        """All windows of consecutive observations for training: times (n, length) and states (n, length, size)."""
+        rows = np.arange(self.known - length + 1)[:, None] + np.arange(length)
+        return data.Arrays(self.ts[rows], self.ys[rows])
+
+
+def real_series(folder: str, name: str) -> np.ndarray:
+    """A table of real_timeseries.npz.
+
+    Raises:
+        FileNotFoundError: If the file is not in the folder.
+    """
+    path = pathlib.Path(folder) / "real_timeseries.npz"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"The series {name} is in real_timeseries.npz, which is not in {folder}. Give its folder by --data or "
+            "SCIML_DATA, or take --preset simulated, which needs no file."
+        )
+    return data.read_arrays(path, name)[0]
+
+
+def forecast_errors(series: Series, forecasts: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Root mean square errors of forecasts of positive states after the training, and (`_log`) of their logarithms.
+
+    Added are the forecasts `persistence`, the last state of the training, and `mean`, the mean of the training.
+    """
+    truth, errors = series.ys[series.known :], {}
+    simple = {"persistence": series.last, "mean": series.ys[: series.known].mean(0)}
+    for name, path in {**forecasts, **simple}.items():
+        errors[name] = float(np.sqrt(np.mean((path - truth) ** 2)))
+        errors[f"{name}_log"] = float(np.sqrt(np.mean(np.log(np.maximum(path, 1e-3) / truth) ** 2)))
+    return errors
+
+
+def draw_forecasts(
+    series: Series, solutions: Mapping[str, Callable[[np.ndarray, np.ndarray], Any]], labels: Sequence[tuple[str, str]]
+) -> Figure:
+    """Observations, solutions from the first of them (dashed), and forecasts from the last state of the training.
+
+    Args:
+        series: The observations.
+        solutions: By name, `(y0, ts) -> states`.
+        labels: Of each component, the label of its axis and the title of its panel.
+    """
+    figure = Figure(figsize=(9, 6.5), layout="constrained")
+    first, border, end = series.ts[[0, series.known - 1, -1]]
+    before, after = (np.linspace(*span, 200, dtype=series.ts.dtype) for span in ((first, border), (border, end)))
+    paths = {name: (solve(series.ys[0], before), solve(series.last, after)) for name, solve in solutions.items()}
+    panels = figure.subplots(len(labels), sharex=True)
+    for i, (axes, (label, title)) in enumerate(zip(panels, labels, strict=True)):
+        axes.plot(series.ts, series.ys[:, i], "k.", label="observed")
+        axes.axvline(border, color="grey", linewidth=0.8)
+        for number, (name, (fitted, forecast)) in enumerate(paths.items()):
+            axes.plot(before, fitted[:, i], f"C{number}--", linewidth=0.8)
+            axes.plot(after, forecast[:, i], f"C{number}", label=name)
+        axes.set(ylim=(0, 1.2 * series.ys[:, i].max()), ylabel=label, title=title)
+        axes.legend(fontsize="small", frameon=False)
+    panels[-1].set(xlabel="years")
+    return figure
