@@ -93,8 +93,6 @@ MODELS = {
     "fno-published": zoo.Architecture(zoo.fno_published, 1e-3, any_resolution=True),
 }
 RECIPES = {"ours": False, "published": True}
-
-
 STATISTICS = {
     "channel": tasks.Statistics(epsilon=1e-5),
     "point": tasks.Statistics(per_point, per_point, epsilon=1e-5),
@@ -102,23 +100,11 @@ STATISTICS = {
 }
 
 
-def problem(config: Config, every: int | None = None) -> Darcy | MultiscaleDarcy:
-    """The equation of a config; every so-many-th node of its solver's grid is kept."""
-    every = config.problem.every if every is None else every
+def problem(config: Config) -> Darcy | MultiscaleDarcy:
+    """The equation of a config."""
     if config.factors:
-        return MultiscaleDarcy(resolution=config.problem.resolution, every=every, factors=config.factors)
-    return dataclasses.replace(config.problem, every=every)
-
-
-def at(config: Config, resolution: int) -> Darcy | MultiscaleDarcy:
-    """The same samples at another resolution."""
-    every, rest = divmod(config.problem.resolution, resolution)
-    if rest:
-        raise ValueError(
-            f"The data are solved on {config.problem.resolution} cells along each axis, of which {resolution} "
-            "are not an equally spaced part. Give a divisor."
-        )
-    return problem(config, every)
+        return MultiscaleDarcy(config.problem.resolution, config.problem.every, config.factors)
+    return config.problem
 
 
 def published_loss(grid: Grid, batch: int) -> losses.Loss:
@@ -133,7 +119,7 @@ def build(config: Config) -> Experiment:
     model = config.sizes.of(config.model, chosen("a model", config.model, MODELS))
     statistics = chosen("statistics", config.normalise, STATISTICS)
     equation = problem(config)
-    parts = config.source.parts(equation, functools.partial(at, config))
+    parts = config.source.parts(equation, equation.at)
     loss, optimiser = tasks.mean_of_l2_and_h1(equation.grid), None
     if chosen("a recipe", config.recipe, RECIPES):
         loss = published_loss(equation.grid, config.run.batch)

@@ -17,17 +17,11 @@ forcing channel in the source's networks.
 """
 
 import dataclasses
-import functools
-import pathlib
-from collections.abc import Mapping
 
-import numpy as np
-
-from sciml import data, losses, metrics, plot, tasks, train, zoo
+from sciml import losses, metrics, tasks, zoo
 from sciml.experiment import Experiment, Training, chosen
-from sciml.operators import AbstractOperator, Residual, WithFields
+from sciml.operators import Residual, WithFields
 from sciml.pdes import NavierStokes
-from sciml.rollout import rollout_batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,52 +74,21 @@ MODELS = {
 RECIPES = {"ours": False, "published": True}
 
 
-def forcing(problem: NavierStokes) -> np.ndarray:
-    """The forcing of the flow on its grid, one channel, in units of its amplitude."""
-    x, y = np.meshgrid(*problem.grid.points(), indexing="ij")
-    wave = np.sin(2 * np.pi * (x + y)) + np.cos(2 * np.pi * (x + y))
-    return wave[None].astype(np.float32)
-
-
-def parts(config: Config) -> tasks.Parts:
-    """Windows of two or more frames for training, of a whole rollout for validation and test."""
-    last = config.history + config.horizon
-    if last > config.problem.frames:
-        raise ValueError(
-            f"{config.history} frames seen and {config.horizon} predicted need {last}, the problem has "
-            f"{config.problem.frames}. Use --frames {last}."
-        )
-    source = config.source
-    known = data.cached(config.problem, source.data, n=sum(source.samples), seed=source.data_seed)
-    first, *others = np.split(data.trajectories(known), np.cumsum(source.samples)[:2])
-    whole = {"history": config.history, "horizon": config.horizon, "stop": last}
-    rollouts = (data.Windows(part, **whole) if len(part) else None for part in others)
-    return tasks.Parts(data.Windows(first, history=config.history, stop=last), *rollouts)
-
-
 def build(config: Config) -> Experiment:
     """The experiment of a config; generates its data unless an earlier run has."""
-    known, grid = parts(config), config.problem.grid
-    base, given = chosen("a model", config.model, MODELS), forcing(config.problem)
-    make = lambda into, out, *, grid, key: Residual(WithFields(base.make(into + 1, out, grid=grid, key=key), given))
-    model = dataclasses.replace(base, make=make)
-    published = chosen("a recipe", config.recipe, RECIPES)
+    parts = tasks.rollout_parts(config.source, config.problem, history=config.history, horizon=config.horizon)
+    base, forcing = chosen("a model", config.model, MODELS), config.problem.forcing_field()
+    make = lambda into, out, *, grid, key: Residual(WithFields(base.make(into + 1, out, grid=grid, key=key), forcing))
+    model, published = dataclasses.replace(base, make=make), chosen("a recipe", config.recipe, RECIPES)
     cycle = {"weight_decay": 1e-5, "final_divide": 50.0, "warmup": 0.1}
-
-    def figures(models: Mapping[str, AbstractOperator], where: pathlib.Path) -> None:
-        x, y = known.test[np.arange(min(3, len(known.test)))]
-        steps = {name: functools.partial(train.predict, model) for name, model in models.items()}
-        found = {name: rollout_batch(step, x, config.horizon)[:, -1] for name, step in steps.items()}
-        plot.save(plot.predictions(x[:, -1], y[:, -1], found), where / "predictions.png")
-
     return tasks.fields(
         model,
-        known,
+        parts,
         config.run,
-        grid=grid,
+        grid=config.problem.grid,
         statistics=None,
         loss=losses.supervised(metrics.relative_l2, scale=float(config.run.batch) if published else 1.0),
-        optimiser=tasks.one_cycle(model, config.run, len(known.train), **cycle) if published else None,
+        optimiser=tasks.one_cycle(model, config.run, len(parts.train), **cycle) if published else None,
         evaluate=tasks.rollout_errors,
-        figures=figures,
+        figures=tasks.draw_rollouts(parts.test),
     )

@@ -159,6 +159,21 @@ def _nodes_to_centres(n: int) -> np.ndarray:
     return CubicSpline(np.arange(n) / (n - 1), np.eye(n), axis=0)((np.arange(n) + 0.5) / n)
 
 
+def thinned_to(solved: int, stored: int) -> int:
+    """Which of the points along an axis are stored: each so-many-th.
+
+    Raises:
+        ValueError: If the stored points are no equally spaced part of those of the solver.
+    """
+    every, rest = divmod(solved, stored)
+    if rest:
+        raise ValueError(
+            f"The data are solved on {solved} cells along each axis, of which {stored} are not an equally spaced part. "
+            "Give a divisor."
+        )
+    return every
+
+
 @dataclasses.dataclass(frozen=True)
 class Darcy:
     """Darcy flow through two materials: `-div(a grad u) = forcing` on (0, 1)^2, `u = 0` on the boundary.
@@ -209,6 +224,10 @@ class Darcy:
         check_field(self.alpha, self.tau, 2)
         if self.overshoot is not None and self.overshoot < 0:
             raise ValueError(f"Expected overshoot >= 0, or None to keep all of it, got {self.overshoot}.")
+
+    def at(self, resolution: int) -> "Darcy":
+        """The same samples, stored at another resolution. Raises as `thinned_to`."""
+        return dataclasses.replace(self, every=thinned_to(self.resolution, resolution))
 
     @property
     def grid(self) -> Grid:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from sciml.grid import Dirichlet, Grid
-from sciml.pdes._elliptic import conjugate_gradients, diffusion_residual
+from sciml.pdes._elliptic import conjugate_gradients, diffusion_residual, thinned_to
 from sciml.pdes._nine_point import apply, cycle, hierarchy
 
 _TOLERANCE, _LIMIT = 1e-11, 200
@@ -71,6 +71,14 @@ class MultiscaleDarcy:
             )
         if self.factors < 1:
             raise ValueError(f"Expected at least one factor of the permeability, got factors {self.factors}. Use 6.")
+
+    def at(self, resolution: int) -> "MultiscaleDarcy":
+        """The same samples, stored at another resolution.
+
+        Raises:
+            ValueError: If its points are no equally spaced part of those of the solver.
+        """
+        return dataclasses.replace(self, every=thinned_to(self.resolution, resolution))
 
     @property
     def grid(self) -> Grid:

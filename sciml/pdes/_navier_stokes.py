@@ -98,6 +98,12 @@ class NavierStokes:
         """Where the stored values are: `i every / resolution`."""
         return Grid((self.resolution // self.every,) * 2, 1.0, Periodic())
 
+    def forcing_field(self) -> Float[np.ndarray, "1 n n"]:
+        """Sin 2 pi (x + y) + cos 2 pi (x + y) on the grid: the forcing in units of its amplitude, a channel."""
+        x, y = np.meshgrid(*self.grid.points(), indexing="ij")
+        wave = np.sin(2 * np.pi * (x + y)) + np.cos(2 * np.pi * (x + y))
+        return wave[None].astype(np.float32)
+
     def sample(self, key: Key[Array, ""]) -> tuple[Float[Array, "1 x y"], Float[Array, "later x y"]]:
         """The first frame and the later ones on `grid`, computed in float64, returned in float32.
 

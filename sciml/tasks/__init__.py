@@ -15,7 +15,6 @@ from sciml.tasks._dynamics import state_metrics as state_metrics
 from sciml.tasks._dynamics import state_task as state_task
 from sciml.tasks._field_errors import draw_predictions as draw_predictions
 from sciml.tasks._field_errors import relative_errors as relative_errors
-from sciml.tasks._field_errors import rollout_errors as rollout_errors
 from sciml.tasks._fields import Generated as Generated
 from sciml.tasks._fields import Parts as Parts
 from sciml.tasks._fields import Sizes as Sizes
@@ -29,6 +28,9 @@ from sciml.tasks._prose import prose as prose
 from sciml.tasks._prose_fd import ProseFD as ProseFD
 from sciml.tasks._prose_ode import ProseODE as ProseODE
 from sciml.tasks._prose_pde import ProsePDE as ProsePDE
+from sciml.tasks._rollouts import draw_rollouts as draw_rollouts
+from sciml.tasks._rollouts import rollout_errors as rollout_errors
+from sciml.tasks._rollouts import rollout_parts as rollout_parts
 from sciml.tasks._series import Series as Series
 from sciml.tasks._series import draw_forecasts as draw_forecasts
 from sciml.tasks._series import forecast_errors as forecast_errors

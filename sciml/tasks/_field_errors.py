@@ -11,9 +11,8 @@ import numpy as np
 from jaxtyping import Array
 
 from sciml import metrics, plot, train
-from sciml.data import Pairs, Windows
+from sciml.data import Pairs
 from sciml.grid import Grid
-from sciml.rollout import rollout_batch
 
 
 def relative_errors(model: Any, pairs: Pairs) -> dict[str, float]:
@@ -40,18 +39,3 @@ def draw_predictions(models: Mapping[str, Any], pairs: Pairs, path: str | pathli
     plot.save(
         plot.fields(pairs.x, pairs.y, predictions, channels=range(min(4, pairs.y.shape[1])), names=pairs.outputs), path
     )
-
-
-def rollout_errors(model: Any, windows: Windows) -> dict[str, float]:
-    """Relative L2 errors of rollouts over the output frames of windows, means over the samples.
-
-    Returns:
-        `relative_l2` of all frames in one norm, `each_frame`, the mean of the frames' errors, and `first_frame`.
-    """
-    x, y = windows[np.arange(len(windows))]
-    prediction = rollout_batch(functools.partial(train.predict, model), x, windows.horizon)
-    frames = (len(y), windows.horizon, -1)
-    error, size = (np.linalg.norm(a.reshape(frames), axis=2) for a in (prediction - y, y))
-    whole = np.linalg.norm(error, axis=1) / np.linalg.norm(size, axis=1)
-    each = np.mean(error / size, axis=0)
-    return {"relative_l2": float(np.mean(whole)), "each_frame": float(np.mean(each)), "first_frame": float(each[0])}

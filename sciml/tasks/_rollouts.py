@@ -1,0 +1,64 @@
+"""Operators that take a step in time: windows of frames to train on, rollouts to test and to draw."""
+
+import functools
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from sciml import plot, train
+from sciml.data import Windows, cached, trajectories
+from sciml.rollout import rollout_batch
+from sciml.tasks._fields import Generated, Parts
+
+
+def rollout_parts(source: Generated, problem: Any, *, history: int, horizon: int) -> Parts:
+    """Windows of `history` frames and the next one for training, and of a whole rollout for validation and test.
+
+    Args:
+        source: Numbers of trajectories, seed and folder.
+        problem: A problem of `sciml.pdes` whose samples are trajectories of `frames` frames.
+        history: Number of frames that the operator sees.
+        horizon: Number of frames that a rollout predicts; training uses the frames up to the last of them.
+
+    Raises:
+        ValueError: If the problem has fewer frames.
+    """
+    last = history + horizon
+    if last > problem.frames:
+        raise ValueError(
+            f"{history} frames seen and {horizon} predicted need {last}, the problem has {problem.frames}. "
+            f"Use --frames {last}."
+        )
+    known = cached(problem, source.data, n=sum(source.samples), seed=source.data_seed)
+    first, *others = np.split(trajectories(known), np.cumsum(source.samples)[:2])
+    rollouts = (Windows(part, history=history, horizon=horizon, stop=last) if len(part) else None for part in others)
+    return Parts(Windows(first, history=history, stop=last), *rollouts)
+
+
+def rollout_errors(model: Any, windows: Windows) -> dict[str, float]:
+    """Relative L2 errors of rollouts over the output frames of windows, means over the samples.
+
+    Returns:
+        `relative_l2` of all frames in one norm, `each_frame`, the mean of the frames' errors, and `first_frame`.
+    """
+    x, y = windows[np.arange(len(windows))]
+    prediction = rollout_batch(functools.partial(train.predict, model), x, windows.horizon)
+    frames = (len(y), windows.horizon, -1)
+    error, size = (np.linalg.norm(a.reshape(frames), axis=2) for a in (prediction - y, y))
+    whole = np.linalg.norm(error, axis=1) / np.linalg.norm(size, axis=1)
+    each = np.mean(error / size, axis=0)
+    return {"relative_l2": float(np.mean(whole)), "each_frame": float(np.mean(each)), "first_frame": float(each[0])}
+
+
+def draw_rollouts(windows: Windows) -> Callable[[Mapping[str, Any], pathlib.Path], None]:
+    """`Experiment.figures` that draws the last frames of the first three rollouts beside the first channel seen."""
+
+    def figures(models: Mapping[str, Any], folder: pathlib.Path) -> None:
+        x, y = windows[np.arange(min(3, len(windows)))]
+        steps = {name: functools.partial(train.predict, model) for name, model in models.items()}
+        found = {name: rollout_batch(step, x, windows.horizon)[:, -1] for name, step in steps.items()}
+        plot.save(plot.predictions(x[:, -1], y[:, -1], found), folder / "predictions.png")
+
+    return figures
