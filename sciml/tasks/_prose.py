@@ -1,6 +1,7 @@
 """PROSE experiments: what a task provides, and the experiment that is made of it."""
 
 import abc
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable, Mapping
@@ -40,30 +41,54 @@ class Lazy:
         return self.made[rows]
 
 
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Data of an evaluation.
+
+    Attributes:
+        data: The samples, without noise.
+        seed: Of the noise that is added to them.
+        decoded: Number of samples whose equations are written.
+    """
+
+    data: Lazy
+    seed: int
+    decoded: int = 0
+
+
 class AbstractProse(abc.ABC):
     """A forecasting task of a PROSE experiment: data, loss, metrics, figures. Data are read at their first use."""
 
-    @functools.cached_property
     @abc.abstractmethod
+    def samples(self, part: int) -> Lazy:
+        """Training (0), validation (1) or test samples (2), without noise."""
+
+    @property
+    def written_samples(self) -> int:
+        """Number of test samples whose equations are written."""
+        return 0
+
+    @functools.cached_property
     def training(self) -> Lazy:
-        """Training samples."""
+        """Training samples, without noise."""
+        return self.samples(0)
 
     @functools.cached_property
-    @abc.abstractmethod
-    def validation(self) -> Any:
-        """What `evaluate` takes during the training."""
+    def validation(self) -> Split:
+        """Validation data. Their equations are not written."""
+        return Split(self.samples(1), seed=1)
 
     @functools.cached_property
-    @abc.abstractmethod
-    def test(self) -> Any:
-        """What `evaluate` takes after the training."""
+    def test(self) -> Split:
+        """Test data."""
+        return Split(self.samples(2), seed=2, decoded=self.written_samples)
 
     @abc.abstractmethod
     def loss(self, dtype: Any) -> Loss:
         """The loss of a batch of training samples, with activations of this data type or, for None, of the weights'."""
 
     @abc.abstractmethod
-    def evaluate(self, model: Any, split: Any) -> dict[str, float]:
+    def evaluate(self, model: Any, split: Split) -> dict[str, float]:
         """The metrics of a model on `validation` or `test`."""
 
     @abc.abstractmethod

@@ -11,7 +11,7 @@ import numpy as np
 from sciml import plot, prose, symbolic, systems, train
 from sciml.experiment import chosen
 from sciml.losses import Loss
-from sciml.tasks._prose import AbstractProse, Lazy
+from sciml.tasks._prose import AbstractProse, Lazy, Split
 from sciml.tasks._writing import GUESSES
 
 
@@ -76,7 +76,10 @@ class ProseFD(AbstractProse):
         """Number of frames at which a window may begin."""
         return self.frames - self.history - self.horizon + 1
 
-    def _samples(self, part: int, begins: int, weights: Mapping[str, int]) -> Lazy:
+    def samples(self, part: int) -> Lazy:
+        """Windows of training (0), validation (1) or test trajectories (2)."""
+        begins = 1 if part else self._begins
+        weights = {} if part else dict(zip(self.families, self.weights, strict=False))
         mixture = systems.FluidMixture(families=self.families, resolution=self.resolution, frames=self.frames)
         count, seed = self.flows[part], 3 * self.data_seed + part
         lanes = min(10, min(self.flows) // len(self.families))  # the same for all parts, for one compilation
@@ -90,31 +93,16 @@ class ProseFD(AbstractProse):
         turns = (self.families[i % len(self.families)] for i in range(count))
         return Lazy(begins * sum(weights.get(name, 1) for name in turns), make)
 
-    @functools.cached_property
-    def training(self) -> Lazy:
-        """Windows that begin at any frame."""
-        return self._samples(0, self._begins, dict(zip(self.families, self.weights, strict=False)))
-
-    @functools.cached_property
-    def validation(self) -> Lazy:
-        """Windows that begin at the first frame."""
-        return self._samples(1, 1, {})
-
-    @functools.cached_property
-    def test(self) -> Lazy:
-        """Windows that begin at the first frame."""
-        return self._samples(2, 1, {})
-
     def loss(self, dtype: Any) -> Loss:
         """The mean square in the scale of the given frames."""
         squares = functools.partial(prose.relative_to_inputs, epsilon=self.epsilon)
         return prose.prose_loss(history=self.history, squares=squares, dtype=dtype)
 
-    def evaluate(self, model: Any, split: Any) -> dict[str, float]:
+    def evaluate(self, model: Any, split: Split) -> dict[str, float]:
         """The metrics above."""
-        parts = []
-        for begin in range(0, len(split), 64):
-            sample = split[begin : begin + 64]
+        parts, data = [], split.data
+        for begin in range(0, len(data), 64):
+            sample = data[begin : begin + 64]
             parts.append((sample.family, train.predict(prose.FrameErrors(model, self.history), sample, size=16)))
         family = np.concatenate([number for number, _ in parts])
         errors = {name: np.concatenate([found[name] for _, found in parts]) for name in ("model", "repeated")}
@@ -130,7 +118,7 @@ class ProseFD(AbstractProse):
 
     def figures(self, models: Mapping[str, Any], where: pathlib.Path) -> None:
         """The last frame of a trajectory of each family, in its last channel, and the last given frame."""
-        sample = self.test[np.arange(len(self.families))]
+        sample = self.test.data[np.arange(len(self.families))]
         last = sample.components.sum(axis=1) - 1
         channel = lambda frames: frames[np.arange(len(frames)), last]
         predictions = {}

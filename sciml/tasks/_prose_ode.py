@@ -14,29 +14,14 @@ import numpy as np
 from sciml import plot, prose, symbolic, train
 from sciml.experiment import Prediction, chosen
 from sciml.losses import Loss
-from sciml.systems import FAMILIES, Mixture, Solutions, stored_trajectories
+from sciml.systems import FAMILIES, Mixture, Solutions
 from sciml.tasks._files import predict_file
 from sciml.tasks._forecast import Forecast, ForecastOptions, forecast
 from sciml.tasks._guess import Trained
-from sciml.tasks._prose import AbstractProse, Lazy
-from sciml.tasks._writing import GUESSES, Writing, spread_out, token_error
+from sciml.tasks._prose import AbstractProse, Lazy, Split
+from sciml.tasks._writing import GUESSES, Writing, equation_samples, spread_out, token_error
 
 _TRAINING_SPREAD = 0.1
-
-
-@dataclasses.dataclass(frozen=True)
-class _Split:
-    """Data of an evaluation.
-
-    Attributes:
-        data: Clean trajectories.
-        seed: Of the noise.
-        decoded: Number of samples whose equations are written.
-    """
-
-    data: Lazy
-    seed: int
-    decoded: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,29 +120,14 @@ class ProseODE(AbstractProse):
         return Mixture(solutions=solutions, families=self.families, spread=spread)
 
     def samples(self, part: int) -> Lazy:
-        """Clean training (0), validation (1) or test samples (2)."""
-        count, seed = self.systems[part], 3 * self.data_seed + part
+        """Clean training (0), validation (1) or test trajectories (2)."""
+        numbers = {"count": self.systems[part], "seed": 3 * self.data_seed + part}
+        return equation_samples(self._mixture(part), self.vocabulary, self.guess, self.data, **numbers)
 
-        def make() -> prose.EquationData:
-            parts = stored_trajectories(self._mixture(part), self.data, count=count, seed=seed)
-            return prose.EquationData(parts, self.vocabulary, guess=GUESSES[self.guess])
-
-        return Lazy(count * self.initial_conditions, make)
-
-    @functools.cached_property
-    def training(self) -> Lazy:
-        """Clean training samples; the loss adds noise."""
-        return self.samples(0)
-
-    @functools.cached_property
-    def validation(self) -> _Split:
-        """Validation trajectories. Their equations are not written."""
-        return _Split(self.samples(1), seed=1)
-
-    @functools.cached_property
-    def test(self) -> _Split:
-        """Test trajectories."""
-        return _Split(self.samples(2), seed=2, decoded=self.decoded)
+    @property
+    def written_samples(self) -> int:
+        """Number of test samples whose equations are written."""
+        return self.decoded
 
     @property
     def writing(self) -> Writing:
@@ -201,13 +171,13 @@ class ProseODE(AbstractProse):
 
         return lambda model, batch, key: prose.noisy(thin, self._training_noise)(model, batch, key)
 
-    def noisy_samples(self, split: _Split, rows: Any) -> tuple[prose.Sample, prose.Sample]:
+    def noisy_samples(self, split: Split, rows: Any) -> tuple[prose.Sample, prose.Sample]:
         """Samples with noise that is the same in every evaluation, and without it."""
         clean = split.data[rows]
         noise = self._noise(split.data)
         return jax.tree.map(np.asarray, _with_fixed_noise(noise, clean, split.seed)), clean
 
-    def evaluate(self, model: prose.Prose, split: _Split) -> dict[str, float]:
+    def evaluate(self, model: prose.Prose, split: Split) -> dict[str, float]:
         """The metrics above."""
         sample, clean = self.noisy_samples(split, slice(None))
         sample, clean = prose.thinned(sample, self.used_times), clean.states[:, self.used_times]

@@ -12,20 +12,12 @@ import numpy as np
 from sciml import plot, prose, symbolic, train
 from sciml.experiment import chosen
 from sciml.losses import Loss
-from sciml.systems import PDE_FAMILIES, Evolutions, PdeMixture, stored_trajectories
-from sciml.tasks._prose import AbstractProse, Lazy
-from sciml.tasks._writing import GUESSES, Writing, spread_out, token_error
+from sciml.systems import PDE_FAMILIES, Evolutions, PdeMixture
+from sciml.tasks._prose import AbstractProse, Lazy, Split
+from sciml.tasks._writing import GUESSES, Writing, equation_samples, spread_out, token_error
 
 _TRAINING_SPREAD = 0.1
 _EVERY = 2  # every other frame is given, or a target
-
-
-@dataclasses.dataclass(frozen=True)
-class _Split:
-    """Data of an evaluation: evolutions without noise, and the number of samples whose equations are written."""
-
-    data: Lazy
-    decoded: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,29 +104,15 @@ class ProsePDE(AbstractProse):
         evolutions = Evolutions(initial_conditions=count, candidates=2 * count, frames=self.frames, points=self.points)
         return PdeMixture(families=self.families, spread=spread, evolutions=evolutions)
 
-    def _samples(self, part: int) -> Lazy:
-        count, seed = self.systems[part], 3 * self.data_seed + part
+    def samples(self, part: int) -> Lazy:
+        """Training (0), validation (1) or test evolutions (2), without noise."""
+        numbers = {"count": self.systems[part], "seed": 3 * self.data_seed + part}
+        return equation_samples(self._mixture(part), self.vocabulary, self.guess, self.data, **numbers)
 
-        def make() -> prose.EquationData:
-            parts = stored_trajectories(self._mixture(part), self.data, count=count, seed=seed)
-            return prose.EquationData(parts, self.vocabulary, guess=GUESSES[self.guess])
-
-        return Lazy(count * self.initial_conditions, make)
-
-    @functools.cached_property
-    def training(self) -> Lazy:
-        """Training evolutions; the loss adds noise."""
-        return self._samples(0)
-
-    @functools.cached_property
-    def validation(self) -> _Split:
-        """Validation evolutions. Their equations are not written."""
-        return _Split(self._samples(1))
-
-    @functools.cached_property
-    def test(self) -> _Split:
-        """Test evolutions."""
-        return _Split(self._samples(2), self.decoded)
+    @property
+    def written_samples(self) -> int:
+        """Number of test samples whose equations are written."""
+        return self.decoded
 
     @property
     def writing(self) -> Writing:
@@ -156,10 +134,10 @@ class ProsePDE(AbstractProse):
         thin = lambda model, batch, key: inner(model, prose.thinned(batch, frames), key)
         return prose.noisy(thin, prose.Noise(prose.Additive(self.noise)))
 
-    def _evaluated(self, split: _Split, rows: Any) -> prose.Sample:
+    def _evaluated(self, split: Split, rows: Any) -> prose.Sample:
         return prose.thinned(split.data[rows], np.concatenate((self.given_frames, self.later_frames(1))))
 
-    def evaluate(self, model: prose.Prose, split: _Split) -> dict[str, float]:
+    def evaluate(self, model: prose.Prose, split: Split) -> dict[str, float]:
         """The metrics above."""
         sample = self._evaluated(split, slice(None))
         found = train.predict(prose.SampleForecast(model, self.given), sample)

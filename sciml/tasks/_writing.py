@@ -7,12 +7,35 @@ from typing import Any
 import numpy as np
 
 from sciml import prose, symbolic, train
+from sciml.systems import AbstractSystems, stored_trajectories
+from sciml.tasks._prose import Lazy
 
 GUESSES = {
     "known": prose.known_equations,
     "skeleton": prose.skeleton_equations,
     "perturbed": prose.skeleton_equations,  # the loss adds and deletes terms
 }
+
+
+def equation_samples(
+    source: AbstractSystems, vocabulary: symbolic.Vocabulary, guess: str, data: str, *, count: int, seed: int
+) -> Lazy:
+    """Trajectories of drawn systems with their equations, generated unless an earlier run has.
+
+    Args:
+        source: What systems are drawn from.
+        vocabulary: Of the tokens.
+        guess: One of GUESSES.
+        data: Folder of the generated trajectories.
+        count: Number of systems.
+        seed: Of the systems.
+    """
+
+    def make() -> prose.EquationData:
+        parts = stored_trajectories(source, data, count=count, seed=seed)
+        return prose.EquationData(parts, vocabulary, guess=GUESSES[guess])
+
+    return Lazy(count * source.count, make)
 
 
 def spread_out(last: int, count: int) -> np.ndarray:
