@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from sciml.nde._heuristics.measures import DirectionalStiffness, LocalError, Stiffness
 from sciml.nde._solve.diffeqsolve import measured_solve
 from sciml.nde._solve.integrals import (
     Field,
@@ -154,6 +155,8 @@ class Solve(AbstractSolve):
         added = map(mapped, plan.integrands) if single else plan.integrands
         every = own | dict(zip(names, added, strict=True))
         state, controller = y0, self.controller
+        if names:
+            plan = plan._replace(measures=_without(names, plan.measures))
         if every:
             terms, state = _beside_integrals(terms, every, ts[0], y0, args)
             controller = ignoring_integrals(controller)
@@ -228,6 +231,25 @@ def _at_least_two(ts: Float[Array, " times"]) -> Float[Array, " times"]:
     if ts.shape[0] < 2:
         raise ValueError(f"Expected at least two times, the first being that of the initial state, got {ts.shape[0]}.")
     return ts
+
+
+@final
+class _NormWithout(eqx.Module):
+    """A norm that does not see some of the running integrals."""
+
+    norm: Callable[[PyTree], Any]
+    names: tuple[str, ...] = eqx.field(static=True)
+
+    def __call__(self, state: PyTree) -> Any:
+        y, integrals = state
+        return self.norm((y, {name: one for name, one in integrals.items() if name not in self.names}))
+
+
+def _without(names: list[str], measures: PyTree) -> PyTree:
+    """Measures that do not see the integrals of a regulariser, so that a sum of regularisers is that of its parts."""
+    is_measure = lambda node: isinstance(node, LocalError | Stiffness | DirectionalStiffness)
+    blind = lambda m: dataclasses.replace(m, norm=_NormWithout(m.norm, tuple(names))) if is_measure(m) and m.norm else m
+    return jax.tree.map(blind, measures, is_leaf=is_measure)
 
 
 @final
