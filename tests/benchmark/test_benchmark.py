@@ -88,8 +88,9 @@ def build(config):
 def module(tmp_path_factory):
     path = tmp_path_factory.mktemp("file") / "small.py"
     path.write_text(FILE)
-    yield experiment.load_file(path)
-    del sys.modules["small"]
+    loaded = experiment.load_file(path)
+    yield loaded
+    del sys.modules[loaded.__name__]
 
 
 def compared(module, out, models=("narrow", "wide"), seeds=2, *, budget=None, target=None, **changes):
@@ -155,14 +156,13 @@ def test_a_config_without_handles_is_refused(tmp_path):
     head = "import dataclasses\n@dataclasses.dataclass(frozen=True)\nclass Config:\n    model: str = 'a'\n"
     tail = "PRESETS = {'one': Config()}\nMODELS = {'a': 1}\nbuild = print\n"
     path.write_text(head + tail)
-    with pytest.raises(ValueError, match=r"the Config of .*bare\.py has no seed, epochs\. Add the field and use it"):
+    with pytest.raises(ValueError, match=r"the Config of .*bare\.py has no seed, epochs\. Add the field, or"):
         benchmark.check_fields(experiment.load_file(path))
     path.write_text(head + "    seed: int = 0\n    epochs: int = 3\n" + tail)
     bare = experiment.load_file(path)
     benchmark.Plan(bare, bare.Config(), ("a",))
     with pytest.raises(ValueError, match=r"Config\.epochs of .*bare\.py is no float\. Make it one"):
         benchmark.Plan(bare, bare.Config(), ("a",), budget=3.0)
-    del sys.modules["bare"]
 
 
 def test_all_runs_have_equal_epochs_and_their_own_folder(finished):
@@ -254,19 +254,19 @@ def test_a_finished_benchmark_trains_nothing_again_and_grows_by_models_and_seeds
 
 
 def test_a_cut_benchmark_goes_on(module, tmp_path, monkeypatch):
-    trained, original = [], experiment.run
+    trained, original = [], experiment.run_file
 
-    def cut(build, config, folder, **options):
+    def cut(module, config, folder, **options):
         if len(trained) == 3:
             raise KeyboardInterrupt("Run the same command again to go on.")
         trained.append(folder.name)
-        return original(build, config, folder, **options)
+        return original(module, config, folder, **options)
 
-    monkeypatch.setattr(experiment, "run", cut)
+    monkeypatch.setattr(experiment, "run_file", cut)
     with pytest.raises(KeyboardInterrupt):
         compared(module, tmp_path / "out")
     assert [run["run"] for run in json.loads((tmp_path / "out" / "benchmark.json").read_text())["runs"]] == trained
-    monkeypatch.setattr(experiment, "run", original)
+    monkeypatch.setattr(experiment, "run_file", original)
     content, printed = compared(module, tmp_path / "out")
     assert printed.count("is finished") == 3
     assert [one["finished"] for one in content["summary"]] == [2, 2]

@@ -19,7 +19,7 @@ def test_the_parts_of_the_digits_are_all_images_once():
 
 def test_the_digits_need_scikit_learn(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(ModuleNotFoundError, match=r"come with scikit-learn: pip install 'sciml\[datasets\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"come with scikit-learn: pip install 'sciml-jax\[datasets\]'"):
         data.digits()
 
 

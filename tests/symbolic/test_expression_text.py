@@ -201,5 +201,5 @@ def test_what_sympy_cannot_take_or_give(monkeypatch):
         with pytest.raises(ValueError, match=r"finite numbers, got .* Rewrite that part in SymPy first"):
             from_sympy(expression)
     monkeypatch.setitem(sys.modules, "sympy", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'sciml\[symbolic\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'sciml-jax\[symbolic\]'"):
         to_sympy(x)
