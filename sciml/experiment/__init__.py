@@ -42,6 +42,7 @@ from sciml.experiment._compare import compare as compare
 from sciml.experiment._definition import Experiment as Experiment
 from sciml.experiment._definition import Prediction as Prediction
 from sciml.experiment._definition import Training as Training
+from sciml.experiment._file import chosen as chosen
 from sciml.experiment._file import load_file as load_file
 from sciml.experiment._file import settings as settings
 from sciml.experiment._file import with_settings as with_settings
@@ -53,9 +54,6 @@ from sciml.experiment._folder import versions as versions
 from sciml.experiment._folder import write_json as write_json
 from sciml.experiment._run import run as run
 from sciml.experiment._run import run_file as run_file
-from sciml.experiment._settings import chosen as chosen
-from sciml.experiment._settings import float_type as float_type
-from sciml.experiment._settings import timed as timed
 from sciml.experiment._trained import evaluate as evaluate
 from sciml.experiment._trained import load as load
 from sciml.experiment._trained import load_experiment as load_experiment

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 Config = TypeVar("Config")
+Value = TypeVar("Value")
 
 
 def load_file(path: str | pathlib.Path) -> ModuleType:
@@ -78,3 +79,14 @@ def with_settings(config: Config, changes: Mapping[str, Any]) -> Config:
         known = ", ".join(name for name, _ in settings(config))
         raise ValueError(f"Expected settings of {known}, got {', '.join(unknown)}.")
     return found
+
+
+def chosen(what: str, name: str, known: Mapping[str, Value]) -> Value:
+    """`known[name]`, for a setting that is one of several names: `chosen("a model", config.model, MODELS)`.
+
+    Raises:
+        ValueError: If there is no such name; it lists the known ones.
+    """
+    if name not in known:
+        raise ValueError(f"Expected {what} of {', '.join(known)}, got {name!r}.")
+    return known[name]

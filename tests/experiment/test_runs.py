@@ -420,10 +420,3 @@ def test_an_interrupt_leaves_a_run_that_goes_on_and_says_so(file, tmp_path):
     assert "Interrupted. The last saved checkpoint is of step" in errors
     assert "Run the same command again to go on." in errors
     assert "Traceback" not in errors
-
-
-def test_a_call_is_timed_after_its_first():
-    calls = []
-    result, seconds = experiment.timed(lambda: calls.append(None) or len(calls), repeats=3)
-    assert (result, len(calls)) == (1, 4)
-    assert seconds >= 0

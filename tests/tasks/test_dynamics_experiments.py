@@ -14,7 +14,7 @@ from rich.console import Console
 
 from sciml import experiment, nde, systems, tasks
 
-EXPERIMENTS = pathlib.Path(__file__).resolve().parent.parent / "experiments"
+EXPERIMENTS = pathlib.Path(__file__).resolve().parents[2] / "experiments"
 FILES = [path for path in sorted(EXPERIMENTS.glob("*.py")) if "\nPENALTIES" in path.read_text()]
 SMOKE = {  # a penalty to train with, and the metrics beside those that all have
     "cde_classification": ("stiffness", {"error", "accuracy", "cross_entropy"}),
@@ -208,3 +208,17 @@ def test_what_is_trained_and_saved_has_no_regulariser():
     batch = jax.tree.map(jnp.asarray, built.train[np.arange(16)])
     losses = [float(built.loss.at(jnp.asarray(0))(built.model, batch, jax.random.key(seed))[0]) for seed in (0, 1)]
     assert losses[0] != losses[1]  # at other times
+
+
+def test_a_prediction_is_timed_after_its_first_call():
+    model = nde.NeuralODE(lambda t, y, args: -y)
+    calls = []
+
+    def predict():
+        calls.append(None)
+        return model.solution(jnp.ones(2), jnp.array([0.0, 1.0]))
+
+    values, metrics = tasks.solve_metrics(model, predict, repeats=3)
+    assert len(calls) == 4
+    assert metrics["predict_seconds"] > 0
+    np.testing.assert_allclose(values[-1], np.exp(-1), rtol=1e-2)

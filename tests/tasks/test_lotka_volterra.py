@@ -12,7 +12,7 @@ from rich.console import Console
 
 from sciml import experiment, symbolic
 
-FILE = pathlib.Path(__file__).resolve().parent.parent / "experiments" / "lotka_volterra.py"
+FILE = pathlib.Path(__file__).resolve().parents[2] / "experiments" / "lotka_volterra.py"
 
 
 @pytest.fixture(scope="module")
