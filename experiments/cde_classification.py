@@ -107,21 +107,6 @@ def _model(config: Config, key: jax.Array, columns: int, interpolation: nde.Inte
 MODELS = {"cde": cde, "rde": rde, "log_ode": log_ode}
 
 
-def digits(missing: float, dtype: Any) -> dict[str, data.Arrays]:
-    """Series (n, 8, 8) in [0, 1], NaN where not observed, and classes (n,) of the parts train, validation and test."""
-    whole = {name: part[:] for name, part in data.digits().items()}
-    known = whole["train"][0][:, 0].mean(axis=0)
-    rng = np.random.default_rng(0)
-    found = {}
-    for name, (x, label) in whole.items():
-        gaps = rng.random(x.shape) < missing
-        first = np.where(gaps[:, 0], known, x[:, 0])
-        x = np.where(gaps, np.nan, x)
-        x[:, 0] = first
-        found[name] = data.Arrays(x.astype(dtype), label)
-    return found
-
-
 def scores(model: nde.NeuralCDE, x: jax.Array, key: jax.Array | None = None) -> tuple[jax.Array, nde.Aux]:
     """Scores (batch, 10) of series (batch, 8, 8), and what came with the solve of each."""
     ts = jnp.asarray(TIMES, x.dtype)
@@ -148,7 +133,5 @@ def evaluate(model: nde.NeuralCDE, series: data.Arrays) -> Mapping[str, float]:
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
     chosen("an interpolation", config.interpolation, INTERPOLATIONS)
-    if not 0 <= config.missing < 1:
-        raise ValueError(f"Expected a share of missing values in [0, 1), got {config.missing}.")
-    parts = functools.partial(digits, config.missing)
+    parts = functools.partial(tasks.digits_with_gaps, config.missing)
     return tasks.dynamics(config, MODELS, PENALTIES, parts, task, evaluate, metric="error")

@@ -113,34 +113,6 @@ def latent_ode(config: Config, key: jax.Array) -> nde.LatentODE:
 MODELS = {"latent_ode": latent_ode}
 
 
-def windows(config: Config, dtype: Any) -> dict[str, data.Arrays]:
-    """Windows (n, times, 1) and which of their values are observed, of the parts train, validation and test.
-
-    Raises:
-        ValueError: If the windows are longer than a part.
-    """
-    values = series(config)
-    borders = [0, round(0.65 * len(values)), round(0.8 * len(values)), len(values)]
-    known = values[: borders[1]]
-    values = (values - known.mean()) / known.std()
-    shortest = min(np.diff(borders))
-    if not 3 <= config.times <= shortest:
-        raise ValueError(f"Expected windows of 3 to {shortest} values, the shortest part, got {config.times}.")
-    rng = np.random.default_rng(0)
-    found = {}
-    for name, start, stop in zip(("train", "validation", "test"), borders[:-1], borders[1:], strict=True):
-        cut = np.lib.stride_tricks.sliding_window_view(values[start:stop], config.times)[..., None]
-        draws = rng.random(cut.shape)
-        found[name] = data.Arrays(cut.astype(dtype), np.asarray(observed(draws, config.seen)))
-    return found
-
-
-def observed(draws: Any, seen: float) -> Any:
-    """Which values are observed, of numbers (n, times, 1) between 0 and 1: the first always, none of the last third."""
-    index = np.arange(draws.shape[1])[None, :, None]
-    return ((draws < seen) | (index == 0)) & (index < draws.shape[1] * 2 // 3)
-
-
 def times(x: Any) -> jax.Array:
     """The times of windows (n, times, 1)."""
     return jnp.linspace(0, SPAN, x.shape[1], dtype=x.dtype)
@@ -153,31 +125,14 @@ def predict(model: nde.LatentODE, x: jax.Array, where: jax.Array) -> tuple[jax.A
     return model.decode(mean, times(x))
 
 
-@eqx.filter_jit
-def predictive(model: nde.LatentODE, x: jax.Array, where: jax.Array) -> jax.Array:
-    """Log density (n, times, 1) of each value in the mean over draws from the posterior."""
-    mean, log_deviation = model.encode(times(x), jnp.where(where, x, jnp.nan))
-    noise = jax.random.normal(jax.random.key(0), (DRAWS, *mean.shape), mean.dtype)
-    z0 = mean[None] + jnp.exp(log_deviation)[None] * noise
-    predicted, _ = model.decode(z0.reshape(-1, mean.shape[1]), times(x))
-    each = jax.scipy.stats.norm.logpdf(x[None], predicted.reshape(DRAWS, *x.shape), model.noise)
-    return jax.scipy.special.logsumexp(each, axis=0) - jnp.log(DRAWS)
-
-
 def evaluate(model: nde.LatentODE, part: data.Arrays) -> Mapping[str, float]:
     """Errors of values not observed, and costs of the one solve."""
     true, seen = part[:]
     x, where = jnp.asarray(true), jnp.asarray(seen)
     values, costs = tasks.solve_metrics(model, lambda: predict(model, x, where))
-    squares, hidden = (np.asarray(values) - true) ** 2, ~seen
-    after = np.broadcast_to(np.arange(x.shape[1])[None, :, None] >= x.shape[1] * 2 // 3, hidden.shape)
-    return {
-        "mse": float(squares[hidden].mean()),
-        "mse_between": float(squares[hidden & ~after].mean()),
-        "mse_after": float(squares[after].mean()),
-        "nll": -float(np.asarray(predictive(model, x, where))[hidden].mean()),
-        **costs,
-    }
+    density = eqx.filter_jit(lambda model: model.log_predictive(times(x), x, where, draws=DRAWS, key=jax.random.key(0)))
+    nll = -float(np.asarray(density(model))[~seen].mean())
+    return tasks.gap_errors(values, true, seen) | {"nll": nll} | costs
 
 
 def build(config: Config) -> Experiment:
@@ -186,9 +141,9 @@ def build(config: Config) -> Experiment:
 
     def task(model: nde.LatentODE, batch: Any, key: jax.Array) -> tuple[jax.Array, nde.Aux]:
         x, (gap_key, draw_key) = batch[0], jax.random.split(key)
-        where = observed(jax.random.uniform(gap_key, x.shape), config.seen)
+        where = tasks.observed(jax.random.uniform(gap_key, x.shape), config.seen)
         bound = model.elbo(times(x), x, observed=where, key=draw_key)
         return bound.loss.mean() / x[0].size, bound.aux
 
-    parts = functools.partial(windows, config)
+    parts = functools.partial(tasks.windows_with_gaps, series(config), config.times, config.seen)
     return tasks.dynamics(config, MODELS, PENALTIES, parts, task, evaluate, metric="mse")

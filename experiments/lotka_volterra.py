@@ -17,13 +17,11 @@ Data: lynx_hare of real_timeseries.npz, in the folder SCIML_DATA. The preset `si
 
 import dataclasses
 import functools
-import json
 import os
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -83,7 +81,7 @@ def read(config: Config) -> tasks.Series:
     chosen("a source", config.source, dict.fromkeys(("lynx-hare", "simulated")))
     if config.source == "simulated":
         ts = np.arange(81) / 4
-        path = solved(symbolic.VectorField(SIMULATED), jnp.array([30.0, 4.0]), jnp.asarray(ts, dtype))
+        path = tasks.solved(symbolic.VectorField(SIMULATED), jnp.array([30.0, 4.0]), jnp.asarray(ts, dtype))
         noise = np.random.default_rng(config.run.seed).normal(size=path.shape)
         ts, ys = ts.astype(dtype), np.asarray(path * np.exp(0.02 * noise), dtype)
     else:
@@ -132,27 +130,6 @@ class Hybrid(eqx.Module):
 MODELS = {"hybrid": Hybrid}
 
 
-CONTROLLER = diffrax.PIDController(rtol=1e-5, atol=1e-5)
-
-
-@eqx.filter_jit
-def solved(field: Any, y0: jax.Array, ts: jax.Array) -> jax.Array:
-    """The populations at the times; infinite from where an equation, such as one that was read out, has no solution."""
-    problem = (diffrax.ODETerm(field), diffrax.Tsit5(), ts[0], ts[-1], None, y0)
-    saveat = diffrax.SaveAt(ts=ts)
-    found = diffrax.diffeqsolve(*problem, saveat=saveat, stepsize_controller=CONTROLLER, max_steps=1024, throw=False)
-    assert found.ys is not None
-    return found.ys
-
-
-def loss(model: Any, batch: Any, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Mean squared error of the logarithms over the windows."""
-    ts, ys = batch
-    solve = nde.Solve(diffrax.Tsit5(), CONTROLLER, max_steps=1024)
-    paths = jax.vmap(lambda ts, ys: solve(model, ys[0], ts)[0])(ts, ys)
-    return jnp.mean((jnp.log(jnp.maximum(paths, 1e-3)) - jnp.log(ys)) ** 2), {}
-
-
 def equations(model: Hybrid, series: tasks.Series, config: Config) -> dict[str, symbolic.System]:
     """What is read out of the network and of the whole right-hand side, the latter refined, and Lotka and Volterra's.
 
@@ -161,7 +138,7 @@ def equations(model: Hybrid, series: tasks.Series, config: Config) -> dict[str, 
     """
     ts, ys = series.ts[: series.known], series.ys[: series.known]
     fine = jnp.linspace(ts[0], ts[-1], 400, dtype=ts.dtype)
-    states = np.concatenate((np.asarray(solved(model, jnp.asarray(ys[0]), fine)), ys))
+    states = np.concatenate((np.asarray(tasks.solved(model, jnp.asarray(ys[0]), fine)), ys))
     library = nde.polynomials((hare, lynx), config.degree)[1:]
     network, whole = (
         nde.read_out(field, states, library, thresholds=(config.threshold,)) for field in (model.interaction, model)
@@ -175,7 +152,7 @@ def equations(model: Hybrid, series: tasks.Series, config: Config) -> dict[str, 
 def solutions(model: Hybrid, found: Mapping[str, symbolic.System]) -> dict[str, Callable[[Any, Any], np.ndarray]]:
     """`(y0, ts) -> populations` of the hybrid, of what was read out and refined, and of Lotka and Volterra."""
     fields = {"forecast": model, **{name: symbolic.VectorField(found[name]) for name in ("symbolic", "fitted")}}
-    solve = lambda field, y0, ts: np.asarray(solved(field, jnp.asarray(y0), jnp.asarray(ts)))
+    solve = lambda field, y0, ts: np.asarray(tasks.solved(field, jnp.asarray(y0), jnp.asarray(ts)))
     return {name: functools.partial(solve, field) for name, field in fields.items()}
 
 
@@ -195,17 +172,14 @@ def build(config: Config) -> Experiment:
     def figures(models: Mapping[str, Hybrid], folder: pathlib.Path) -> None:
         (model,) = models.values()
         found = equations(model, series, config)
-        latex = {name: [symbolic.to_latex(tree) for tree in one] for name, one in found.items()}
-        written = {name: {"text": symbolic.system_to_text(found[name]), "latex": latex[name]} for name in found}
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "equations.json").write_text(json.dumps(written, indent=1) + "\n")
-        titles = [f"$du_{i}/dt = {one}$" for i, one in enumerate(latex["symbolic"])]
+        tasks.write_equations(found, folder / "equations.json")
+        titles = [f"$du_{i}/dt = {symbolic.to_latex(tree)}$" for i, tree in enumerate(found["symbolic"])]
         labels = list(zip(("hare (thousands)", "lynx (thousands)"), titles, strict=True))
         plot.save(tasks.draw_forecasts(series, solutions(model, found), labels), folder / "forecast.png")
 
     return Experiment(
         model=make(scale, config.hidden, jax.random.key(training.seed)),
-        loss=loss,
+        loss=tasks.log_loss,
         optimiser=optax.chain(optax.clip_by_global_norm(1.0), adamw),
         train=windows,
         steps=steps,

@@ -24,6 +24,10 @@ from sciml.tasks._fields import mean_of_l2_and_h1 as mean_of_l2_and_h1
 from sciml.tasks._fields import one_cycle as one_cycle
 from sciml.tasks._forecast import Forecast as Forecast
 from sciml.tasks._forecast import ForecastOptions as ForecastOptions
+from sciml.tasks._gaps import digits_with_gaps as digits_with_gaps
+from sciml.tasks._gaps import gap_errors as gap_errors
+from sciml.tasks._gaps import observed as observed
+from sciml.tasks._gaps import windows_with_gaps as windows_with_gaps
 from sciml.tasks._prose import prose as prose
 from sciml.tasks._prose_fd import ProseFD as ProseFD
 from sciml.tasks._prose_ode import ProseODE as ProseODE
@@ -34,4 +38,7 @@ from sciml.tasks._rollouts import rollout_parts as rollout_parts
 from sciml.tasks._series import Series as Series
 from sciml.tasks._series import draw_forecasts as draw_forecasts
 from sciml.tasks._series import forecast_errors as forecast_errors
+from sciml.tasks._series import log_loss as log_loss
 from sciml.tasks._series import real_series as real_series
+from sciml.tasks._series import solved as solved
+from sciml.tasks._series import write_equations as write_equations

@@ -1,14 +1,19 @@
 """Observed series of real time, and the forecasts of several equations drawn together with them."""
 
 import dataclasses
+import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from sciml import data
+from sciml import data, nde, symbolic
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +48,35 @@ def real_series(folder: str, name: str) -> np.ndarray:
             "SCIML_DATA, or take --preset simulated, which needs no file."
         )
     return data.read_arrays(path, name)[0]
+
+
+_CONTROLLER = diffrax.PIDController(rtol=1e-5, atol=1e-5)
+
+
+@eqx.filter_jit
+def solved(field: Any, y0: jax.Array, ts: jax.Array) -> jax.Array:
+    """The states at the times; infinite from where an equation, such as one that was read out, has no solution."""
+    problem = (diffrax.ODETerm(field), diffrax.Tsit5(), ts[0], ts[-1], None, y0)
+    saveat = diffrax.SaveAt(ts=ts)
+    found = diffrax.diffeqsolve(*problem, saveat=saveat, stepsize_controller=_CONTROLLER, max_steps=1024, throw=False)
+    assert found.ys is not None
+    return found.ys
+
+
+def log_loss(model: Any, batch: Any, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Mean squared error of the logarithms of positive states over the windows, solved from the first of each."""
+    ts, ys = batch
+    solve = nde.Solve(diffrax.Tsit5(), _CONTROLLER, max_steps=1024)
+    paths = jax.vmap(lambda ts, ys: solve(model, ys[0], ts)[0])(ts, ys)
+    return jnp.mean((jnp.log(jnp.maximum(paths, 1e-3)) - jnp.log(ys)) ** 2), {}
+
+
+def write_equations(found: Mapping[str, symbolic.System], path: pathlib.Path) -> None:
+    """Writes systems by name, each as text and as LaTeX, into a JSON file."""
+    latex = {name: [symbolic.to_latex(tree) for tree in one] for name, one in found.items()}
+    written = {name: {"text": symbolic.system_to_text(one), "latex": latex[name]} for name, one in found.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(written, indent=1) + "\n")
 
 
 def forecast_errors(series: Series, forecasts: Mapping[str, np.ndarray]) -> dict[str, float]:

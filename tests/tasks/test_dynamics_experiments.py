@@ -140,11 +140,11 @@ def test_many_paths_together_have_the_moments_of_the_process():
     assert found["mse"] < 0.0015  # 0.0005 found, as between two draws of the process; 0.003 with the drift of Ito
 
 
-def test_windows_of_a_series_do_not_reach_into_another_part(monkeypatch):
-    module, config = smoke(EXPERIMENTS / "latent_ode.py")
+def test_windows_of_a_series_do_not_reach_into_another_part():
+    _, config = smoke(EXPERIMENTS / "latent_ode.py")
     length, count = config.times, 200
-    monkeypatch.setattr(systems, "seasonal", lambda _: np.arange(count, dtype=float))  # each value says when it was
-    parts = module.windows(config, np.float64)
+    values = np.arange(count, dtype=float)  # each value says when it was
+    parts = tasks.windows_with_gaps(values, length, config.seen, np.float64)
     deviation = np.arange(130).std()
     ends = [(part[:][0].min() * deviation + 64.5, part[:][0].max() * deviation + 64.5) for part in parts.values()]
     np.testing.assert_allclose(ends, [(0, 129), (130, 159), (160, 199)], atol=1e-9)

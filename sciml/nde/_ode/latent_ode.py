@@ -141,6 +141,34 @@ class LatentODE(eqx.Module):
         kl = 0.5 * jnp.sum(mean**2 + jnp.exp(2 * log_deviation) - 1 - 2 * log_deviation, axis=-1)
         return gaussian_elbo(xs, predicted, kl, noise=self.noise, kl_weight=kl_weight, aux=aux)
 
+    def log_predictive(
+        self,
+        ts: Float[Array, " times"],
+        xs: Float[Array, "batch times size"],
+        observed: Bool[Array, "batch times size"],
+        *,
+        draws: int,
+        key: PRNGKeyArray,
+    ) -> Float[Array, "batch times size"]:
+        """Log density of each value, in the mean over draws of the latent state from the posterior.
+
+        Args:
+            ts: Times of the values.
+            xs: Values of a batch of series, which is solved as one with `Jointly`.
+            observed: Which values the encoder sees.
+            draws: Number of draws for each series.
+            key: Of the draws.
+
+        Raises:
+            ValueError: As the encoder.
+        """
+        mean, log_deviation = self.encode(ts, jnp.where(observed, xs, jnp.nan))
+        noise = jax.random.normal(key, (draws, *mean.shape), mean.dtype)
+        z0 = mean[None] + jnp.exp(log_deviation)[None] * noise
+        predicted, _ = self.decode(z0.reshape(-1, mean.shape[1]), ts)
+        each = jax.scipy.stats.norm.logpdf(xs[None], predicted.reshape(draws, *xs.shape), self.noise)
+        return jax.scipy.special.logsumexp(each, axis=0) - jnp.log(draws)
+
     def sample(
         self, ts: Float[Array, " times"], size: int, *, key: PRNGKeyArray, shape: tuple[int, ...] = ()
     ) -> Float[Array, "*batch times size"]:
