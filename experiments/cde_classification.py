@@ -10,27 +10,23 @@ last state gives the ten classes. The first row takes the mean over the training
 known in advance, so that every interpolation and channel has a value to start from. Each series is solved with steps of
 its own (`jax.vmap`); numbers of evaluations and steps are means over the test images, as if each were solved alone.
 
-`cde` follows Kidger, Morrill, Foster, Lyons, 2020, arXiv:2005.08926, with one of INTERPOLATIONS. `rde` and `log_ode`
-see the log-signatures of depth 2 over windows of two rows instead, whatever the interpolation: `rde` by a field with a
-column for each entry of a log-signature (Morrill, Salvi, Kidger, Foster, Lyons, 2021, arXiv:2009.08295), `log_ode` by
-one with a column for each channel and their Lie brackets (Walker, McLeod, Qin, Cheng, Li, Lyons, 2024,
-arXiv:2402.18512). Piecewise linear paths, theirs too, make a solver stop at each corner: it takes one step or more for
-each. The data are not those of the sources. The test images are a fixed part; the last 200 of the others choose
-coefficients.
+`cde` follows Kidger, Morrill, Foster, Lyons, 2020, arXiv:2005.08926, with one of INTERPOLATIONS; a piecewise linear path
+makes a solver stop at each corner. `rde` and `log_ode` see the log-signatures of depth 2 over windows of two rows
+instead: `rde` by a field with a column for each entry of a log-signature (Morrill, Salvi, Kidger, Foster, Lyons, 2021,
+arXiv:2009.08295), `log_ode` by one with a column for each channel and their Lie brackets (Walker, McLeod, Qin, Cheng,
+Li, Lyons, 2024, arXiv:2402.18512). The data are not those of the sources. The test images are a fixed part; the last
+200 of the others choose coefficients.
 """
 
 import dataclasses
 import functools
-from collections.abc import Mapping
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from sciml import data, nde, tasks
+from sciml import nde, tasks
 from sciml.experiment import Experiment, Training, chosen
 
 PENALTIES = tasks.penalties(
@@ -115,23 +111,9 @@ def scores(model: nde.NeuralCDE, x: jax.Array, key: jax.Array | None = None) -> 
     return jax.vmap(model.readout)(states[:, -1]), aux
 
 
-def task(model: nde.NeuralCDE, batch: Any, key: jax.Array) -> tuple[jax.Array, nde.Aux]:
-    """Cross entropy."""
-    found, aux = scores(model, batch[0], key)
-    return optax.softmax_cross_entropy_with_integer_labels(found, batch[1]).mean(), aux
-
-
-def evaluate(model: nde.NeuralCDE, series: data.Arrays) -> Mapping[str, float]:
-    """Accuracy, mean evaluations of the field and steps of a series, and seconds of a prediction."""
-    values, label = series[:]
-    x = jnp.asarray(values)
-    predict = eqx.filter_jit(lambda model: scores(model, x))
-    found, costs = tasks.solve_metrics(model, lambda: predict(model))
-    return tasks.class_metrics(found, label) | costs
-
-
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
     chosen("an interpolation", config.interpolation, INTERPOLATIONS)
     parts = functools.partial(tasks.digits_with_gaps, config.missing)
+    task, evaluate = tasks.class_task(scores), tasks.class_evaluation(scores)
     return tasks.dynamics(config, MODELS, PENALTIES, parts, task, evaluate, metric="error")

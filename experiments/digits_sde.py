@@ -18,12 +18,10 @@ in experiments/digits_node.py; the last 200 of the others choose coefficients.
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 
 from sciml import data, nde, tasks
 from sciml.experiment import Experiment, Training
@@ -71,17 +69,11 @@ class DigitsSDE(eqx.Module):
     def __init__(self, config: Config, key: jax.Array) -> None:
         """Draws the weights."""
         encode_key, drift_key, diffusion_key, readout_key = jax.random.split(key, 4)
-        size, identity = config.size, eqx.nn.Identity()
+        size = config.size
         drift = eqx.nn.MLP(size, size, config.hidden, 1, activation=jnp.tanh, final_activation=jnp.tanh, key=drift_key)
         self.encode = eqx.nn.Linear(64, size, key=encode_key)
-        self.sde = nde.NeuralSDE(
-            initial=identity,
-            drift=nde.Together(nde.Autonomous(drift), size),
-            diffusion=nde.Together(nde.Autonomous(eqx.nn.Linear(size, size, key=diffusion_key)), size),
-            readout=identity,
-            solve=tasks.sde_solve(config.tolerance, 512, SMALLEST),
-            brownian=nde.BrownianTree(SMALLEST / 2),
-        )
+        solve = tasks.sde_solve(config.tolerance, 512, SMALLEST)
+        self.sde = tasks.joint_sde(nde.Autonomous(drift), size, solve=solve, smallest=SMALLEST, key=diffusion_key)
         self.readout = eqx.nn.Linear(size, 10, key=readout_key)
 
     def __call__(self, images: jax.Array, *, key: jax.Array) -> tuple[jax.Array, nde.Aux]:
@@ -92,12 +84,6 @@ class DigitsSDE(eqx.Module):
 
 
 MODELS = {"sde": DigitsSDE}
-
-
-def task(model: DigitsSDE, batch: Any, key: jax.Array) -> tuple[jax.Array, nde.Aux]:
-    """Cross entropy for one path of each image."""
-    scores, aux = model(batch[0], key=key)
-    return optax.softmax_cross_entropy_with_integer_labels(scores, batch[1]).mean(), aux
 
 
 def evaluate(model: DigitsSDE, images: data.Arrays, *, paths: int) -> Mapping[str, float]:
@@ -117,5 +103,6 @@ def evaluate(model: DigitsSDE, images: data.Arrays, *, paths: int) -> Mapping[st
 
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
+    task = tasks.class_task(lambda model, images, key: model(images, key=key))
     measure = functools.partial(evaluate, paths=config.paths)
     return tasks.dynamics(config, MODELS, PENALTIES, tasks.digit_vectors, task, measure, metric="error")

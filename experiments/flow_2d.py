@@ -12,7 +12,6 @@ arXiv:2002.02798, whose coefficients are the default here. Both solve without th
 """
 
 import dataclasses
-import pathlib
 from collections.abc import Mapping
 
 import equinox as eqx
@@ -20,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sciml import nde, plot, systems, tasks
+from sciml import nde, systems, tasks
 from sciml.experiment import Experiment, Training
 
 PENALTIES = tasks.penalties(
@@ -54,7 +53,6 @@ class Config:
 
 _SHORT = Training(steps=4, batch=16, lr=3e-3)
 PRESETS = {"full": Config(), "smoke": Config(tolerance=1e-3, hidden=8, samples=64, run=_SHORT)}
-EXTENT = -4.0, 4.0, -3.0, 3.0
 
 
 def flow(config: Config, key: jax.Array) -> nde.CNF:
@@ -82,25 +80,8 @@ def evaluate(model: nde.CNF, x: np.ndarray) -> Mapping[str, float]:
     return {"nll": -float(jnp.mean(log_prob)), **costs}
 
 
-def draw(models: Mapping[str, nde.CNF], x: np.ndarray, path: pathlib.Path) -> None:
-    """The data, and the density and samples of each model."""
-    left, right, low, high = EXTENT
-    nodes = np.meshgrid(np.linspace(left, right, 80), np.linspace(low, high, 60), indexing="ij")
-    at = jnp.asarray(np.stack(nodes, axis=-1).reshape(-1, 2), x.dtype)
-    sample = eqx.filter_jit(lambda model, key: model.sample(key=key, shape=x.shape[:1]))
-    found = {
-        name: (np.exp(density(model, at)[0]).reshape(80, 60), np.asarray(sample(model, jax.random.key(0))))
-        for name, model in models.items()
-    }
-    plot.save(plot.densities(x, found, extent=EXTENT), path)
-
-
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
-    drawn = {"train": (config.samples, 0), "validation": (4800, 2), "test": (4800, 1)}  # numbers and seeds
-
-    def parts(dtype: np.dtype) -> dict[str, np.ndarray]:
-        return {name: systems.two_moons(*one).astype(dtype) for name, one in drawn.items()}
-
+    parts = tasks.drawn(systems.two_moons, train=(config.samples, 0), validation=(4800, 2), test=(4800, 1))
     built = tasks.dynamics(config, MODELS, PENALTIES, parts, task, evaluate, metric="nll")
-    return dataclasses.replace(built, figures=lambda models, to: draw(models, built.test, to / "density.png"))
+    return dataclasses.replace(built, figures=lambda models, to: tasks.draw_densities(models, built.test, to))

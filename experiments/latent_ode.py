@@ -6,14 +6,11 @@
 
 The series (`--series`) is `elnino`, the monthly temperature of the sea off Peru (NINO 1+2) from 1950 to 2010, from
 real_timeseries.npz in the folder of `--data`, or `simulated`, which needs no file: two harmonics of slowly changing
-phases and amplitudes, and a drift. It is cut into all windows of `times` values; the last 20 % in time are for tests,
-the 15 % before them choose coefficients, and no window reaches over such a border. Values are in deviations of the
-training part from its mean.
+phases and amplitudes, and a drift. It is cut into all windows of `times` values by `tasks.windows_with_gaps`.
 
 Of the first two thirds of a window a share of `seen` is observed, irregularly and new in each optimiser step; the rest
 is to be filled in (`mse_between`), and the last third to be foretold (`mse_after`). `mse` is over both, `nll` the
-negative log density of one such value in the mean of 16 draws from the posterior, in nats. The parts of the tests are
-fixed. Windows of a batch, at the same times, are solved as one equation with one step size.
+negative log density of one such value in the mean of 16 draws from the posterior, in nats. Windows of a batch are solved as one equation with one step size.
 
 Model: Rubanova, Chen, Duvenaud, 2019, arXiv:1907.03907, with the recurrent encoder, and penalties of Pal, Ma, Shah,
 Rackauckas, "Opening the blackbox", ICML 2021, arXiv:2105.03918. Their data, PhysioNet 2012, are not used;
@@ -84,15 +81,10 @@ DRAWS = 16  # of the posterior, for its predictive density
 
 
 def series(config: Config) -> np.ndarray:
-    """All values of the series, equally spaced in time.
-
-    Raises:
-        FileNotFoundError: If the file of the real series is missing.
-    """
+    """All values of the series, equally spaced in time."""
     if config.series == "simulated":
         return systems.seasonal(720)
-    table = tasks.real_series(config.data, config.series)
-    return table[:, 1:].reshape(-1)  # twelve months after the year
+    return tasks.real_series(config.data, config.series)[:, 1:].reshape(-1)  # twelve months after the year
 
 
 SERIES = ("elnino", "simulated")

@@ -8,9 +8,8 @@ cubes with one layer of 50 hidden units, trained on short pieces of the trajecto
 from other states in the region that the data go through.
 
 The equation is identified here, which penalties are not made for: whatever it costs to solve beyond the true equation
-(`nfe_true` in the metrics, of the same solve) is the network's, the rest cannot be saved without an error. Compare
-experiments/digits_node.py, where only the end of the solution matters. Tolerances of 1e-7 and less need float64,
-`JAX_ENABLE_X64=1`.
+(`nfe_true` in the metrics) is the network's, the rest cannot be saved without an error. In experiments/digits_node.py
+only the end of the solution matters. Tolerances of 1e-7 and less need float64, `JAX_ENABLE_X64=1`.
 """
 
 import dataclasses
@@ -86,14 +85,6 @@ def pieces(config: Config, ts: np.ndarray) -> np.ndarray:
     return np.lib.stride_tricks.sliding_window_view(y, config.piece, axis=0).transpose(0, 2, 1)
 
 
-def unseen(seed: int, count: int = 40) -> np.ndarray:
-    """States (count, times, 2) at TEST_TIMES, from random states, whose distance from 0 is between 1 and 2."""
-    rng = np.random.default_rng(seed)
-    angle, radius = rng.uniform(0, 2 * np.pi, count), rng.uniform(1, 2, count)
-    initial = (radius * np.array([np.cos(angle), np.sin(angle)])).T
-    return np.stack([systems.spiral(y0, TEST_TIMES) for y0 in initial])
-
-
 def evaluate(model: nde.NeuralODE, y: np.ndarray) -> Mapping[str, float]:
     """Error over all states, and costs of the one solve, for the network and for the true equation."""
     predict, metrics = tasks.state_metrics(model, y, TEST_TIMES)
@@ -106,8 +97,8 @@ def build(config: Config) -> Experiment:
     times = np.linspace(0, END, config.points)
 
     def parts(dtype: np.dtype) -> dict[str, np.ndarray]:
-        found = {"train": pieces(config, times), "validation": unseen(2), "test": unseen(1)}
-        return {name: states.astype(dtype) for name, states in found.items()}
+        unseen = {name: systems.spirals(TEST_TIMES, 40, seed) for name, seed in (("validation", 2), ("test", 1))}
+        return {name: y.astype(dtype) for name, y in {"train": pieces(config, times), **unseen}.items()}
 
     task = tasks.state_task(times[: config.piece])
     return tasks.dynamics(config, MODELS, PENALTIES, parts, task, evaluate, metric="rmse")

@@ -12,8 +12,8 @@ y started. The data hence ask for a fast attraction but not for how fast, and a 
 `stability` in the metrics is the mean of |h| S / (stability bound of the solver) over the steps of the test
 (`nde.Stiffness`), which is near 1 where stability limits them, as it does without a penalty.
 
-This is the case for which `nde.StiffnessPenalty` is made. It lowers the evaluations of the field, more than
-`nde.ErrorPenalty` does, and costs accuracy, too: table in docs/results.md.
+This is the case for which `nde.StiffnessPenalty` is made: it lowers the evaluations of the field, more than
+`nde.ErrorPenalty` does, but costs accuracy. Table: docs/results.md.
 """
 
 import dataclasses
@@ -95,9 +95,6 @@ def evaluate(model: nde.NeuralODE, y: np.ndarray) -> Mapping[str, float]:
 
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
-    drawn = {"train": (1024, 0), "validation": (200, 2), "test": (200, 1)}  # numbers and seeds
-
-    def parts(dtype: np.dtype) -> dict[str, np.ndarray]:
-        return {name: systems.relaxation(TIMES, *one, config.attraction).astype(dtype) for name, one in drawn.items()}
-
+    make = lambda count, seed: systems.relaxation(TIMES, count, seed, config.attraction)
+    parts = tasks.drawn(make, train=(1024, 0), validation=(200, 2), test=(200, 1))
     return tasks.dynamics(config, MODELS, PENALTIES, parts, tasks.state_task(TIMES), evaluate, metric="rmse")

@@ -12,6 +12,7 @@ from sciml.systems._examples import noisy_spiral as noisy_spiral
 from sciml.systems._examples import relaxation as relaxation
 from sciml.systems._examples import seasonal as seasonal
 from sciml.systems._examples import spiral as spiral
+from sciml.systems._examples import spirals as spirals
 from sciml.systems._examples import two_moons as two_moons
 from sciml.systems._families import FAMILIES as FAMILIES
 from sciml.systems._families import Family as Family

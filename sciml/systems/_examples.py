@@ -17,6 +17,14 @@ def spiral(y0: Float[np.ndarray, "2"], ts: Float[np.ndarray, " times"]) -> Float
     return solve_ivp(field, (ts[0], ts[-1]), y0, method="DOP853", t_eval=ts, rtol=1e-11, atol=1e-11).y.T
 
 
+def spirals(ts: Float[np.ndarray, " times"], count: int, seed: int) -> Float[np.ndarray, "count times 2"]:
+    """States as of `spiral`, from random initial states whose distance from 0 is between 1 and 2."""
+    rng = np.random.default_rng(seed)
+    angle, radius = rng.uniform(0, 2 * np.pi, count), rng.uniform(1, 2, count)
+    initial = (radius * np.array([np.cos(angle), np.sin(angle)])).T
+    return np.stack([spiral(y0, ts) for y0 in initial])
+
+
 def noisy_spiral(
     ts: Float[np.ndarray, " times"],
     count: int,

@@ -3,10 +3,15 @@
 from sciml.tasks._dynamics import Cubes as Cubes
 from sciml.tasks._dynamics import Penalty as Penalty
 from sciml.tasks._dynamics import Regularised as Regularised
+from sciml.tasks._dynamics import class_evaluation as class_evaluation
 from sciml.tasks._dynamics import class_metrics as class_metrics
+from sciml.tasks._dynamics import class_task as class_task
 from sciml.tasks._dynamics import cosine as cosine
 from sciml.tasks._dynamics import digit_vectors as digit_vectors
+from sciml.tasks._dynamics import draw_densities as draw_densities
+from sciml.tasks._dynamics import drawn as drawn
 from sciml.tasks._dynamics import dynamics as dynamics
+from sciml.tasks._dynamics import joint_sde as joint_sde
 from sciml.tasks._dynamics import ode_solve as ode_solve
 from sciml.tasks._dynamics import penalties as penalties
 from sciml.tasks._dynamics import sde_solve as sde_solve

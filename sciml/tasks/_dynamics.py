@@ -1,6 +1,7 @@
 """Experiments that train a neural differential equation, with what makes it cheap to solve."""
 
 import dataclasses
+import pathlib
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sciml import data, nde, train
+from sciml import data, nde, plot, train
 from sciml.experiment import Experiment, Training, chosen
 
 Task = Callable[[Any, Any, jax.Array], tuple[jax.Array, nde.Aux]]
@@ -203,6 +204,57 @@ def class_metrics(scores: jax.Array, labels: np.ndarray) -> dict[str, float]:
     return {"error": wrong, "accuracy": 1 - wrong, "cross_entropy": float(entropy)}
 
 
+def class_task(scores: Task) -> Task:
+    """The cross entropy of batches of inputs and classes, for `(model, inputs, key) -> (scores, aux)`."""
+
+    def task(model: Any, batch: Any, key: jax.Array) -> tuple[jax.Array, nde.Aux]:
+        found, aux = scores(model, batch[0], key)
+        return optax.softmax_cross_entropy_with_integer_labels(found, batch[1]).mean(), aux
+
+    return task
+
+
+def class_evaluation(scores: Callable[..., tuple[jax.Array, nde.Aux]]) -> Callable[..., dict[str, float]]:
+    """`evaluate` on pairs of inputs and classes, for `(model, inputs) -> (scores, aux)`: `class_metrics` and costs."""
+
+    def evaluate(model: Any, pairs: data.Arrays) -> dict[str, float]:
+        values, labels = pairs[:]
+        x = jnp.asarray(values)
+        predict = eqx.filter_jit(lambda model: scores(model, x))
+        found, costs = solve_metrics(model, lambda: predict(model))
+        return class_metrics(found, labels) | costs
+
+    return evaluate
+
+
+def drawn(make: Callable[..., np.ndarray], **parts: tuple[Any, ...]) -> Callable[[np.dtype], dict[str, np.ndarray]]:
+    """The parts of the data for `dynamics`, each made from its own arguments: `drawn(make, train=(1024, 0), ...)`."""
+    return lambda dtype: {name: make(*one).astype(dtype) for name, one in parts.items()}
+
+
+def joint_sde(
+    drift: Callable[..., Any], size: int, *, solve: nde.Solve, smallest: float, key: jax.Array
+) -> nde.NeuralSDE:
+    """An SDE of the states of a batch in one vector, with a linear diffusion with diagonal noise.
+
+    Args:
+        drift: The drift (t, y, args) of one state.
+        size: Entries of one state.
+        solve: How it is solved, such as `sde_solve`.
+        smallest: The smallest step; half of it is the resolution of the Brownian motion.
+        key: Of the weights of the diffusion.
+    """
+    identity = eqx.nn.Identity()
+    return nde.NeuralSDE(
+        initial=identity,
+        drift=nde.Together(drift, size),
+        diffusion=nde.Together(nde.Autonomous(eqx.nn.Linear(size, size, key=key)), size),
+        readout=identity,
+        solve=solve,
+        brownian=nde.BrownianTree(smallest / 2),
+    )
+
+
 def digit_vectors(dtype: Any) -> dict[str, data.Arrays]:
     """Images (n, 64) and classes (n,) of `data.digits`, by the names of the parts: train, validation, test."""
     whole = {name: part[:] for name, part in data.digits().items()}
@@ -242,3 +294,17 @@ def state_metrics(
     found, costs = solve_metrics(model, lambda: predict(model))
     error = np.asarray(found).swapaxes(0, 1) - states
     return predict, {"rmse": float(np.sqrt(np.mean(error**2))), **costs}
+
+
+def draw_densities(models: Mapping[str, nde.CNF], x: np.ndarray, folder: pathlib.Path) -> None:
+    """Draws samples of the plane, and the density and samples of each flow, as density.png in a folder."""
+    extent = left, right, low, high = -4.0, 4.0, -3.0, 3.0
+    density = eqx.filter_jit(lambda model, x: model.solution(x))
+    nodes = np.meshgrid(np.linspace(left, right, 80), np.linspace(low, high, 60), indexing="ij")
+    at = jnp.asarray(np.stack(nodes, axis=-1).reshape(-1, 2), x.dtype)
+    sample = eqx.filter_jit(lambda model, key: model.sample(key=key, shape=x.shape[:1]))
+    found = {
+        name: (np.exp(density(model, at)[0]).reshape(80, 60), np.asarray(sample(model, jax.random.key(0))))
+        for name, model in models.items()
+    }
+    plot.save(plot.densities(x, found, extent=extent), folder / "density.png")

@@ -30,7 +30,16 @@ class Series:
         return self.ys[self.known - 1]
 
     def windows(self, length: int) -> data.Arrays:
-        """All windows of consecutive observations for training: times (n, length) and states (n, length, size)."""
+        """All windows of consecutive observations for training: times (n, length) and states (n, length, size).
+
+        Raises:
+            ValueError: If there are fewer observations than asked for.
+        """
+        if not 2 <= length <= self.known < len(self.ts):
+            raise ValueError(
+                f"Expected 2 <= window <= years < {len(self.ts)} observations, got a window of {length} and "
+                f"{self.known} years."
+            )
         rows = np.arange(self.known - length + 1)[:, None] + np.arange(length)
         return data.Arrays(self.ts[rows], self.ys[rows])
 
