@@ -10,8 +10,8 @@ last state gives the ten classes. The first row takes the mean over the training
 known in advance, so that every interpolation and channel has a value to start from. Each series is solved with steps of
 its own (`jax.vmap`); numbers of evaluations and steps are means over the test images, as if each were solved alone.
 
-`cde` follows Kidger, Morrill, Foster, Lyons, 2020, arXiv:2005.08926, with one of INTERPOLATIONS; a piecewise linear path
-makes a solver stop at each corner. `rde` and `log_ode` see the log-signatures of depth 2 over windows of two rows
+`cde` follows Kidger, Morrill, Foster, Lyons, 2020, arXiv:2005.08926, with one of INTERPOLATIONS; piecewise linear paths
+make a solver stop at each corner. `rde` and `log_ode` see the log-signatures of depth 2 over windows of two rows
 instead: `rde` by a field with a column for each entry of a log-signature (Morrill, Salvi, Kidger, Foster, Lyons, 2021,
 arXiv:2009.08295), `log_ode` by one with a column for each channel and their Lie brackets (Walker, McLeod, Qin, Cheng,
 Li, Lyons, 2024, arXiv:2402.18512). The data are not those of the sources. The test images are a fixed part; the last

@@ -62,11 +62,7 @@ class Config:
 
 _SIMULATED = Config(source="simulated", years=60, window=9)
 _SHORT = dataclasses.replace(_SIMULATED.run, steps=20)
-PRESETS = {
-    "full": Config(),
-    "simulated": _SIMULATED,
-    "smoke": dataclasses.replace(_SIMULATED, hidden=4, run=_SHORT),
-}
+PRESETS = {"full": Config(), "simulated": _SIMULATED, "smoke": dataclasses.replace(_SIMULATED, hidden=4, run=_SHORT)}
 
 
 def read(config: Config) -> tasks.Series:
