@@ -11,7 +11,6 @@ phases and amplitudes, and a drift. It is cut into all windows of `times` values
 Of the first two thirds of a window a share of `seen` is observed, irregularly and new in each optimiser step; the rest
 is to be filled in (`mse_between`), and the last third to be foretold (`mse_after`). `mse` is over both, `nll` the
 negative log density of one such value in the mean of 16 draws from the posterior, in nats.
-Windows of a batch are solved as one equation with one step size.
 
 Model: Rubanova, Chen, Duvenaud, 2019, arXiv:1907.03907, with the recurrent encoder, and penalties of Pal, Ma, Shah,
 Rackauckas, "Opening the blackbox", ICML 2021, arXiv:2105.03918. Their data, PhysioNet 2012, are not used;
