@@ -1,7 +1,7 @@
 """Errors of one sample: `(prediction, truth) -> scalar`. Means over samples are the caller's.
 
 Fields are `(channels, *space)`; all channels enter one norm. A relative error against a truth that is zero everywhere
-is infinite, or NaN if the prediction is zero as well.
+is infinite, or NaN if the prediction is zero as well, unless `relative_l2` is given an epsilon.
 """
 
 import jax.numpy as jnp
@@ -18,10 +18,25 @@ def _norm(squares: Float[Array, ""]) -> Float[Array, ""]:
 
 
 def relative_l2(
-    prediction: Float[Array, "channels *space"], truth: Float[Array, "channels *space"]
+    prediction: Float[Array, "channels *space"],
+    truth: Float[Array, "channels *space"],
+    *,
+    epsilon: float = 0.0,
+    epsilon_squared: float = 0.0,
 ) -> Float[Array, ""]:
-    """||prediction - truth||_2 / ||truth||_2."""
-    return _norm(jnp.sum((prediction - truth) ** 2)) / _norm(jnp.sum(truth**2))
+    """||prediction - truth||_2 / (sqrt(||truth||_2^2 + epsilon_squared) + epsilon).
+
+    All axes enter one norm, so that a trajectory (time, components) has one error as well; `jax.vmap` gives the errors
+    of samples or frames.
+
+    Args:
+        prediction: The predicted field.
+        truth: The true field.
+        epsilon: Added to the norm of the truth: 1e-7 in PROSE-PDE and PROSE-FD.
+        epsilon_squared: Added to the squared norm of the truth: 1e-6 in PROSE-ODE.
+    """
+    size = _norm(jnp.sum(truth**2) + epsilon_squared) + epsilon
+    return _norm(jnp.sum((prediction - truth) ** 2)) / size
 
 
 def differences(x: Float[Array, "channels *space"], grid: Grid) -> list[Float[Array, "channels *space"]]:

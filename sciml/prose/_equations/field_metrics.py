@@ -1,25 +1,34 @@
-"""Errors of predicted fields and of written residuals over a test set, in NumPy."""
+"""Errors of predicted fields and of predicted residuals over a test set, in NumPy."""
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from numpy.polynomial import polynomial
 
+from sciml.metrics import relative_l2
 from sciml.prose._equations.equations import EquationErrors
 from sciml.symbolic import DERIVATIVES, System, evaluate
 
-_EPSILON = 1e-7
 _DEGREES, _LARGEST = {"t": 2, "x": 4}, 5.0
 
 
 def relative_l2_of_fields(
     predictions: Float[np.ndarray, "samples *field"], truth: Float[np.ndarray, "samples *field"]
 ) -> Float[np.ndarray, " samples"]:
-    """||prediction - truth|| / (||truth|| + 1e-7) of each sample, over all of its frames and points."""
-    norm = lambda fields: np.sqrt(np.sum(np.square(fields.reshape(len(fields), -1), dtype=np.float64), axis=1))
-    return norm(predictions - truth) / (norm(truth) + _EPSILON)
+    """`metrics.relative_l2` of each sample over its frames and points, with 1e-7 added to the norm of the truth."""
+    return _each(predictions, truth, epsilon=1e-7)
+
+
+def _each(one: np.ndarray, other: np.ndarray, **epsilons: float) -> Float[np.ndarray, " samples"]:
+    """`relative_l2` of each sample in double precision."""
+    with jax.enable_x64(True):
+        pair = (jnp.asarray(values, jnp.float64) for values in (one, other))
+        return np.asarray(jax.vmap(functools.partial(relative_l2, **epsilons))(*pair))
 
 
 def coefficient_of_determination(
@@ -27,8 +36,8 @@ def coefficient_of_determination(
 ) -> float:
     """Mean over the values of a field of R^2 = 1 - sum (prediction - truth)^2 / sum (truth - mean truth)^2.
 
-    Sums and mean are over the samples. A value that is the same in all samples counts 1 if it is predicted exactly,
-    otherwise 0, as in scikit-learn's `r2_score` with its uniform average.
+    Sums and mean truth are over the samples. A value that is the same in all samples has the score 1 if it is predicted
+    exactly, otherwise 0, as in scikit-learn's `r2_score` with `multioutput="uniform_average"`.
 
     Raises:
         ValueError: If there are fewer than 2 samples.
@@ -46,10 +55,10 @@ def coefficient_of_determination(
 def trial_field(
     times: Float[np.ndarray, " times"], points: Float[np.ndarray, " points"], *, seed: int
 ) -> dict[str, Float[np.ndarray, "times points"]]:
-    """A random polynomial and its derivatives by the names that they have in residuals, with `t` and `x`.
+    """Values of `t`, `x`, a random polynomial `u_0` and its `DERIVATIVES`, on a grid of times and points.
 
-    The product of a polynomial of degree 2 in t and one of degree 4 in x with coefficients uniform in [-5, 5]. It
-    solves no equation, so that residuals do not vanish on it.
+    The polynomial is the product of one of degree 2 in t and one of degree 4 in x, with coefficients uniform in
+    [-5, 5]. It solves none of the equations, so that their residuals do not vanish.
     """
     rng = np.random.default_rng(seed)
     in_t, in_x = (rng.uniform(-_LARGEST, _LARGEST, degree + 1) for degree in _DEGREES.values())
@@ -68,32 +77,30 @@ def residual_errors(
     *,
     largest: float = 100.0,
 ) -> EquationErrors:
-    """Relative errors of residuals, sqrt(sum (written - true)^2 / (sum true^2 + 1e-6)) over the points of a field.
+    """`metrics.relative_l2` of residuals at the points of a field, with 1e-6 added to the squared norm of the truth.
 
     Args:
-        written: From `equations`; one expression each.
-        truth: The true residuals, of the same samples.
+        written: The predicted residuals, from `equations`: systems of one expression.
+        truth: The true residuals of the same samples.
         values: A field and its derivatives, from `trial_field`.
-        largest: An equation with a larger error is not valid, nor is one that is not finite or has several parts.
+        largest: An equation with a larger error is invalid. So is one that has several components or whose values are
+            not finite.
 
     Raises:
-        ValueError: If there are not as many written equations as true ones, or none.
+        ValueError: If the numbers of predicted and true equations differ or are 0.
     """
     if len(written) != len(truth) or not truth:
         raise ValueError(f"Expected as many written equations as true ones, got {len(written)} and {len(truth)}.")
-    errors = np.array([_error(one, true, values) for one, true in zip(written, truth, strict=True)])
+    found = np.stack([_values(one, values) for one in written])
+    errors = _each(found, np.stack([_values(one, values) for one in truth]), epsilon_squared=1e-6)
     valid = errors <= largest  # NaN is not
     return EquationErrors(np.where(valid, errors, math.nan), valid)
 
 
-def _error(written: System | None, true: System, values: Mapping[str, np.ndarray]) -> float:
-    if written is None or len(written) != 1:
-        return math.nan
-    exact = evaluate(true[0], values, np)
+def _values(system: System | None, values: Mapping[str, np.ndarray]) -> Float[np.ndarray, "times points"]:
+    """The residual at the points of a field; NaN if it has a placeholder, an unknown variable or several components."""
     try:
-        found = evaluate(written[0], values, np)
-    except ValueError:  # a placeholder, or a variable without a value
-        return math.nan
-    with np.errstate(all="ignore"):
-        squares = np.sum(np.broadcast_to(found - exact, values["u_0"].shape) ** 2)
-        return float(np.sqrt(squares / (np.sum(np.broadcast_to(exact, values["u_0"].shape) ** 2) + 1e-6)))
+        found = math.nan if system is None or len(system) != 1 else evaluate(system[0], values, np)
+    except ValueError:
+        found = math.nan
+    return np.broadcast_to(np.asarray(found, np.float64), values["u_0"].shape)

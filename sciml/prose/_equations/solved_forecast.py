@@ -63,7 +63,7 @@ def solved_forecast(
         fit = refine(system, ts, ys, segments=min(_SEGMENTS, len(ts) - 1), spread=spread)
         field = jax.tree.map(lambda array: jnp.asarray(array)[None], VectorField(fit.system))
         largest = _LARGEST * float(np.max(np.abs(ys)))
-        states, good = integrate(field, fit.starts, times, largest=largest)
+        states, good = integrate(field, fit.initial_conditions, times, largest=largest)
     return Solved(fit, states[0, 1:] if good[0] and np.isfinite(fit.after) else None)
 
 

@@ -1,18 +1,19 @@
 """Forecasts of frames: an operator in the place of a `Prose` model, and errors frame by frame."""
 
+import functools
 from collections.abc import Callable
 from typing import final
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from sciml.metrics import relative_l2
 from sciml.prose._model.losses import applied
 from sciml.prose._model.model import Prose
 from sciml.prose._model.states import PerTrajectory, Unscaled
 from sciml.prose._samples.dataset import Sample
-
-_EPSILON = 1e-7
 
 
 @final
@@ -68,14 +69,13 @@ def frame_errors(
     truth: Float[Array, "time channels *space"],
     channels: Bool[Array, " channels"],
 ) -> Float[Array, " time"]:
-    """||prediction - truth|| / (||truth|| + 1e-7) of each frame, over points and the channels that exist.
+    """`metrics.relative_l2` of each frame over the channels that exist, with 1e-7 added to the norm of the truth.
 
     The error of PROSE-FD (second-hand) is the mean over frames, then over samples, then over families.
     """
     mask = channels.reshape(1, -1, *(1,) * (truth.ndim - 2))
-    axes = tuple(range(1, truth.ndim))
-    norm = lambda x: jnp.sqrt(jnp.sum(jnp.where(mask, x, 0) ** 2, axis=axes))
-    return norm(prediction - truth) / (norm(truth) + _EPSILON)
+    frames = (jnp.where(mask, states, 0) for states in (prediction, truth))
+    return jax.vmap(functools.partial(relative_l2, epsilon=1e-7))(*frames)
 
 
 @final

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from sciml.losses import Loss
+from sciml.metrics import relative_l2
 from sciml.prose._model.states import PerTrajectory, in_precision
 from sciml.prose._samples.dataset import Sample
 
@@ -22,8 +23,8 @@ def relative_squares(
     components: Bool[Array, " components"],
 ) -> Float[Array, ""]:
     """||prediction - truth||^2 / (||truth||^2 + 1e-5) over the times and the components that exist."""
-    squares = jnp.sum(jnp.where(components[None], prediction - truth, 0) ** 2)
-    return squares / (jnp.sum(jnp.where(components[None], truth, 0) ** 2) + EPSILON)
+    states = (jnp.where(components[None], one, 0) for one in (prediction, truth))
+    return relative_l2(*states, epsilon_squared=EPSILON) ** 2
 
 
 def cross_entropy(
