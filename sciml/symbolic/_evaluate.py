@@ -31,7 +31,8 @@ def _power(xp: Any, a: Any, b: Any) -> Any:
     return jnp.where(positive, jnp.power(base_with_slope, b), jnp.power(base_without, jax.lax.stop_gradient(b)))
 
 
-# What each operator computes; the first argument is the module that computes it, jax.numpy or numpy.
+# What each operator computes; the first argument is the library that computes it: jax.numpy, numpy, or SymPy as
+# `_sympy.py` wraps it. The 1 of `inv` is an integer, because SymPy keeps 1.0 as an inexact coefficient.
 OPERATIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
         "add": lambda xp, a, b: xp.add(a, b),
@@ -40,7 +41,7 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "div": lambda xp, a, b: xp.divide(a, b),
         "pow": lambda xp, a, b: _power(xp, a, b),
         "neg": lambda xp, a: xp.negative(a),
-        "inv": lambda xp, a: xp.divide(1.0, a),
+        "inv": lambda xp, a: xp.divide(1, a),
         "pow2": lambda xp, a: xp.square(a),
         "pow3": lambda xp, a: xp.multiply(xp.square(a), a),
         "sin": lambda xp, a: xp.sin(a),

@@ -1,4 +1,4 @@
-"""Constants of a system refined on trajectories."""
+"""Constants of a system, fitted to trajectories."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,24 +15,24 @@ from sciml.symbolic._vector_field import VectorField
 
 
 class Refined(NamedTuple):
-    """A system with other constants, and the error of its solutions before and after.
+    """A system with fitted constants, and the errors of its solutions before and after the fit.
 
     Attributes:
-        system: The system.
-        before: Root mean square error of the given system's solutions in standard deviations of each component, with
-            the best initial states; infinite if it could not be solved.
-        after: The same of the new system, never above `before`.
-        noise: Root mean square error of each component in its own unit.
-        starts: The states of the new system's solutions at the first time, one for each trajectory.
-        errors: Standard errors of the constants if the errors are independent; not finite for a constant that the
-            data do not determine.
+        system: The system with fitted constants.
+        before: Root mean square error of the given system's solutions, in standard deviations of each component, with
+            the best initial conditions; infinite if the given system could not be solved.
+        after: The same error of the fitted system, never above `before`.
+        noise: Root mean square error of each component, in the unit of the component.
+        initial_conditions: The states of the fitted system's solutions at the first time, one for each trajectory.
+        errors: Standard errors of the constants, if the errors of the data are independent; not finite for a constant
+            that the data do not determine.
     """
 
     system: System
     before: float
     after: float
     noise: Float[np.ndarray, " size"]
-    starts: Float[np.ndarray, "trajectories size"]
+    initial_conditions: Float[np.ndarray, "trajectories size"]
     errors: Float[np.ndarray, " constants"]
 
 
@@ -45,29 +45,30 @@ def refine(
     segments: int = 1,
     spread: float | None = None,
 ) -> Refined:
-    """The system with the `Real` constants whose solutions fit the data best, in the sense of least squares.
+    """Fits the `Real` constants of a system and the initial conditions to trajectories, by least squares.
 
-    Initial states are fitted as well. Long oscillating or chaotic trajectories need several `segments`, short enough
-    that the given system follows the data within each; see `fit_constants`. Structure and integers stay as they are.
+    Long oscillating or chaotic trajectories need several `segments`: each must be so short that the solution of the
+    given system stays near the data. See `fit_constants`. Structure and integers stay as they are.
 
     Args:
-        system: With constants near the right ones.
+        system: The system, whose constants are the first guess.
         ts: Increasing times.
-        ys: One trajectory, or several at these times.
+        ys: One trajectory, or several, at these times.
         variables: Names of the components of a state; `u_0`, `u_1`, ... unless given.
-        segments: Number of pieces of each trajectory that are solved from starts of their own, and joined in the end.
-        spread: Standard deviation of the relative errors of the given constants, if they have one: the fit is then the
-            most probable one, and constants that the data hardly determine stay near the given ones. The deviation of
-            the data's errors is that of the fit without it, for each component. None trusts the data alone, and takes
-            errors to be in proportion to the deviations of the components.
+        segments: Number of pieces of each trajectory. Each piece first has its own initial state; at the end of the fit
+            the pieces join to one solution.
+        spread: Standard deviation of the relative errors of the given constants, or None. With a number the fit has a
+            normal prior around the given constants, so that constants that the data hardly determine stay near them;
+            a first fit without the prior estimates the noise of each component. With None there is no prior, and the
+            noise of each component is taken to be proportional to its standard deviation.
 
     Returns:
-        The refined system, or the given one if no better constants were found.
+        The fitted system, or the given one if the fit finds no better constants.
 
     Raises:
-        ValueError: If the data are not finite or not increasing in time, if a trajectory cannot be cut so, if the
-            system has placeholders, other variables, or another number of components than the data, or if the spread
-            is not positive.
+        ValueError: If states are not finite or times do not increase, if there are more segments than intervals between
+            times, if the system has placeholders, unknown variables, or another number of components than the data, or
+            if the spread is not positive.
     """
     if spread is not None and not spread > 0:
         raise ValueError(f"Expected a positive spread or None, got {spread}.")
@@ -87,9 +88,10 @@ def refine(
     before, after = _rms(given, pieces), _rms(found, pieces)
     best = found if after < before else given
     new = with_parameters(system, best.constants) if best is found else tuple(system)
-    starts = best.starts.reshape(pieces.trajectories, -1, best.starts.shape[1])[:, 0]
+    states = best.initial_states
+    initial_conditions = states.reshape(pieces.trajectories, -1, states.shape[1])[:, 0]
     errors = standard_errors(best.jacobian, best.squares, best.count)
-    return Refined(new, before, min(before, after), best.noise, starts, errors)
+    return Refined(new, before, min(before, after), best.noise, initial_conditions, errors)
 
 
 def _rms(fitted: FittedConstants, pieces: Pieces) -> float:
@@ -100,9 +102,12 @@ def _rms(fitted: FittedConstants, pieces: Pieces) -> float:
 
 
 def _deviations(fitted: FittedConstants, pieces: Pieces) -> Float[Array, " size"]:
-    """Of the data's errors, from those of a fit; not below a hundredth of the largest, all in units of the scale."""
+    """Standard deviation of the noise of each component, estimated from the errors of a fit.
+
+    At least a hundredth of the largest deviation, both relative to the scale.
+    """
     scale = np.asarray(pieces.scale, np.float64)
-    unknowns = len(fitted.constants) + fitted.starts[:: len(fitted.starts) // pieces.trajectories].size
+    unknowns = len(fitted.constants) + pieces.trajectories * fitted.initial_states.shape[1]
     relative = fitted.noise / scale * np.sqrt(fitted.count / max(1, fitted.count - unknowns))
     return jnp.asarray(scale * np.maximum(relative, max(1e-2 * relative.max(), tolerance())), pieces.scale.dtype)
 
@@ -110,7 +115,7 @@ def _deviations(fitted: FittedConstants, pieces: Pieces) -> Float[Array, " size"
 def standard_errors(
     jacobian: Float[np.ndarray, "rows constants"], squares: float, count: int
 ) -> Float[np.ndarray, " constants"]:
-    """Roots of the diagonal of s^2 (J^T J)^-1 with s^2 = squares / (count - constants)."""
+    """Square roots of the diagonal of s^2 (J^T J)^-1 with s^2 = squares / (count - constants)."""
     lengths = np.linalg.norm(jacobian, axis=0)
     if not np.all(lengths > 0) or not np.isfinite(squares) or count <= len(lengths):
         return np.full(len(lengths), np.inf)

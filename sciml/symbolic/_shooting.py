@@ -22,13 +22,13 @@ _CONTINUITY = (1.0, 30.0, 1000.0)
 
 @final
 class Pieces(eqx.Module):
-    """Trajectories in pieces that are solved from starts of their own; each ends where the next one starts.
+    """Trajectories cut into pieces, each with its own initial state; the last time of a piece is the first of the next.
 
     Attributes:
         ts: Times; a shorter piece repeats its last.
         ys: Data.
-        weights: 1 for the data that count in this piece, 0 for those of the next one.
-        scale: Standard deviation of each component over all data, 1 for a constant one: the unit of residuals.
+        weights: 1 for data of this piece, 0 for its last time, which counts in the next piece, and for repeated times.
+        scale: The unit of residuals: standard deviation of each component over all data, 1 for a constant component.
         trajectories: Number of trajectories, each of the same number of pieces.
     """
 
@@ -43,21 +43,22 @@ class Pieces(eqx.Module):
 class FittedConstants(eqx.Module):
     """Constants at the minimum, and the least-squares problem linearised there.
 
-    With the starts eliminated, the sum of squares at constants c + d is |residual + jacobian @ d|^2 to second order.
+    With the initial states eliminated, the sum of squares at constants c + d is |residual + jacobian @ d|^2 to second
+    order.
 
     Attributes:
         constants: The constants c.
-        starts: The first state of each piece.
-        squares: Sum of squares of the errors in units of `Pieces.scale` and of the weighted gaps; infinite if the first
-            constants could not be solved with.
-        residual: Its rows without what the starts can change.
-        jacobian: Their derivatives in all constants, those that were held fixed among them.
-        noise: Root mean square of the errors of each component, in its own unit.
+        initial_states: The initial state of each piece.
+        squares: Sum of the squared errors in units of `Pieces.scale` and of the squared weighted gaps between pieces;
+            infinite if the equation could not be solved with the first constants.
+        residual: The residual after elimination of the initial states.
+        jacobian: Derivatives of the residual in all constants, including those that are not free.
+        noise: Root mean square error of each component, in the unit of the component.
         count: Number of data.
     """
 
     constants: Float[np.ndarray, " constants"]
-    starts: Float[np.ndarray, "pieces size"]
+    initial_states: Float[np.ndarray, "pieces size"]
     squares: float
     residual: Float[np.ndarray, " rows"]
     jacobian: Float[np.ndarray, "rows constants"]
@@ -66,16 +67,16 @@ class FittedConstants(eqx.Module):
 
 
 class Prior(NamedTuple):
-    """What is known of the constants: the sum of `(weights (constants - centre))^2` is added to that of the squares.
+    """Normal prior of the constants: the fit adds sum (weights (constants - centre))^2 to the sum of squares.
 
-    `weights` is the deviation of the data's errors in units of `Pieces.scale`, divided by that of each constant.
+    Each weight is the standard deviation of the data's errors, in units of `Pieces.scale`, over that of the constant.
     """
 
     centre: Float[np.ndarray, " constants"]
     weights: Float[np.ndarray, " constants"]
 
     def rows(self, constants: Float[np.ndarray, " constants"]) -> Float[np.ndarray, " constants"]:
-        """Its residual."""
+        """The residual of the prior."""
         return self.weights * (constants - self.centre)
 
 
@@ -107,7 +108,7 @@ def cut(
     ys: Float[Array | np.ndarray, "*axes size"],
     segments: int,
 ) -> Pieces:
-    """Trajectories cut into pieces whose lengths differ by one interval at most.
+    """Trajectories as pieces whose lengths differ by at most one interval between times.
 
     Args:
         ts: Increasing times, the same for all trajectories.
@@ -115,7 +116,7 @@ def cut(
         segments: Number of pieces of each trajectory.
 
     Raises:
-        ValueError: If the data are not such, or if a piece would be empty.
+        ValueError: As `check_trajectories`, or if there are more segments than intervals between times.
     """
     times, states = check_trajectories(ts, ys)
     intervals = len(times) - 1
@@ -144,8 +145,8 @@ def tolerance() -> float:
 
 
 @eqx.filter_jit
-def _linearised(field: VectorField, starts: Array, pieces: Pieces) -> tuple[Array, Array]:
-    """Residuals of all pieces and their ends in units of the scale, and the derivatives in constants and start."""
+def _linearised(field: VectorField, initial_states: Array, pieces: Pieces) -> tuple[Array, Array]:
+    """Residuals and last states of all pieces over the scale, and their derivatives in constants and initial states."""
     count = field.constants.shape[0]
     controller = dfx.PIDController(rtol=tolerance(), atol=tolerance() * pieces.scale)
 
@@ -169,39 +170,39 @@ def _linearised(field: VectorField, starts: Array, pieces: Pieces) -> tuple[Arra
         rows = jnp.concatenate((errors.reshape(-1), path[-1] / pieces.scale))
         return rows, rows
 
-    def one(start: Array, ts: Array, ys: Array, weights: Array) -> tuple[Array, Array]:
-        unknowns = jnp.concatenate((field.constants, start))
+    def one(initial: Array, ts: Array, ys: Array, weights: Array) -> tuple[Array, Array]:
+        unknowns = jnp.concatenate((field.constants, initial))
         slopes, value = jax.jacfwd(residual, has_aux=True)(unknowns, ts, ys, weights)
         return value, slopes
 
-    return jax.vmap(one)(starts, pieces.ts, pieces.ys, pieces.weights)
+    return jax.vmap(one)(initial_states, pieces.ts, pieces.ys, pieces.weights)
 
 
 class _Point:
-    """The least-squares problem linearised at constants and starts."""
+    """The least-squares problem linearised at given constants and initial states."""
 
-    def __init__(self, field: VectorField, constants: np.ndarray, starts: np.ndarray, pieces: Pieces, weight: float):
+    def __init__(self, field: VectorField, constants: np.ndarray, states: np.ndarray, pieces: Pieces, weight: float):
         """Solves all pieces."""
-        dtype, size = pieces.ys.dtype, starts.shape[1]
+        dtype, size = pieces.ys.dtype, states.shape[1]
         here = eqx.tree_at(lambda one: one.constants, field, jnp.asarray(constants, dtype))
-        found = _linearised(here, jnp.asarray(starts, dtype), pieces)
+        found = _linearised(here, jnp.asarray(states, dtype), pieces)
         rows, slopes = (np.asarray(part, np.float64) for part in found)
-        self.constants, self.starts, self._scale = constants, starts, np.asarray(pieces.scale, np.float64)
+        self.constants, self.initial_states, self._scale = constants, states, np.asarray(pieces.scale, np.float64)
         self.weight = weight
-        self._last = np.arange(1, len(starts) + 1) % (len(starts) // pieces.trajectories) == 0
+        self._last = np.arange(1, len(states) + 1) % (len(states) // pieces.trajectories) == 0
         self.errors, self._slopes = rows[:, :-size], np.where(np.isfinite(slopes), slopes, 0.0)
-        following = np.roll(starts, -1, axis=0) / self._scale
+        following = np.roll(states, -1, axis=0) / self._scale
         self._gaps = np.where(self._last[:, None], 0.0, weight * (rows[:, -size:] - following))
         squares = float(np.sum(self.errors**2) + np.sum(self._gaps**2))
         self.squares = squares if np.isfinite(squares) else np.inf
 
     def reduced(self) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-        """Residual and derivatives in the constants with the starts eliminated, and what brings the starts back.
+        """Residual, its derivatives in the constants, and the triangles for `initial_states_for`.
 
-        Starts are eliminated one after the other by orthogonal triangulation of the rows that contain them, columns
-        in the order: this start, the next start, the constants, the residual.
+        The initial states are eliminated one after the other: a QR decomposition of the rows that contain a state, with
+        columns in the order this state, next state, constants, residual. Its first rows are the triangle.
         """
-        size, count = self.starts.shape[1], len(self.constants)
+        size, count = self.initial_states.shape[1], len(self.constants)
         rest, triangles = [], []
         carried = np.zeros((0, size + count + 1))
         for rows, gaps, slopes, last in zip(self.errors, self._gaps, self._slopes, self._last, strict=True):
@@ -225,16 +226,16 @@ class _Point:
         rows = np.concatenate(rest)
         return rows[:, -1], rows[:, :-1], triangles
 
-    def starts_for(self, step: np.ndarray, triangles: list[np.ndarray]) -> np.ndarray:
-        """The starts at the minimum of the linearised problem when the constants have moved by `step`."""
-        size = self.starts.shape[1]
-        starts, change = self.starts.copy(), np.zeros(size)
+    def initial_states_for(self, step: np.ndarray, triangles: list[np.ndarray]) -> np.ndarray:
+        """The initial states that minimise the linearised problem when the constants change by `step`."""
+        size = self.initial_states.shape[1]
+        initial_states, change = self.initial_states.copy(), np.zeros(size)
         for k in reversed(range(len(triangles))):
             one = triangles[k]
             right = one[:, size : 2 * size] @ change + one[:, 2 * size : -1] @ step + one[:, -1]
             change = -np.linalg.lstsq(one[:, :size], right, rcond=None)[0]
-            starts[k] += change  # and enters the equations of the piece before
-        return starts
+            initial_states[k] += change  # the gap of the previous piece contains this change
+        return initial_states
 
 
 def fit_constants(
@@ -242,41 +243,43 @@ def fit_constants(
     pieces: Pieces,
     *,
     free: Bool[np.ndarray, " constants"] | None = None,
-    starts: Float[np.ndarray, "pieces size"] | None = None,
+    initial_states: Float[np.ndarray, "pieces size"] | None = None,
     prior: Prior | None = None,
 ) -> FittedConstants:
-    """The constants of a field, and the starts, with the least squares between its solutions and the data.
+    """Fits the constants of a field and the initial states of the pieces to data by least squares.
 
-    Multiple shooting (Bock, 1983) by Levenberg-Marquardt: the squares are those of the errors and of the gaps between
-    pieces, with a weight that grows until the pieces are one solution. Derivatives are exact, by forward mode through
-    the solver. Steps with which the equation cannot be solved are refused as those are that do not lower the sum.
+    Multiple shooting (Bock, 1983) with Levenberg-Marquardt steps. The sum of squares contains the errors and the gaps
+    between pieces; the weight of the gaps grows until the pieces join to one solution. Derivatives are exact, by
+    forward mode through the solver. A step is rejected if it does not lower the sum of squares, or if the equation
+    cannot be solved after it.
 
     Args:
-        field: With first values of its constants.
+        field: The right-hand side, whose constants are the first guess.
         pieces: The data.
         free: Which constants may change; all unless given.
-        starts: Those of an earlier fit, that is of pieces that join already; the data unless given.
-        prior: What the constants are held to; nothing unless given.
+        initial_states: The initial states of an earlier fit, whose pieces join already; those of the data unless given.
+        prior: The prior of the constants; none unless given.
     """
     constants = np.asarray(field.constants, np.float64)
     prior = prior or Prior(constants, np.zeros(len(constants)))
     free = np.ones(len(constants), bool) if free is None else free
-    apart = starts is None and len(pieces.ts) > pieces.trajectories
-    starts = np.asarray(pieces.ys[:, 0], np.float64) if starts is None else starts
+    apart = initial_states is None and len(pieces.ts) > pieces.trajectories
+    initial_states = np.asarray(pieces.ys[:, 0], np.float64) if initial_states is None else initial_states
     *softer, last = _CONTINUITY
     for weight in softer if apart else ():
-        point = _descended(_Point(field, constants, starts, pieces, weight), field, pieces, free, prior)
-        constants, starts = point.constants, point.starts
-    point = _descended(_Point(field, constants, starts, pieces, last), field, pieces, free, prior)
+        point = _descended(_Point(field, constants, initial_states, pieces, weight), field, pieces, free, prior)
+        constants, initial_states = point.constants, point.initial_states
+    point = _descended(_Point(field, constants, initial_states, pieces, last), field, pieces, free, prior)
     residual, jacobian, _ = point.reduced()
-    size = starts.shape[1]
+    size = initial_states.shape[1]
     times = int(np.sum(np.asarray(pieces.weights)))
     noise = np.sqrt(np.sum(point.errors.reshape(-1, size) ** 2, axis=0) / times) * np.asarray(pieces.scale, np.float64)
-    return FittedConstants(point.constants, point.starts, point.squares, residual, jacobian, noise, times * size)
+    fitted = (point.constants, point.initial_states, point.squares)
+    return FittedConstants(*fitted, residual, jacobian, noise, times * size)
 
 
 def _descended(point: _Point, field: VectorField, pieces: Pieces, free: np.ndarray, prior: Prior) -> _Point:
-    """The point at the end of Levenberg-Marquardt's steps, with damping in proportion to the columns' lengths."""
+    """The result of Levenberg-Marquardt steps from a point; the damping of a constant scales with its column's norm."""
     damping, iteration = 1e-3, 0
     held = np.sum(prior.rows(point.constants) ** 2)
     while iteration < _MAX_ITERATIONS and damping < _MAX_DAMPING and 0 < point.squares < np.inf:
@@ -291,7 +294,7 @@ def _descended(point: _Point, field: VectorField, pieces: Pieces, free: np.ndarr
         step[free] = np.linalg.lstsq(rows, -np.concatenate((residual, np.zeros(len(lengths)))), rcond=None)[0]
         if squares - np.sum((residual + jacobian @ step) ** 2) < _CONVERGED * squares:
             break
-        trial = _Point(field, point.constants + step, point.starts_for(step, triangles), pieces, point.weight)
+        trial = _Point(field, point.constants + step, point.initial_states_for(step, triangles), pieces, point.weight)
         further = np.sum(prior.rows(trial.constants) ** 2)
         if trial.squares + further < squares:
             point, held, damping = trial, further, max(damping / 10, _LEAST_DAMPING)

@@ -1,10 +1,12 @@
 """Expressions from and to SymPy, which is imported when it is first needed."""
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+import operator
+from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
+from sciml.symbolic._evaluate import OPERATIONS
 from sciml.symbolic._tree import (
     AbstractExpression,
     Apply,
@@ -18,27 +20,6 @@ from sciml.symbolic._tree import (
     sqrt,
 )
 
-_TO: Mapping[str, Callable[..., Any]] = MappingProxyType(
-    {
-        "add": lambda sp, a, b: a + b,
-        "sub": lambda sp, a, b: a - b,
-        "mul": lambda sp, a, b: a * b,
-        "div": lambda sp, a, b: a / b,
-        "pow": lambda sp, a, b: a**b,
-        "neg": lambda sp, a: -a,
-        "inv": lambda sp, a: 1 / a,
-        "pow2": lambda sp, a: a**2,
-        "pow3": lambda sp, a: a**3,
-        "sin": lambda sp, a: sp.sin(a),
-        "cos": lambda sp, a: sp.cos(a),
-        "exp": lambda sp, a: sp.exp(a),
-        "log": lambda sp, a: sp.log(a),
-        "sqrt": lambda sp, a: sp.sqrt(a),
-        "tanh": lambda sp, a: sp.tanh(a),
-        "abs": lambda sp, a: sp.Abs(a),
-    }
-)
-
 
 def _sympy() -> Any:
     try:
@@ -49,6 +30,21 @@ def _sympy() -> Any:
         ) from error
 
 
+def _namespace(sympy: Any) -> SimpleNamespace:
+    """SymPy's operations by their names in NumPy, for `OPERATIONS`."""
+    return SimpleNamespace(
+        add=operator.add,
+        subtract=operator.sub,
+        multiply=operator.mul,
+        divide=operator.truediv,
+        power=operator.pow,
+        negative=operator.neg,
+        square=lambda a: a**2,
+        **{name: getattr(sympy, name) for name in ("sin", "cos", "exp", "log", "sqrt", "tanh")},
+        abs=sympy.Abs,
+    )
+
+
 def to_sympy(tree: AbstractExpression) -> Any:
     """The SymPy expression, in real symbols of the variables' names; SymPy reorders and simplifies it.
 
@@ -57,10 +53,11 @@ def to_sympy(tree: AbstractExpression) -> Any:
         ModuleNotFoundError: If SymPy is not installed.
     """
     sympy = _sympy()
+    namespace = _namespace(sympy)
 
     def converted(node: AbstractExpression, below: Sequence[Any]) -> Any:
         if isinstance(node, Apply):
-            return _TO[node.operator](sympy, *below)
+            return OPERATIONS[node.operator](namespace, *below)
         if isinstance(node, Placeholder):
             raise ValueError("SymPy has no unknown numbers. Fill the placeholders with with_parameters first.")
         if isinstance(node, Real):

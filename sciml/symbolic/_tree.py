@@ -8,26 +8,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-ARITY: Mapping[str, int] = MappingProxyType(
-    {
-        "add": 2,
-        "sub": 2,
-        "mul": 2,
-        "div": 2,
-        "pow": 2,
-        "neg": 1,
-        "inv": 1,
-        "pow2": 1,
-        "pow3": 1,
-        "sin": 1,
-        "cos": 1,
-        "exp": 1,
-        "log": 1,
-        "sqrt": 1,
-        "tanh": 1,
-        "abs": 1,
-    }
-)
+_BINARY: tuple[str, ...] = ("add", "sub", "mul", "div", "pow")
+_UNARY: tuple[str, ...] = ("neg", "inv", "pow2", "pow3", "sin", "cos", "exp", "log", "sqrt", "tanh", "abs")
+ARITY: Mapping[str, int] = MappingProxyType({**dict.fromkeys(_BINARY, 2), **dict.fromkeys(_UNARY, 1)})
+"""The number of arguments of each operator."""
 
 Result = TypeVar("Result")
 

@@ -85,7 +85,7 @@ def test_a_spread_holds_constants_to_the_given_ones_as_scipy_finds(segments):
     )
     other = scipy.optimize.least_squares(residual, [*given, *noisy[0]], xtol=1e-12, ftol=1e-12, gtol=1e-12)
     np.testing.assert_allclose(parameters(found.system), other.x[:4], rtol=1e-4)  # SciPy's differences err by 1e-6
-    np.testing.assert_allclose(found.starts, [other.x[4:]], rtol=1e-3)
+    np.testing.assert_allclose(found.initial_conditions, [other.x[4:]], rtol=1e-3)
     errors = (path(other.x[:4], other.x[4:]) - noisy) / noisy.std(0)
     assert found.after == pytest.approx(np.sqrt(np.mean(errors**2)), rel=1e-4)
     assert free.after < found.after < found.before
@@ -94,7 +94,7 @@ def test_a_spread_holds_constants_to_the_given_ones_as_scipy_finds(segments):
 def test_data_without_noise_leave_the_spread_without_weight(exact):
     found = refine(GUESS, TS, exact, segments=3, spread=0.02)
     np.testing.assert_allclose(parameters(found.system), parameters(TRUE), rtol=1e-5)
-    np.testing.assert_allclose(found.starts, exact[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(found.initial_conditions, exact[:, 0], rtol=1e-5)
 
 
 def test_a_spread_is_positive(noisy):

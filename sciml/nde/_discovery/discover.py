@@ -216,7 +216,9 @@ def _selected(every: _Every, starts: Sequence[np.ndarray], pieces: symbolic.Piec
         constants[places] = coefficients
         field = eqx.tree_at(lambda one: one.constants, every.field, jnp.asarray(constants, float))
         free = (coefficients.reshape(-1) != 0)[every.owner]
-        return symbolic.fit_constants(field, pieces, free=free, starts=None if earlier is None else earlier.starts)
+        return symbolic.fit_constants(
+            field, pieces, free=free, initial_states=None if earlier is None else earlier.initial_states
+        )
 
     def criterion(one: symbolic.FittedConstants) -> float:
         return information(one.squares, one.count, int(np.count_nonzero(one.constants[places])), _LEAST_NOISE)
