@@ -62,6 +62,36 @@ def skeleton_equations(tokens: Sequence[str]) -> Sequence[str]:
     return [PLACEHOLDER.head if token in signs else token for token in words]
 
 
+class EquationIds:
+    """The padded ids of the guess and of the true equation of each system.
+
+    Args:
+        equations: The true equations as tokens.
+        vocabulary: The vocabulary of the tokens.
+        guess: Makes the guess from the true tokens.
+
+    Raises:
+        ValueError: If a token is not in the vocabulary.
+    """
+
+    def __init__(self, equations: Sequence[Sequence[str]], vocabulary: Vocabulary, guess: Guess):
+        begin, end = np.array([vocabulary.bos], np.int32), np.array([vocabulary.eos], np.int32)
+        self._guesses = padded((vocabulary.encode(guess(tokens)) for tokens in equations), vocabulary.pad)
+        self._equations = padded(
+            (np.concatenate((begin, vocabulary.encode(tokens), end)) for tokens in equations), vocabulary.pad
+        )
+
+    def of(self, systems: np.ndarray) -> dict[str, np.ndarray]:
+        """`tokens`, `equation` and their masks of `Sample`, for some systems."""
+        (tokens, tokens_mask), (equation, equation_mask) = self._guesses, self._equations
+        return {
+            "tokens": tokens[systems],
+            "tokens_mask": tokens_mask[systems],
+            "equation": equation[systems],
+            "equation_mask": equation_mask[systems],
+        }
+
+
 class EquationData:
     """A data set of `Sample`s: each trajectory once, a pure function of its row.
 
@@ -96,11 +126,7 @@ class EquationData:
         self._ends = np.cumsum([len(states) for states in self._parts])
         equations = [text.split() for part in parts for text in part.equations]
         names = [name for part in parts for name in part.families]
-        self._tokens = padded((vocabulary.encode(guess(tokens)) for tokens in equations), vocabulary.pad)
-        begin, end = np.array([vocabulary.bos], np.int32), np.array([vocabulary.eos], np.int32)
-        self._equations = padded(
-            (np.concatenate((begin, vocabulary.encode(tokens), end)) for tokens in equations), vocabulary.pad
-        )
+        self._ids = EquationIds(equations, vocabulary, guess)
         self.families, self._families = _numbered(names)
         kinds = [(name, *skeleton_equations(tokens)) for name, tokens in zip(names, equations, strict=True)]
         different, self._systems = _numbered(kinds)
@@ -118,15 +144,11 @@ class EquationData:
         """The samples at an index array or slice, with a leading axis."""
         rows = np.arange(len(self), dtype=np.int32)[rows]
         system, start = np.divmod(rows, self._parts[0].shape[1])
-        (tokens, tokens_mask), (equation, equation_mask) = self._tokens, self._equations
         return Sample(
             times=np.broadcast_to(self._times, (*rows.shape, len(self._times))),
             states=self._states(system, start),
             components=self._components[system],
-            tokens=tokens[system],
-            tokens_mask=tokens_mask[system],
-            equation=equation[system],
-            equation_mask=equation_mask[system],
+            **self._ids.of(system),
             system=self._systems[system],
             family=self._families[system],
             index=rows,
@@ -143,7 +165,7 @@ class EquationData:
 
 
 def padded(rows: Iterable[Sequence[int] | np.ndarray], pad: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of ids filled up to the longest one, int32, and where the ids stand."""
+    """Sequences of ids padded to the longest one, int32, and the mask that is true for ids and false for padding."""
     rows = list(rows)
     counts = np.array([len(row) for row in rows])
     mask = np.arange(counts.max(initial=0)).reshape(1, -1) < counts.reshape(-1, 1)

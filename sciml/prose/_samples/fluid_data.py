@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from sciml.prose._samples.dataset import Guess, Sample, padded
+from sciml.prose._samples.dataset import EquationIds, Guess, Sample
 from sciml.symbolic import Vocabulary
 from sciml.systems import FLUID_FAMILIES, Trajectories
 
@@ -62,11 +62,7 @@ class FluidData:
         present = np.array([len(FLUID_FAMILIES[name].channels) for name in names])
         self._components = np.arange(parts[0].states.shape[3]).reshape(1, -1) < present.reshape(-1, 1)
         texts = [text.split() for part in parts for text in part.equations]
-        self._tokens = padded((vocabulary.encode(guess(text)) for text in texts), vocabulary.pad)
-        ends = [np.array([word], np.int32) for word in (vocabulary.bos, vocabulary.eos)]
-        self._equations = padded(
-            (np.concatenate((ends[0], vocabulary.encode(text), ends[1])) for text in texts), vocabulary.pad
-        )
+        self._ids = EquationIds(texts, vocabulary, guess)
 
     def __len__(self) -> int:
         """Number of windows, as many times as they appear."""
@@ -76,15 +72,11 @@ class FluidData:
         """The samples at an index array or slice, with a leading axis."""
         rows = self._rows[rows]
         flow, begin = np.divmod(rows, self._begins)
-        (tokens, tokens_mask), (equation, equation_mask) = self._tokens, self._equations
         return Sample(
             times=np.broadcast_to(np.arange(self._window, dtype=np.float32), (*rows.shape, self._window)),
             states=self._windows(flow, begin),
             components=self._components[flow],
-            tokens=tokens[flow],
-            tokens_mask=tokens_mask[flow],
-            equation=equation[flow],
-            equation_mask=equation_mask[flow],
+            **self._ids.of(flow),
             system=self._family[flow],
             family=self._family[flow],
             index=rows,
