@@ -69,8 +69,7 @@ def build(config):
 def file(tmp_path):
     path = tmp_path / "quick.py"
     path.write_text(FILE)
-    yield str(path)
-    sys.modules.pop("quick", None)
+    return str(path)
 
 
 def exit_code(*arguments):
@@ -107,18 +106,20 @@ def run(file, tmp_path):
 
 def test_a_run_is_evaluated_under_other_conditions(run, capsys):
     assert exit_code("evaluate", run, "--condition", "size=0.5", "rate=1,size=2") == 0
-    assert "size=0.5 rate=1 size=2" in words(capsys.readouterr().out)
+    assert "size=0.5 rate=1.0 size=2.0" in words(capsys.readouterr().out)
     metrics = experiment.read_json(run / "metrics.json")
     sizes = {name: found["size"] for name, found in metrics["conditions"].items()}
-    assert set(sizes) == {"size=0.5", "rate=1 size=2"}
+    assert set(sizes) == {"size=0.5", "rate=1.0 size=2.0"}
     weight, bias = (np.asarray(part) for part in (experiment.load(run).weight, experiment.load(run).bias))
-    for name, size in (("size=0.5", 0.5), ("rate=1 size=2", 2)):
+    for name, size in (("size=0.5", 0.5), ("rate=1.0 size=2.0", 2)):
         assert sizes[name] == pytest.approx(abs(weight.sum() * size + bias[0]), rel=1e-6)
     for condition in ("size", "=3"):
         assert exit_code("evaluate", run, "--condition", condition) == 2
         assert f"Expected --condition FIELD=VALUE, such as noise=0.1, got '{condition}'" in capsys.readouterr().err
-    assert exit_code("evaluate", run, "--condition", "colour=red") == 1
-    assert "got colour" in capsys.readouterr().err
+    for condition, message in (("colour=red", "--colour"), ("size=big", "size"), ("steps=2.5", "steps")):
+        assert exit_code("evaluate", run, "--condition", condition) == 2
+        assert message in words(capsys.readouterr().err)
+    assert set(experiment.read_json(run / "metrics.json")["conditions"]) == set(sizes)
 
 
 def test_a_run_predicts_from_a_file_with_the_options_of_its_experiment(run, tmp_path, capsys):

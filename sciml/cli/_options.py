@@ -109,14 +109,16 @@ def experiment_options(
         defaults: The values of those that may be left out.
 
     Raises:
-        Usage: If there is no such preset, or if the Config has a field of the command's options.
+        Usage: If there is no such preset, or if the Config or a group in it has a field of the command's options.
     """
+    from sciml import experiment
+
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", nargs="?", default=next(iter(module.PRESETS)))
     preset = first.parse_known_args(arguments[1:])[0].preset
     if preset not in module.PRESETS:
         raise Usage(f"There is no preset {preset!r} in {arguments[0]}, only {', '.join(module.PRESETS)}.")
-    hidden = {*kinds, "preset"} & {field.name for field in dataclasses.fields(module.Config)}
+    hidden = {*kinds, "preset"} & {name for name, _ in experiment.settings(module.PRESETS[preset])}
     if hidden:
         raise Usage(
             f"The Config must not have the field {', '.join(hidden)}, an option of every experiment. Rename it."

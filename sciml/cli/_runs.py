@@ -1,6 +1,5 @@
 """Commands on finished runs: `sciml evaluate`, `sciml compare` and `sciml predict`."""
 
-import ast
 import dataclasses
 import pathlib
 from collections.abc import Sequence
@@ -25,15 +24,18 @@ class _Evaluation:
 
     condition: tuple[str, ...] = ()
     """Settings of the experiment that make other test data, such as noise=0.1; several are possible. A comma joins the
-    settings of one condition: noise=0.1,sensors=16."""
+    settings of one condition: noise=0.1,sensors=16. Blanks join several values of one setting: "samples=10 5 5"."""
 
 
 def evaluate(arguments: Sequence[str]) -> int:
     """Tests a finished run."""
     options = parse(_Evaluation, arguments, "sciml evaluate")
-    conditions = [_settings(condition) for condition in options.condition]
     from sciml import experiment
 
+    conditions = []
+    if options.condition:
+        config = experiment.read_config(options.folder, experiment.module_of(options.folder))
+        conditions = [_changes(config, condition) for condition in options.condition]
     metrics = experiment.evaluate(options.folder, options.resolution, conditions)
     results = {"as trained": metrics["test"], **metrics.get("resolutions", {}), **metrics.get("conditions", {})}
     table = Table("test data", *results, title=f"{metrics['model']}, {metrics['parameters']} parameters")
@@ -46,18 +48,22 @@ def evaluate(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _settings(condition: str) -> dict[str, Any]:
-    """Names and values of a text like `noise=0.1,sensors=16`; what is no literal of Python is a string."""
-    found = {}
-    for setting in condition.split(","):
-        name, equals, value = setting.partition("=")
-        if not name or not equals:
-            raise Usage(f"Expected --condition FIELD=VALUE, such as noise=0.1, got {condition!r}.")
-        try:
-            found[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            found[name] = value
-    return found
+def _changes(config: Any, condition: str) -> dict[str, Any]:
+    """Settings of a text like `noise=0.1,sensors=16`, read as `sciml train` reads `--noise 0.1 --sensors 16`.
+
+    Raises:
+        Usage: If a part of the text is no FIELD=VALUE.
+        SystemExit: If there is no such field, or if the value does not suit it; the message says so.
+    """
+    from sciml import experiment
+
+    parts = [setting.partition("=") for setting in condition.split(",")]
+    if not all(name and equals for name, equals, _ in parts):
+        raise Usage(f"Expected --condition FIELD=VALUE, such as noise=0.1, got {condition!r}.")
+    options = [text for name, _, value in parts for text in (f"--{name.replace('_', '-')}", *value.split())]
+    kind = tyro.conf.FlagConversionOff[type(config)]
+    changed = dict(experiment.settings(parse(kind, options, f"sciml evaluate --condition {condition}", default=config)))
+    return {name: changed[name] for name in (name.replace("-", "_") for name, _, _ in parts)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -56,7 +56,7 @@ from sciml.experiment._run import run as run
 from sciml.experiment._run import run_file as run_file
 from sciml.experiment._trained import evaluate as evaluate
 from sciml.experiment._trained import load as load
-from sciml.experiment._trained import load_experiment as load_experiment
+from sciml.experiment._trained import module_of as module_of
 from sciml.experiment._trained import prediction as prediction
 from sciml.experiment._trained import read_config as read_config
 from sciml.experiment._training import ShowProgress as ShowProgress

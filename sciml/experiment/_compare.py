@@ -9,7 +9,7 @@ from rich.table import Table
 
 from sciml.experiment._figures import draw_losses, draw_resolutions
 from sciml.experiment._folder import read_json, write_json
-from sciml.experiment._trained import load_experiment
+from sciml.experiment._trained import load_with, module_of, read_config
 from sciml.train import read_log
 
 
@@ -71,7 +71,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def _draw_predictions(names: Sequence[str], paths: Sequence[pathlib.Path], out: pathlib.Path) -> None:
-    found = [load_experiment(path) for path in paths]
-    figures = found[0][0].figures
+    module = module_of(paths[0])
+    figures = module.build(read_config(paths[0], module)).figures
     if figures is not None:
-        figures({name: model for name, (_, model) in zip(names, found, strict=True)}, out)
+        figures({name: load_with(path, module) for name, path in zip(names, paths, strict=True)}, out)

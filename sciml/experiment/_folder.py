@@ -67,8 +67,7 @@ def from_json(kind: Any, value: Any) -> Any:
         return from_json(arguments[0], value)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         hints = typing.get_type_hints(kind, include_extras=True)
-        known = {field.name: hints[field.name] for field in dataclasses.fields(kind)}
-        return kind(**{name: from_json(known[name], item) for name, item in value.items() if name in known})
+        return kind(**{name: from_json(hints[name], item) for name, item in value.items()})
     if isinstance(value, list):
         plain = typing.get_origin(kind) or kind
         same = arguments[:1] * len(value) if arguments and (plain is list or arguments[-1] is ...) else arguments
@@ -103,46 +102,46 @@ _FORMER_VALUES = {"guess": {"unknown": "perturbed"}}
 def config_from_json(kind: type, value: Mapping[str, Any]) -> Any:
     """The config that a run folder holds.
 
-    Settings are found by their names, wherever the option groups of the present Config have them, so that runs of
-    earlier versions can be read. Settings that the run has not get their defaults.
+    A setting that is not where the present Config has it, in a run of an earlier version, is found by its name wherever
+    it is. Settings that the run has not get their defaults.
 
     Raises:
         ValueError: If the run has settings that the Config does not know.
     """
-    saved = dict(_flat(value))
-    used: set[str] = set()
+    anywhere = dict(_entries(value))
+    left = {name for name, item in anywhere.items() if not isinstance(item, Mapping)}
 
-    def group(kind: type) -> Any:
+    def group(kind: type, own: Mapping[str, Any]) -> Any:
         hints = typing.get_type_hints(kind, include_extras=True)
         found = {}
         for field in dataclasses.fields(kind):
             inner = hints[field.name]
             if dataclasses.is_dataclass(inner) and isinstance(inner, type):
-                found[field.name] = group(inner)
+                found[field.name] = group(inner, own.get(field.name, {}))
                 continue
-            name = field.name if field.name in saved else _FORMERLY.get(field.name)
-            if name in saved:
-                used.add(name)
+            names = (field.name, _FORMERLY.get(field.name, field.name))
+            for name, items in ((name, items) for items in (own, anywhere) for name in names if name in items):
+                left.difference_update(dict(_entries({name: items[name]})))
                 former = _FORMER_VALUES.get(field.name, {})
-                found[field.name] = from_json(inner, former.get(str(saved[name]), saved[name]))
+                found[field.name] = from_json(inner, former.get(str(items[name]), items[name]))
+                break
         return kind(**found)
 
-    config = group(kind)
-    unknown = sorted(saved.keys() - used)
-    if unknown:
+    config = group(kind, value)
+    if left:
         raise ValueError(
-            f"The run was made with the settings {', '.join(unknown)}, which the Config of its experiment file does "
-            "not know. Use the file that made the run."
+            f"The run was made with the settings {', '.join(sorted(left))}, which the Config of its experiment file "
+            "does not know. Use the file that made the run."
         )
     return config
 
 
-def _flat(value: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _entries(value: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Names and values of all entries, also of those inside of others: a group of options, or a setting."""
     for name, item in value.items():
+        yield name, item
         if isinstance(item, Mapping):
-            yield from _flat(item)
-        else:
-            yield name, item
+            yield from _entries(item)
 
 
 def _member(arguments: tuple[Any, ...], value: Any) -> Any:

@@ -6,7 +6,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from sciml import train
-from sciml.experiment._definition import Experiment, Prediction, held_out
+from sciml.experiment._definition import Prediction, held_out
 from sciml.experiment._figures import draw_run
 from sciml.experiment._file import load_file, with_settings
 from sciml.experiment._folder import as_numbers, config_from_json, read_json, write_json
@@ -36,26 +36,26 @@ def load(folder: str | pathlib.Path, classes: Sequence[Any] = ()) -> Any:
         checkpoints.close()
 
 
-def load_experiment(folder: str | pathlib.Path, file: Any = None, **changes: Any) -> tuple[Experiment, Any]:
-    """The experiment and the trained model of a run. This executes the run's experiment file.
+def module_of(folder: str | pathlib.Path, file: str | pathlib.Path | None = None) -> ModuleType:
+    """The experiment file of a run, imported. This executes its code.
 
     Args:
         folder: The folder of the run.
         file: The experiment file, if it is no longer where the run found it.
-        **changes: Other values of settings of its config.
 
     Raises:
         FileNotFoundError: If the folder is not a run, or its experiment file is gone.
-        ValueError: If the run was not made from a file, or the config has no such setting.
+        ValueError: If the run was not made from a file.
     """
-    folder = pathlib.Path(folder)
-    started = read_json(folder / "run.json")["experiment"]
+    started = read_json(pathlib.Path(folder) / "run.json")["experiment"]
     if file is None and started is None:
         raise ValueError(f"The run {folder} was not made from an experiment file. Give the file.")
-    module = load_file(started if file is None else file)
-    experiment = module.build(with_settings(read_config(folder, module), changes))
-    own = [one for one in vars(module).values() if isinstance(one, type | FunctionType)]
-    return experiment, load(folder, own)
+    return load_file(started if file is None else file)
+
+
+def load_with(folder: str | pathlib.Path, module: ModuleType) -> Any:
+    """The trained model of a run, which may consist of classes and functions of its experiment file."""
+    return load(folder, [one for one in vars(module).values() if isinstance(one, type | FunctionType)])
 
 
 def read_config(folder: str | pathlib.Path, module: ModuleType) -> Any:
@@ -95,17 +95,18 @@ def evaluate(
     read_json(folder / "run.json")
     if not (folder / "metrics.json").exists():
         raise ValueError(f"The run {folder} is not finished. Run its command again first; it goes on where it stopped.")
-    metrics = read_json(folder / "metrics.json")
-    experiment, trained = load_experiment(folder, file)
+    metrics, module = read_json(folder / "metrics.json"), module_of(folder, file)
+    config, trained = read_config(folder, module), load_with(folder, module)
+    experiment = module.build(config)
     for resolution in resolutions:
         known = held_out(experiment, resolution)
         model, note = experiment.at_resolution(trained, resolution)
         found = as_numbers(experiment.evaluate(model, known))
         metrics.setdefault("resolutions", {})[str(resolution)] = {**found, "note": note}
     for condition in conditions:
-        changed, model = load_experiment(folder, file, **condition)
+        changed = module.build(with_settings(config, condition))
         name = " ".join(f"{setting}={value}" for setting, value in condition.items())
-        metrics.setdefault("conditions", {})[name] = as_numbers(changed.evaluate(model, held_out(changed)))
+        metrics.setdefault("conditions", {})[name] = as_numbers(changed.evaluate(trained, held_out(changed)))
     write_json(folder / "metrics.json", metrics)
     draw_run(experiment, metrics, trained, folder)
     return metrics
@@ -118,10 +119,11 @@ def prediction(folder: str | pathlib.Path, *, file: Any = None) -> tuple[Predict
         FileNotFoundError: If the folder is not a run, or its experiment file is gone.
         ValueError: If the experiment predicts nothing from files.
     """
-    experiment, model = load_experiment(folder, file)
+    module = module_of(folder, file)
+    experiment = module.build(read_config(folder, module))
     if experiment.predict is None:
         raise ValueError(
             f"The experiment of {folder} has no `predict`, so that it predicts nothing from files. Load the model with "
             "sciml.experiment.load(folder) and call it, or train an experiment that predicts, such as prose_ode."
         )
-    return experiment.predict, model
+    return experiment.predict, load_with(folder, module)

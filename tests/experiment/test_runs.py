@@ -380,6 +380,46 @@ def test_configs_survive_json():
         to_json(object())
 
 
+def test_saved_settings_find_their_place_in_the_config():
+    from sciml.experiment._folder import config_from_json, to_json
+
+    @dataclasses.dataclass(frozen=True)
+    class Solver:
+        tolerance: float = 1e-3
+
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        run: experiment.Training = experiment.Training()
+        solver: Solver | None = None
+        weights: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    config = Config(experiment.Training(steps=3, lr=0.1), Solver(1e-6), {"u": 2.0, "steps": 5.0})
+    assert config_from_json(Config, json.loads(json.dumps(to_json(config)))) == config
+    flat = {"rate": 0.5, "batch": 7}  # of an earlier version, without groups
+    assert config_from_json(Config, flat) == Config(experiment.Training(batch=7, lr=0.5))
+    with pytest.raises(ValueError, match=r"made with the settings depth, which the Config .* does not know"):
+        config_from_json(Config, {"batch": 7, "depth": 2})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch": 0}, "Expected batches of 1 or more samples, got --batch 0"),
+        ({"epochs": 0}, r"Expected at least 1 optimiser step, got --epochs 0 --steps None"),
+        ({"epochs": float("inf")}, "got --epochs inf"),
+        ({"steps": -1}, "--steps -1"),
+    ],
+)
+def test_a_training_without_steps_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        experiment.Training(**settings).steps_for(100)
+
+
+def test_steps_cover_the_epochs_and_stand_in_for_them():
+    assert experiment.Training(epochs=1.5, batch=16).steps_for(100) == 10  # 9.4 batches
+    assert experiment.Training(epochs=1.5, steps=3).steps_for(100) == 3
+
+
 def test_a_killed_run_goes_on_and_ends_bit_for_bit_where_an_uninterrupted_one_ends(file, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     uninterrupted = command(file, whole)

@@ -12,7 +12,7 @@ from numpy.polynomial import polynomial
 
 from sciml.metrics import relative_l2
 from sciml.prose._equations.equations import EquationErrors
-from sciml.symbolic import DERIVATIVES, System, evaluate
+from sciml.symbolic import DERIVATIVES, AbstractExpression, System, evaluate
 
 _DEGREES, _LARGEST = {"t": 2, "x": 4}, 5.0
 
@@ -87,20 +87,33 @@ def residual_errors(
             not finite.
 
     Raises:
-        ValueError: If the numbers of predicted and true equations differ or are 0.
+        ValueError: If the numbers of predicted and true equations differ or are 0, or if a true one has no value.
     """
     if len(written) != len(truth) or not truth:
         raise ValueError(f"Expected as many written equations as true ones, got {len(written)} and {len(truth)}.")
-    found = np.stack([_values(one, values) for one in written])
-    errors = _each(found, np.stack([_values(one, values) for one in truth]), epsilon_squared=1e-6)
+    found, true = (np.stack(each) for each in (_written(written, values), [_values(one[0], values) for one in truth]))
+    errors = _each(found, true, epsilon_squared=1e-6)
     valid = errors <= largest  # NaN is not
     return EquationErrors(np.where(valid, errors, math.nan), valid)
 
 
-def _values(system: System | None, values: Mapping[str, np.ndarray]) -> Float[np.ndarray, "times points"]:
-    """The residual at the points of a field; NaN if it has a placeholder, an unknown variable or several components."""
-    try:
-        found = math.nan if system is None or len(system) != 1 else evaluate(system[0], values, np)
-    except ValueError:
-        found = math.nan
-    return np.broadcast_to(np.asarray(found, np.float64), values["u_0"].shape)
+def _values(residual: AbstractExpression, values: Mapping[str, np.ndarray]) -> Float[np.ndarray, "times points"]:
+    """A residual at the points of a field."""
+    return np.broadcast_to(np.asarray(evaluate(residual, values, np), np.float64), values["u_0"].shape)
+
+
+def _written(
+    written: Sequence[System | None], values: Mapping[str, np.ndarray]
+) -> list[Float[np.ndarray, "times points"]]:
+    """Predicted residuals at the points of a field; NaN for those with several components or without a value there."""
+    none = np.full(values["u_0"].shape, math.nan)
+
+    def one(system: System | None) -> np.ndarray:
+        if system is None or len(system) != 1:
+            return none
+        try:
+            return _values(system[0], values)
+        except ValueError:  # a placeholder, or an unknown variable
+            return none
+
+    return [one(system) for system in written]
