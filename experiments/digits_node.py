@@ -13,15 +13,13 @@ mode through the solver. The test images are a fixed part; the last 200 of the o
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
 
-from sciml import data, nde, tasks
+from sciml import nde, tasks
 from sciml.experiment import Experiment, Training
 
 # Chosen on the validation images by benchmarks/penalties.py; for `error` the cautious one of docs/results.md.
@@ -79,23 +77,15 @@ class DigitsODE(eqx.Module):
 MODELS = {"node": DigitsODE}
 
 
-def task(model: DigitsODE, batch: Any, key: jax.Array) -> tuple[jax.Array, nde.Aux]:
-    """Cross entropy."""
-    scores, aux = model(batch[0], key)
-    return optax.softmax_cross_entropy_with_integer_labels(scores, batch[1]).mean(), aux
-
-
-def evaluate(model: DigitsODE, images: data.Arrays) -> Mapping[str, float]:
-    """Accuracy, and evaluations of the field, steps and seconds of the one solve."""
-    predict, (pixels, label) = eqx.filter_jit(model), images[:]
-    x = jnp.asarray(pixels)
-    scores, costs = tasks.solve_metrics(model, lambda: predict(x))
-    return tasks.class_metrics(scores, label) | costs
+def scores(model: DigitsODE, images: jax.Array, key: jax.Array | None = None) -> tuple[jax.Array, nde.Aux]:
+    """Scores (batch, 10) of images (batch, 64), and what came with the one solve."""
+    return model(images, key)
 
 
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
-    adam = optax.inject_hyperparams(optax.adam)(config.run.lr)
+    adam = optax.inject_hyperparams(optax.adam)(config.run.lr_or(3e-3))
+    task, evaluate = tasks.class_task(scores), tasks.class_evaluation(scores)
     return tasks.dynamics(
         config, MODELS, PENALTIES, tasks.digit_vectors, task, evaluate, metric="error", optimiser=adam
     )

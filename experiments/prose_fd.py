@@ -115,5 +115,5 @@ MODELS = {"prose": _prose, "data-only": _data_only, "fno": _fno}
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
     model = chosen("a model", config.model, MODELS)(config, jax.random.key(config.run.seed))
-    optimiser = lambda steps: prose.fd_optimiser(config.run.lr or 1e-3, steps=steps)
+    optimiser = lambda steps: prose.fd_optimiser(config.run.lr_or(1e-3), steps=steps)
     return tasks.prose(config.task, model, optimiser, config.run, precision=config.precision)

@@ -1,7 +1,7 @@
 """PROSE-ODE: from the noisy beginning of a trajectory and a guess of its equations to the rest of it and the equations.
 
     sciml train experiments/prose_ode.py --preset demo --out runs/prose/demo
-    sciml evaluate runs/prose/demo --condition sensors=32 --condition sensors=8     (fewer given times)
+    sciml evaluate runs/prose/demo --condition sensors=32 sensors=8     (fewer given times)
     sciml predict runs/prose/demo trajectory.csv --out runs/prose/forecast
     sciml benchmark experiments/prose_ode.py --preset small --models prose 2to1 data-only --budget 60m --out runs/small
 
@@ -130,5 +130,5 @@ def untrained(config: Config) -> prose.Prose:
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
     make, lr = chosen("a recipe", config.recipe, RECIPES)
-    optimiser = lambda steps: make(config.run.lr or lr, steps=steps)
+    optimiser = lambda steps: make(config.run.lr_or(lr), steps=steps)
     return tasks.prose(config.task, untrained(config), optimiser, config.run, precision=config.precision)

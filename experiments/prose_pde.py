@@ -1,7 +1,7 @@
 """PROSE-PDE: from the first half of an evolution and a guess of its equation to the second half and the equation.
 
     sciml train experiments/prose_pde.py --preset demo --out runs/prose-pde/demo
-    sciml evaluate runs/prose-pde/demo --condition sensors=8 --condition sensors=4     (fewer given frames)
+    sciml evaluate runs/prose-pde/demo --condition sensors=8 sensors=4     (fewer given frames)
     sciml benchmark experiments/prose_pde.py --preset small --models prose 2to1 data-only --budget 60m --out runs/small
 
 One model for all families of equations on an interval (Sun, Liu, Zhang, Schaeffer, "Towards a foundation model for
@@ -94,5 +94,5 @@ def untrained(config: Config) -> prose.Prose:
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
     make, lr = chosen("a recipe", config.recipe, RECIPES)
-    optimiser = lambda steps: make(config.run.lr or lr, steps=steps)
+    optimiser = lambda steps: make(config.run.lr_or(lr), steps=steps)
     return tasks.prose(config.task, untrained(config), optimiser, config.run, precision=config.precision)

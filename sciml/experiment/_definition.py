@@ -124,6 +124,10 @@ class Training:
     seed: int = 0
     """Seed of the initial weights, of the order of the samples and of random draws in the loss."""
 
+    def lr_or(self, default: float) -> float:
+        """The learning rate, or the default if none is given."""
+        return default if self.lr is None else self.lr
+
     def steps_for(self, samples: int) -> int:
         """Number of optimiser steps for a number of training samples.
 

@@ -117,14 +117,16 @@ def config_from_json(kind: type, value: Mapping[str, Any]) -> Any:
         for field in dataclasses.fields(kind):
             inner = hints[field.name]
             if dataclasses.is_dataclass(inner) and isinstance(inner, type):
-                found[field.name] = group(inner, own.get(field.name, {}))
+                part = own.get(field.name)
+                found[field.name] = group(inner, part if isinstance(part, Mapping) else {})
                 continue
-            names = (field.name, _FORMERLY.get(field.name, field.name))
-            for name, items in ((name, items) for items in (own, anywhere) for name in names if name in items):
+            names = field.name, _FORMERLY.get(field.name, field.name)
+            places = [(items, name) for items in (own, anywhere) for name in names if name in items]
+            if places:
+                items, name = places[0]
                 left.difference_update(dict(_entries({name: items[name]})))
                 former = _FORMER_VALUES.get(field.name, {})
                 found[field.name] = from_json(inner, former.get(str(items[name]), items[name]))
-                break
         return kind(**found)
 
     config = group(kind, value)

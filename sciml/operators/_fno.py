@@ -52,9 +52,11 @@ class FNO(AbstractFNO):
 
     K is a `SpectralConv`, S a matrix per point, M, P and Q networks of one hidden layer per point, g one factor per
     channel, and the nonlinearity :math:`\sigma_l` is left out in the last layer. x are the coordinates of the points
-    in units of the extent. This is the architecture of neuraloperator 2.0 with its defaults; equal weights give equal
-    outputs. The first FNO (Li et al. 2021, arXiv:2010.08895) is `Pointwise(lifting=0, mixing=0, projection=4)` at
-    width 32, which leaves M and g out: :math:`v_{l+1} = \sigma_l(K_l v_l + S_l v_l)`.
+    in units of the extent. This is the architecture of neuraloperator 2.0 with its defaults. Equal weights give equal
+    outputs on grids whose axes but the last have even sizes; on odd ones neuraloperator undoes `fftshift` by
+    `fftshift`, which shifts its modes. The first FNO (Li et al. 2021, arXiv:2010.08895) is
+    `Pointwise(lifting=0, mixing=0, projection=4)` at width 32, which leaves M and g out:
+    :math:`v_{l+1} = \sigma_l(K_l v_l + S_l v_l)`.
 
     A trained operator acts at other resolutions: frequencies and coordinates are those of the domain, not of the grid.
     """

@@ -151,7 +151,7 @@ def _float_type(tolerance: float) -> np.dtype:
 
 def cosine(make: Callable[..., Any], training: Training, steps: int, **options: Any) -> optax.GradientTransformation:
     """An optimiser of optax whose learning rate falls from that of the training to zero as a cosine."""
-    schedule = optax.cosine_decay_schedule(training.lr or 1e-3, steps)
+    schedule = optax.cosine_decay_schedule(training.lr_or(1e-3), steps)
     return optax.inject_hyperparams(make)(schedule, **options)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from sciml import losses, metrics, train
 from sciml.data import Pairs, cached, split
-from sciml.experiment import Experiment, Training
+from sciml.experiment import Experiment, Training, unchanged
 from sciml.grid import Grid
 from sciml.operators import FNO, AbstractOperator, MgNO, Normalised, Normaliser, Resampled, per_channel
 from sciml.tasks._field_errors import draw_predictions, relative_errors
@@ -76,7 +76,7 @@ def one_cycle(
 ) -> train.Optimiser:
     """The published optimiser of MgNO, `train.one_cycle_adam`, for the epochs and the learning rate of a training."""
     return train.one_cycle_adam(
-        training.lr or architecture.lr,
+        training.lr_or(architecture.lr),
         epochs=math.ceil(training.epochs),
         steps_per_epoch=-(-samples // training.batch),
         weight_decay=weight_decay,
@@ -109,19 +109,20 @@ class Statistics:
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """Options of the sizes of MgNO and FNO, a field of a Config; by default those of the architecture.
+    """Options of the sizes of MgNO and FNO, a field of a Config: `--width`, `--depth`, `--levels` and `--modes`.
 
-    The command line has them as `--width`, `--depth`, `--levels` and `--modes`.
+    Without any of them a model has the sizes of its architecture. With one of them, the others are those of MgNO with
+    width 24, 4 layers and 6 levels, or of FNO with width 32, 4 layers and 24 modes.
     """
 
     width: int | None = None
-    """Channels of the hidden fields (mgno, fno); by default 24 and 32 with another size."""
+    """Channels of the hidden fields (mgno, fno)."""
     depth: int | None = None
-    """Number of layers (mgno, fno); by default 4 with another size."""
+    """Number of layers (mgno, fno)."""
     levels: int | None = None
-    """Levels of the multigrid cycles (mgno); by default 6 with another size."""
+    """Levels of the multigrid cycles (mgno)."""
     modes: int | None = None
-    """Kept frequencies along each of two axes (fno); by default 24 with another size."""
+    """Kept frequencies along each of two axes (fno)."""
 
     def of(self, model: str, architecture: Architecture) -> Architecture:
         """The architecture with these sizes, if the model is mgno or fno and has one of them."""
@@ -176,10 +177,10 @@ def fields(
     steps = training.steps_for(len(known))
 
     def at_resolution(trained: AbstractOperator, resolution: int) -> tuple[AbstractOperator, str]:
-        if architecture.any_resolution or parts.test(resolution).grid == where:
-            return trained, "native: the trained model itself, applied at this resolution"
-        note = f"resampled: cubic splines to {where.shape} and back"
-        return Resampled(trained, where, parts.test(resolution).grid), note
+        target = where if architecture.any_resolution else parts.test(resolution).grid
+        if target == where:
+            return unchanged(trained, resolution)
+        return Resampled(trained, where, target), f"resampled: cubic splines to {where.shape} and back"
 
     def figures(models: Mapping[str, AbstractOperator], folder: pathlib.Path) -> None:
         source: Any = parts.test
@@ -189,7 +190,7 @@ def fields(
     built = Experiment(
         model=model,
         loss=mean_of_l2_and_h1(where) if loss is None else loss,
-        optimiser=train.clipped_adamw(training.lr or architecture.lr, steps=steps) if optimiser is None else optimiser,
+        optimiser=train.clipped_adamw(training.lr_or(architecture.lr), steps=steps) if optimiser is None else optimiser,
         train=known,
         steps=steps,
         batch=training.batch,

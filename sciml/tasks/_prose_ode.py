@@ -18,14 +18,14 @@ from sciml.systems import FAMILIES, Mixture, Solutions
 from sciml.tasks._files import predict_file
 from sciml.tasks._forecast import Forecast, ForecastOptions, forecast
 from sciml.tasks._guess import Trained
-from sciml.tasks._prose import AbstractProse, Lazy, Split
-from sciml.tasks._writing import GUESSES, Writing, equation_samples, spread_out, token_error
+from sciml.tasks._prose import Lazy, Split
+from sciml.tasks._writing import GUESSES, AbstractEquationTask, Writing, spread_out, token_error
 
 _TRAINING_SPREAD = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
-class ProseODE(AbstractProse):
+class ProseODE(AbstractEquationTask):
     """The task of PROSE-ODE: forecasts of trajectories of ordinary differential equations, and their equations.
 
     Metrics: `relative_l2`, `first_half` and `second_half` of the predicted times against noisy targets, as published;
@@ -97,7 +97,7 @@ class ProseODE(AbstractProse):
                 "Expected a history shorter than the points, and up to as many targets as points are left, got "
                 f"history {self.history}, {self.points} points and {self.targets} targets."
             )
-        self._mixture(0)
+        self.mixture(0)
 
     @property
     def given(self) -> int:
@@ -107,27 +107,18 @@ class ProseODE(AbstractProse):
     @property
     def dimension(self) -> int:
         """Largest number of components of a system."""
-        return self._mixture(0).dimension
+        return self.mixture(0).dimension
 
     @functools.cached_property
     def vocabulary(self) -> symbolic.Vocabulary:
         """The tokens of equations."""
         return symbolic.ode_vocabulary(self.dimension)
 
-    def _mixture(self, part: int) -> Mixture:
+    def mixture(self, part: int) -> Mixture:
+        """What the systems of a part are drawn from; those of the test have a spread of their own."""
         solutions = Solutions(initial_conditions=self.initial_conditions, points=self.points, end=self.end)
         spread = self.spread if part == 2 else _TRAINING_SPREAD
         return Mixture(solutions=solutions, families=self.families, spread=spread)
-
-    def samples(self, part: int) -> Lazy:
-        """Clean training (0), validation (1) or test trajectories (2)."""
-        numbers = {"count": self.systems[part], "seed": 3 * self.data_seed + part}
-        return equation_samples(self._mixture(part), self.vocabulary, self.guess, self.data, **numbers)
-
-    @property
-    def written_samples(self) -> int:
-        """Number of test samples whose equations are written."""
-        return self.decoded
 
     @property
     def writing(self) -> Writing:

@@ -13,15 +13,15 @@ from sciml import plot, prose, symbolic, train
 from sciml.experiment import chosen
 from sciml.losses import Loss
 from sciml.systems import PDE_FAMILIES, Evolutions, PdeMixture
-from sciml.tasks._prose import AbstractProse, Lazy, Split
-from sciml.tasks._writing import GUESSES, Writing, equation_samples, spread_out, token_error
+from sciml.tasks._prose import Split
+from sciml.tasks._writing import GUESSES, AbstractEquationTask, Writing, spread_out, token_error
 
 _TRAINING_SPREAD = 0.1
 _EVERY = 2  # every other frame is given, or a target
 
 
 @dataclasses.dataclass(frozen=True)
-class ProsePDE(AbstractProse):
+class ProsePDE(AbstractEquationTask):
     """The task of PROSE-PDE: forecasts of evolutions on an interval, and their equations.
 
     The frames 0, 2, ... of the first half are given. The frames 0, 2, ... of the second half are the targets in
@@ -74,7 +74,7 @@ class ProsePDE(AbstractProse):
             raise ValueError(
                 f"Expected from 1 to {self._history} sensors, every other frame of the first half, got {self.given}."
             )
-        self._mixture(0)
+        self.mixture(0)
 
     @property
     def _history(self) -> int:
@@ -99,20 +99,11 @@ class ProsePDE(AbstractProse):
         """The tokens of equations."""
         return symbolic.pde_vocabulary()
 
-    def _mixture(self, part: int) -> PdeMixture:
+    def mixture(self, part: int) -> PdeMixture:
+        """What the systems of a part are drawn from; those of the test have a spread of their own."""
         count, spread = self.initial_conditions, self.spread if part == 2 else _TRAINING_SPREAD
         evolutions = Evolutions(initial_conditions=count, candidates=2 * count, frames=self.frames, points=self.points)
         return PdeMixture(families=self.families, spread=spread, evolutions=evolutions)
-
-    def samples(self, part: int) -> Lazy:
-        """Training (0), validation (1) or test evolutions (2), without noise."""
-        numbers = {"count": self.systems[part], "seed": 3 * self.data_seed + part}
-        return equation_samples(self._mixture(part), self.vocabulary, self.guess, self.data, **numbers)
-
-    @property
-    def written_samples(self) -> int:
-        """Number of test samples whose equations are written."""
-        return self.decoded
 
     @property
     def writing(self) -> Writing:
@@ -121,7 +112,7 @@ class ProsePDE(AbstractProse):
 
     @functools.cached_property
     def _field(self) -> Mapping[str, np.ndarray]:
-        mixture = self._mixture(0)
+        mixture = self.mixture(0)
         return prose.trial_field(mixture.times, mixture.centres, seed=0)
 
     def _errors(self, written: Any, truth: Any) -> Any:

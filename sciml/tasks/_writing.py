@@ -1,5 +1,6 @@
 """Equations that models write in the evaluations of PROSE tasks."""
 
+import abc
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 
 from sciml import prose, symbolic, train
 from sciml.systems import AbstractSystems, stored_trajectories
-from sciml.tasks._prose import Lazy
+from sciml.tasks._prose import AbstractProse, Lazy
 
 GUESSES = {
     "known": prose.known_equations,
@@ -17,25 +18,43 @@ GUESSES = {
 }
 
 
-def equation_samples(
-    source: AbstractSystems, vocabulary: symbolic.Vocabulary, guess: str, data: str, *, count: int, seed: int
-) -> Lazy:
-    """Trajectories of drawn systems with their equations, generated unless an earlier run has.
+class AbstractEquationTask(AbstractProse):
+    """A task whose samples are trajectories of drawn systems with their equations; a frozen dataclass.
 
-    Args:
-        source: What systems are drawn from.
-        vocabulary: Of the tokens.
+    Attributes:
+        vocabulary: The tokens of equations.
+        systems: Numbers of training, validation and test systems.
         guess: One of GUESSES.
-        data: Folder of the generated trajectories.
-        count: Number of systems.
-        seed: Of the systems.
+        decoded: Number of test samples whose equations are written.
+        data_seed: Seed of the trajectories.
+        data: Folder for the generated trajectories.
     """
 
-    def make() -> prose.EquationData:
-        parts = stored_trajectories(source, data, count=count, seed=seed)
-        return prose.EquationData(parts, vocabulary, guess=GUESSES[guess])
+    vocabulary: Any
+    systems: tuple[int, int, int]
+    guess: str
+    decoded: int
+    data_seed: int
+    data: str
 
-    return Lazy(count * source.count, make)
+    @abc.abstractmethod
+    def mixture(self, part: int) -> AbstractSystems:
+        """What training (0), validation (1) or test systems (2) are drawn from."""
+
+    def samples(self, part: int) -> Lazy:
+        """Trajectories of training (0), validation (1) or test systems (2), without noise."""
+        source, count = self.mixture(part), self.systems[part]
+
+        def make() -> prose.EquationData:
+            parts = stored_trajectories(source, self.data, count=count, seed=3 * self.data_seed + part)
+            return prose.EquationData(parts, self.vocabulary, guess=GUESSES[self.guess])
+
+        return Lazy(count * source.count, make)
+
+    @property
+    def written_samples(self) -> int:
+        """Number of test samples whose equations are written."""
+        return self.decoded
 
 
 def spread_out(last: int, count: int) -> np.ndarray:

@@ -135,3 +135,29 @@ def test_series_without_observations_or_order_are_refused():
         jax.block_until_ready(traced(ts, jnp.full((3, SIZE), jnp.nan)))
     with pytest.raises(RuntimeError, match=r"Expected increasing times"):
         jax.block_until_ready(traced(ts[::-1], xs))
+
+
+@pytest.mark.parametrize("regulariser", [None, nde.Steer(0.5)], ids=["plain", "with a regulariser"])
+def test_the_predictive_density_is_the_exact_one_of_a_linear_model(regulariser):
+    """A latent state that stays where it is and a linear decoder: x(t) ~ N(w mean, w^2 deviation^2 + noise^2)."""
+    mean, deviation, weight, noise, draws = 0.4, 0.7, 1.5, 0.3, 20_000
+    decoder = eqx.tree_at(
+        lambda one: (one.weight, one.bias),
+        eqx.nn.Linear(1, 1, key=jax.random.key(0)),
+        (jnp.array([[weight]]), jnp.zeros(1)),
+    )
+    model = nde.LatentODE(
+        lambda ts, xs: (jnp.array([mean]), jnp.log(jnp.array([deviation]))),
+        lambda t, z, args: 0 * z,
+        decoder,
+        nde.Jointly(nde.regularised(SOLVE, regulariser)),
+        noise=noise,
+    )
+    xs = jnp.array([[[0.1], [1.0], [-0.8]], [[0.6], [0.2], [2.0]]])
+    found = model.log_predictive(jnp.arange(3.0), xs, jnp.ones(xs.shape, bool), draws=draws, key=jax.random.key(1))
+    exact = scipy.stats.norm(weight * mean, np.hypot(weight * deviation, noise))
+    given = weight * (mean + deviation * np.random.default_rng(0).normal(size=draws))  # spread of one draw's density
+    for value, log_density in zip(xs.ravel(), found.ravel(), strict=True):
+        one = scipy.stats.norm.pdf(value, given, noise)
+        error = 4 * one.std() / one.mean() / np.sqrt(draws)
+        assert abs(log_density - exact.logpdf(value)) < error

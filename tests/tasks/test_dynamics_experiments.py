@@ -107,6 +107,15 @@ def test_the_spiral_turns_as_its_equation_says():
     assert np.all(np.diff(np.sum(y**4, axis=1)) < 0)  # d/dt (y1^4 + y2^4) = -0.4 (y1^6 + y2^6)
 
 
+def test_spirals_begin_in_a_ring_and_follow_the_equation():
+    ts = np.array([0.0, 0.2, 0.5])
+    found = systems.spirals(ts, 40, seed=3)
+    radius = np.linalg.norm(found[:, 0], axis=1)
+    assert 1 <= radius.min() < radius.max() <= 2
+    np.testing.assert_allclose(found[7], systems.spiral(found[7, 0], ts), atol=1e-12)
+    assert not np.array_equal(found, systems.spirals(ts, 40, seed=4))
+
+
 TIMES = np.linspace(0, 1, 30)
 
 

@@ -165,7 +165,7 @@ class LatentODE(eqx.Module):
         mean, log_deviation = self.encode(ts, jnp.where(observed, xs, jnp.nan))
         noise = jax.random.normal(key, (draws, *mean.shape), mean.dtype)
         z0 = mean[None] + jnp.exp(log_deviation)[None] * noise
-        predicted, _ = self.decode(z0.reshape(-1, mean.shape[1]), ts)
+        predicted, _ = regularised(self, None).decode(z0.reshape(-1, mean.shape[1]), ts)
         each = jax.scipy.stats.norm.logpdf(xs[None], predicted.reshape(draws, *xs.shape), self.noise)
         return jax.scipy.special.logsumexp(each, axis=0) - jnp.log(draws)
 

@@ -17,7 +17,7 @@ from sciml import experiment, prose, symbolic
 from sciml.prose._model.optimiser import warm_stable_decay
 from sciml.tasks._prose import Lazy, Split
 
-FILE = pathlib.Path(__file__).resolve().parent.parent / "experiments" / "prose_fd.py"
+FILE = pathlib.Path(__file__).resolve().parents[2] / "experiments" / "prose_fd.py"
 
 
 @pytest.fixture(scope="module")

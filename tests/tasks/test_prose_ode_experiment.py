@@ -20,7 +20,7 @@ from sciml.cli import main
 from sciml.tasks import ForecastOptions, _files, _forecast, _guess
 from sciml.tasks._prose_ode import mixed_guesses
 
-FILE = pathlib.Path(__file__).resolve().parent.parent / "experiments" / "prose_ode.py"
+FILE = pathlib.Path(__file__).resolve().parents[2] / "experiments" / "prose_ode.py"
 GIVEN, POINTS, VARIABLES = 8, 24, 3  # of the smoke preset
 TIMES = np.linspace(0, 6, POINTS)
 UNKNOWN = symbolic.PLACEHOLDER.head

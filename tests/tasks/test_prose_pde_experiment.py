@@ -14,7 +14,7 @@ from rich.console import Console
 
 from sciml import experiment, prose, symbolic, systems
 
-FILE = pathlib.Path(__file__).resolve().parent.parent / "experiments" / "prose_pde.py"
+FILE = pathlib.Path(__file__).resolve().parents[2] / "experiments" / "prose_pde.py"
 GIVEN, FRAMES, POINTS = 3, 12, 16  # of the smoke preset
 FIELDS = {"relative_l2", "r2"}
 EQUATIONS = {f"{kind}{part}" for kind in ("", "grammar_") for part in ("valid", "expression_error", "structure")} | {
