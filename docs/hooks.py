@@ -69,7 +69,7 @@ def executed(markdown, name):
 def brought(config, path, uri):
     """A file from outside docs/: Python as a page, all else as it is."""
     if not path.endswith(".py"):
-        return File.generated(config, uri, abs_src_path=str(ROOT / path))
+        return File.generated(config, uri, abs_src_path=str(ROOT / path), inclusion=InclusionLevel.NOT_IN_NAV)
     code = f"# {posixpath.basename(path)}\n\n````python\n{(ROOT / path).read_text()}````\n"
     return File.generated(config, uri, content=code, inclusion=InclusionLevel.NOT_IN_NAV)
 

@@ -35,6 +35,11 @@ def test_your_own_data(shape, tmp_path, monkeypatch):
     assert error < 0.3  # a multiple of the input is learned in 100 steps; the prediction zero has 1
 
 
+def test_the_readme_begins_with_the_same_code():
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert block == code_of("your_own_data.md")
+
+
 def test_cheap_neural_odes(capsys):
     found: dict = {}
     exec(compile(code_of("cheap_neural_odes.md"), "cheap_neural_odes.md", "exec"), found)
