@@ -47,6 +47,7 @@ def test_cheap_neural_odes(capsys):
     assert "the gradient of a penalty over all steps would silently be zero" in capsys.readouterr().out
 
 
+@pytest.mark.slow  # `make docs` runs it too; test_your_own_data is the quick test of the same calls
 def test_quickstart(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     found: dict = {}

@@ -57,7 +57,7 @@ def _lines(found: Forecast) -> list[str]:
     lines = [f"du_{i}/dt = {symbolic.to_text(tree)}" for i, tree in enumerate(rounded(found.system or ()))]
     if found.misfit is None:
         return lines
-    text = "and are solved" if found.solution is not None else "but cannot be solved so far"
+    text = "and are solved" if found.solution is not None else "but cannot be solved until the last time"
     return [*lines, f"They fit the trajectory up to {found.misfit:.2g} of its deviation, {text}."]
 
 

@@ -134,7 +134,7 @@ def _check(trained: Trained, times: np.ndarray, states: np.ndarray) -> None:
     if not np.all(np.diff(times) > 0):
         row = int(np.argmin(np.diff(times) > 0))
         raise ValueError(
-            f"Expected increasing times, got {times[row + 1]} behind {times[row]} at point {row + 1}. Sort the points "
+            f"Expected increasing times, got {times[row + 1]} after {times[row]} at point {row + 1}. Sort the points "
             "by time, and average those of equal times."
         )
     if times[-1] - times[0] > trained.span * (1 + _SLACK):

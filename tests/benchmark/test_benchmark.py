@@ -459,6 +459,7 @@ def test_help_names_the_options_and_the_fields(module, capsys):
     assert main(["benchmark"]) == 2
 
 
+@pytest.mark.slow  # the other tests benchmark a small experiment in the same way
 def test_a_benchmark_of_the_darcy_experiment(tmp_path):
     module = experiment.load_file(EXPERIMENTS / "darcy.py")
     config = experiment.with_settings(module.PRESETS["smoke"], {"data": str(tmp_path / "data")})

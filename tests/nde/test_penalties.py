@@ -221,8 +221,10 @@ def test_a_solve_that_runs_out_of_steps_has_a_finite_penalty_and_gradient():
 
 @pytest.mark.parametrize(
     ("solver", "measured"),
-    [(dfx.Heun(), nde.ErrorPenalty(ERROR)), (dfx.Tsit5(), nde.StiffnessPenalty())],
-    ids=["error", "stiffness"],
+    [
+        pytest.param(dfx.Heun(), nde.ErrorPenalty(ERROR), id="error"),
+        pytest.param(dfx.Tsit5(), nde.StiffnessPenalty(), id="stiffness", marks=pytest.mark.slow),
+    ],
 )
 def test_a_field_that_is_undefined_in_a_rejected_step(solver, measured):
     """sqrt(y) with y' < 0: a long first step makes y negative."""

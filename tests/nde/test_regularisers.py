@@ -108,7 +108,12 @@ PARTS = (
 ALL = sum(PARTS[1:], start=PARTS[0])
 
 
-@pytest.mark.parametrize("name", MODELS)
+QUICK = ("ode", "cde", "sde")  # one of each kind; the others are slow, since each takes many seconds to compile
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
+)
 def test_every_regulariser_serves_every_model(name):
     """In one solve, since each compilation takes seconds: the value and its gradient, and the times of STEER."""
     model, solution, _ = MODELS[name]()

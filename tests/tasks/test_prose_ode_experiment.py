@@ -56,6 +56,7 @@ def test_the_smoke_preset_trains_and_judges(runs):
     assert set(validation[0]) == WINDOWS | {"token_error"}  # cheap: nothing is written in it
 
 
+@pytest.mark.slow  # tests/experiment/test_runs.py resumes a small run in the same way
 def test_a_continued_run_ends_with_the_parameters_of_an_uninterrupted_one(runs, tmp_path):
     module, config = smoke(data=str(runs / "data"))
 
@@ -295,7 +296,7 @@ def test_equations_that_cannot_be_solved_so_far_are_written_alone(runs, capsys, 
     monkeypatch.setattr(_forecast, "_equation", lambda *_: symbolic.system_from_text("1.0 * u_0 * u_0"))
     assert main(["predict", str(runs / "run"), str(path), "--until", "2", "--out", str(out)]) == 0
     assert sorted(one.name for one in out.iterdir()) == ["equation.tex", "equation.txt", "forecast.csv", "forecast.png"]
-    assert "but cannot be solved so far" in capsys.readouterr().out
+    assert "but cannot be solved until the last time" in capsys.readouterr().out
 
 
 def test_arrays_and_a_file_without_names_give_the_same_forecast(runs, forecast_folder):
@@ -435,7 +436,7 @@ def changed(times, states, **changes):
         (trajectory(count=2), {}, "Expected a trajectory of at least 3 points, got 2"),
         (changed(*trajectory(), u=((2, 1), np.nan)), {}, "u_1 of point 2 is nan, the first being 0. Leave such points"),
         (changed(*trajectory(), t=(3, np.inf)), {}, "t of point 3 is inf"),
-        (changed(*trajectory(), t=(5, 0.1)), {}, "Expected increasing times, got 0.1 behind .* at point 5. Sort"),
+        (changed(*trajectory(), t=(5, 0.1)), {}, "Expected increasing times, got 0.1 after .* at point 5. Sort"),
         ((2 * trajectory()[0], trajectory()[1]), {}, "The trajectory lasts 3.65217, the model was trained with 1.826"),
         (trajectory(), {"until": 1.0}, "until a time after 1.82609, .* and up to 6, .*, got 1"),
         (trajectory(), {"until": 7.0}, "got 7"),
