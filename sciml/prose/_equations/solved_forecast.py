@@ -25,7 +25,8 @@ class Solved(NamedTuple):
 
     Attributes:
         fit: The equations, how well they fit, and the states they start from.
-        states: `(query, states)`, or None if the equations cannot be solved until the last time or leave the region of the data.
+        states: `(query, states)`, or None if the equations cannot be solved until the last time or leave the region of
+            the data.
     """
 
     fit: Refined
