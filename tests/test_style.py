@@ -2,8 +2,11 @@
 
 import ast
 import collections
+import io
+import keyword
 import pathlib
 import re
+import tokenize
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "sciml"
@@ -31,6 +34,15 @@ TWICE: dict[frozenset[str], str] = {
     ),
     frozenset({"prose/_model/field_forecast.py", "prose/_model/model.py"}): "both models are called alike",
     frozenset({"systems/_shards.py"}): "a set is generated and found again by the same arguments",
+}
+# Files whose functions may hold runs of six lines that differ in names and numbers only, each with its reason.
+ALIKE: dict[frozenset[str], str] = {
+    frozenset({"data/_generated.py", "systems/_draws.py"}): "keys of two descriptions",
+    frozenset({"prose/_samples/dataset.py", "prose/_samples/fluid_data.py"}): "fields of two samples",
+    frozenset({"symbolic/_latex.py"}): "cases of one choice",
+    frozenset({"symbolic/_sympy.py", "tasks/_prose.py"}): "keywords of two constructors",
+    frozenset({"symbolic/_tree.py"}): "one line for each operation",
+    frozenset({"symbolic/_vocabulary.py"}): "a list of words",
 }
 
 
@@ -152,11 +164,29 @@ def code_lines(text):
     return [(i, line) for i, line in lines if i not in skipped and line and not line.startswith("#")]
 
 
-def repetitions(texts):
+def shapes(text):
+    """Number and shape of the lines in bodies of functions: each name is `n`, each number `0`, each string `s`.
+
+    Fields of classes and signatures are left out: declarations of one kind have one shape.
+    """
+    inside, rows = set(), collections.defaultdict(list)
+    for function in functions(ast.parse(text)):
+        inside.update(range(function.body[0].lineno, function.end_lineno + 1))
+    short = {tokenize.NAME: "n", tokenize.NUMBER: "0", tokenize.STRING: "s"}
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type in (*short, tokenize.OP) and token.start[0] in inside:
+            rows[token.start[0]].append(
+                token.string if keyword.iskeyword(token.string) else short.get(token.type, token.string)
+            )
+    code = dict(code_lines(text))
+    return [(i, " ".join(row)) for i, row in sorted(rows.items()) if i in code and set(row) & {"n", "0", "s"}]
+
+
+def repetitions(texts, lines_of_text=code_lines):
     """`{"file:line": files and lines}` of runs of equal lines, the longest form of each run."""
     places = collections.defaultdict(list)
     for file, text in texts.items():
-        lines = code_lines(text)
+        lines = lines_of_text(text)
         for i in range(len(lines) - REPETITION + 1):
             window = lines[i : i + REPETITION]
             places[tuple(line for _, line in window)].append((file, i, window[0][0]))
@@ -179,12 +209,21 @@ def test_repetitions_are_found():
     assert repetitions({"a": texts["a"], "b": texts["a"].replace("x3", "y")}) == {}
 
 
+def test_repetitions_with_other_names_are_found():
+    body = "".join(f"    x{i} = f({i}, y{i})\n" for i in range(REPETITION))
+    texts = {"a": "def f():\n" + body, "b": "def g():\n" + body.replace("f(", "other(").replace("y", "z")}
+    assert repetitions(texts) == {}
+    assert repetitions(texts, shapes) == {"a:2": ["b:2"]}
+
+
+def not_allowed(found, allowed):
+    """The repetitions without those in files that may repeat one another."""
+    files = {place: {one.split(":")[0] for one in (place, *others)} for place, others in found.items()}
+    return {place: found[place] for place, names in files.items() if not any(names <= one for one in allowed)}
+
+
 def test_no_run_of_lines_stands_twice():
     texts = {name(path): text for path, text in TEXTS.items()}
     texts |= {f"experiments/{path.name}": path.read_text() for path in sorted((ROOT / "experiments").glob("*.py"))}
-    unknown = {}
-    for place, others in repetitions(texts).items():
-        files = {one.split(":")[0] for one in (place, *others)}
-        if not any(files <= allowed for allowed in TWICE):
-            unknown[place] = others
-    assert unknown == {}
+    assert not_allowed(repetitions(texts), TWICE) == {}
+    assert not_allowed(repetitions(texts, shapes), ALIKE) == {}
