@@ -73,7 +73,7 @@ class PatchEmbedding(eqx.Module):
             patch: Edge length of a patch in grid points.
             time: `times -> embeddings`.
             width: Size of the embeddings.
-            key: Of the random initial values.
+            key: PRNG key of the initial weights.
         """
         network, places = jax.random.split(key)
         self.network = MLP((channels * patch**2, width, width), key=network)
@@ -156,7 +156,7 @@ class PatchHead(eqx.Module):
             channels: Number of channels of a frame.
             patch: Edge length of a patch in grid points.
             shape: Number of patches along each axis.
-            key: Of the random initial values.
+            key: PRNG key of the initial weights.
         """
         spread, shift, network = jax.random.split(key, 3)
         bound = 1 / math.sqrt(hidden * patch**2)

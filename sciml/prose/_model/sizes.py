@@ -51,7 +51,7 @@ def prose_ode(
         symbols_out: Vocabulary size of the equations that the model writes, or None.
         sizes: Widths and depths.
         variant: Parts that differ between the published models.
-        key: Of the random initial values.
+        key: PRNG key of the initial weights.
     """
     embedding, query, head, rest = jax.random.split(key, 4)
     ends = (
@@ -112,7 +112,7 @@ def prose_pde(
         symbols_out: As in `prose_ode`.
         sizes: Widths and depths.
         variant: Parts that differ between the published models.
-        key: Of the random initial values.
+        key: PRNG key of the initial weights.
     """
     embedding, query, head, rest = jax.random.split(key, 4)
     predicted = points if coordinates is None else coordinates.shape[0]
@@ -150,7 +150,7 @@ def prose_fd(
             queries.
         sizes: Widths and depths.
         variant: Parts that differ between the published models.
-        key: Of the random initial values.
+        key: PRNG key of the initial weights.
 
     Raises:
         ValueError: If the number of points of a frame is not a multiple of the patch size.

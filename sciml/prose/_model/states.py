@@ -109,7 +109,7 @@ class StateEmbedding(eqx.Module):
             width: Size of the embeddings.
             features: Maps times to features.
             amplitude: Whether mean and deviation of the trajectory are embedded, too.
-            key: Of the random initial values.
+            key: PRNG key of the initial weights.
         """
         network, scales = jax.random.split(key)
         self.features = features

@@ -50,7 +50,7 @@ class TokenEmbedding(eqx.Module):
             width: Size of the embeddings.
             positions: Largest sequence length of the sinusoidal position embeddings; 0 for none.
             features: Features of each token, such as `mantissa_features`, or None.
-            key: Of the random initial values.
+            key: PRNG key of the initial weights.
 
         Raises:
             ValueError: If the features have another number of tokens than the vocabulary.
