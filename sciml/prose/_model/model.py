@@ -141,10 +141,10 @@ class Prose(eqx.Module):
     both encoders, and the decoders attend to its output. The model acts on one sample; use `jax.vmap` for a batch.
     Sequences of different lengths are padded, and their masks are false for padding.
 
-    | variant | reads                   | predicts            | omitted parts                                  |
-    |---------|-------------------------|---------------------|------------------------------------------------|
-    | 2-to-2  | trajectory and equation | states and equation | none                                           |
-    | 2-to-1  | trajectory and equation | states              | `symbol_decoder`                               |
+    | variant | reads                   | predicts            | parts that are None                             |
+    |---------|-------------------------|---------------------|-------------------------------------------------|
+    | 2-to-2  | trajectory and equation | states and equation |                                                 |
+    | 2-to-1  | trajectory and equation | states              | `symbol_decoder`                                |
     | 1-to-1  | trajectory              | states              | `symbol_encoder`, `fusion` and `symbol_decoder` |
 
     To write an equation token by token, call `cache = model.start(memory, length)`, then
