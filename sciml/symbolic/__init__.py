@@ -1,7 +1,7 @@
-"""Expressions: trees, prefix tokens, numbers as tokens, text, SymPy and LaTeX, evaluation in JAX.
+"""Symbolic expressions: trees, prefix tokens, number tokens, text, SymPy and LaTeX, and evaluation in JAX.
 
-A system is a tuple of expressions, one per component. Expressions are written with Python's operators and kept as
-written:
+A system is a tuple of expressions, one per component. Expressions are built with Python's operators, and nothing is
+reordered or simplified:
 
 >>> from sciml import symbolic
 >>> x, y, z = symbolic.states(3)
@@ -15,7 +15,7 @@ written:
 >>> symbolic.system_from_tokens(vocabulary.decode(ids)) == lorenz
 True
 
-A `VectorField` is called as diffrax calls a right-hand side; its constants are a vector of parameters:
+A `VectorField` is a right-hand side with the call signature of diffrax; its constants are a vector of parameters:
 
 >>> import jax.numpy as jnp
 >>> field = symbolic.VectorField(lorenz)
@@ -24,7 +24,7 @@ A `VectorField` is called as diffrax calls a right-hand side; its constants are 
 >>> field.constants.shape
 (4,)
 
-What a network is given where the numbers are not known:
+A skeleton has placeholders in place of the numbers. It is the input of a network if the numbers are not known:
 
 >>> symbolic.to_text(symbolic.skeleton(lorenz)[2])
 'u_0 * u_1 + PLACEHOLDER * u_2'

@@ -1,4 +1,4 @@
-"""Terms of sums: adding and deleting them, at random as PROSE perturbs the equations that it is given."""
+"""Adds and deletes terms of sums, also at random: the noise that PROSE adds to the given equations."""
 
 import abc
 import dataclasses
@@ -11,18 +11,18 @@ from sciml.symbolic._tree import PLACEHOLDER, AbstractExpression, Apply, System,
 
 
 class Term(NamedTuple):
-    """A summand with the operator in front of it, `add` or `sub`; the first term of a sum has `add`."""
+    """A term of a sum with the operator before it, `add` or `sub`; the first term of a sum has `add`."""
 
     operator: str
     tree: AbstractExpression
 
 
 class AbstractNesting(abc.ABC):
-    """How a sum of several terms is written with operators of two arguments. Subclasses are frozen dataclasses."""
+    """How a sum of several terms is nested in binary operators. Subclasses are frozen dataclasses."""
 
     @abc.abstractmethod
     def split(self, tree: AbstractExpression) -> list[Term]:
-        """The terms of a sum; one for any other expression."""
+        """The terms of a sum; an expression that is not a sum is its only term."""
 
     @abc.abstractmethod
     def join(self, terms: Sequence[Term]) -> AbstractExpression:
@@ -30,7 +30,7 @@ class AbstractNesting(abc.ABC):
 
     @abc.abstractmethod
     def moved_back(self, first: AbstractExpression) -> Term:
-        """The term that the first one becomes when another is written in front of it."""
+        """The term that the first term of a sum becomes if a new term is inserted before it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,7 @@ class LeftNested(AbstractNesting):
         return total
 
     def moved_back(self, first: AbstractExpression) -> Term:
-        """-x is subtracted as x."""
+        """The term `- x` for -x, and the term `+ first` otherwise."""
         if isinstance(first, Apply) and first.operator == "neg":
             return Term("sub", first.arguments[0])
         return Term("add", first)
@@ -80,7 +80,7 @@ class RightNested(AbstractNesting):
         return total
 
     def moved_back(self, first: AbstractExpression) -> Term:
-        """The term as it is."""
+        """The term `+ first`."""
         return Term("add", first)
 
 
@@ -89,7 +89,13 @@ LEFT = LeftNested()
 
 @dataclasses.dataclass(frozen=True)
 class Sum:
-    """Where a sum is in a system: its component, the argument numbers on the way down, and how it is nested."""
+    """The position of a sum in a system.
+
+    Attributes:
+        component: Index of the component that contains the sum.
+        path: Argument indices on the way from the root of the component to the sum.
+        nesting: How the sum is nested.
+    """
 
     component: int
     path: tuple[int, ...] = ()
@@ -99,7 +105,7 @@ class Sum:
         """The terms of this sum.
 
         Raises:
-            ValueError: If the system has nothing there.
+            ValueError: If the system has no such component or path.
         """
         if not 0 <= self.component < len(system):
             raise ValueError(f"Expected a component below {len(system)}, got {self.component}.")
@@ -111,7 +117,7 @@ class Sum:
         return self.nesting.split(tree)
 
     def replaced(self, system: System, terms: Sequence[Term]) -> System:
-        """The system with other terms in this sum."""
+        """The system in which this sum has the given terms."""
         tree = _replaced(system[self.component], self.path, self.nesting.join(terms))
         return (*system[: self.component], tree, *system[self.component + 1 :])
 
@@ -130,17 +136,23 @@ def whole_components(system: System) -> tuple[Sum, ...]:
 
 
 def candidate_terms(dimension: int) -> tuple[AbstractExpression, ...]:
-    """P, P u_i and P (u_i u_j) for i <= j, where P is the placeholder: the terms that PROSE adds."""
+    """The terms that PROSE adds: P, P u_i and P (u_i u_j) for i <= j, where P is the placeholder."""
     u = states(dimension)
     pairs = [product(PLACEHOLDER, u[i], u[j]) for i in range(dimension) for j in range(i, dimension)]
     return (PLACEHOLDER, *(PLACEHOLDER * x for x in u), *pairs)
 
 
 def insert_term(system: System, place: Sum, position: int, term: AbstractExpression) -> System:
-    """The system with `term` added in front of the term at `position` of a sum; the number of terms is its end.
+    """The system with `term` inserted before the term at `position` of a sum.
+
+    Args:
+        system: The system.
+        place: The sum.
+        position: Index from 0 to the number of terms; the latter appends the term.
+        term: The new term.
 
     Raises:
-        ValueError: If there is no such position or no such place.
+        ValueError: If the system has no such sum, or the sum no such position.
     """
     terms = place.terms(system)
     if not 0 <= position <= len(terms):
@@ -152,10 +164,10 @@ def insert_term(system: System, place: Sum, position: int, term: AbstractExpress
 
 
 def delete_term(system: System, place: Sum, position: int) -> System:
-    """The system without the term at `position` of a sum.
+    """The system without the term at `position` of the sum `place`.
 
     Raises:
-        ValueError: If there is no such position or no such place, or if it is the only term.
+        ValueError: If the system has no such sum, or the sum no such position, or if it is the only term.
     """
     terms = place.terms(system)
     if len(terms) < 2 or not 0 <= position < len(terms):
@@ -175,21 +187,22 @@ def perturb_terms(
     adding: float = 0.15,
     deleting: float = 0.15,
 ) -> System:
-    """The system with one term more, one term less, or unchanged: PROSE's noise on the equations.
+    """Inserts a random term, deletes a random term, or returns the system unchanged: PROSE's noise on the equations.
 
-    A new term is drawn from `candidates` and its place from all positions of all sums; the deleted term is drawn from
-    all terms of the sums that have more than one. A system in which nothing can be deleted is returned unchanged.
+    A new term is uniform among `candidates`, its position uniform among all positions of all sums. A deleted term is
+    uniform among all terms of the sums with more than one term; if there is no such sum, the system is returned
+    unchanged.
 
     Args:
-        system: Usually a skeleton.
-        rng: NumPy's generator: equal states give equal systems.
-        candidates: Usually `candidate_terms(dimension)`.
-        sums: The sums that may change; all components unless given.
-        adding: Probability of a new term.
-        deleting: Probability of a deleted one.
+        system: The system, usually a skeleton.
+        rng: NumPy's random generator.
+        candidates: The possible new terms, usually `candidate_terms(dimension)`.
+        sums: The sums that may change; by default all components.
+        adding: Probability of an insertion.
+        deleting: Probability of a deletion.
 
     Raises:
-        ValueError: If the probabilities are not at most 1 together, or if a sum is not in the system.
+        ValueError: If a probability is negative or their sum exceeds 1, or if a sum is not in the system.
     """
     if min(adding, deleting) < 0 or adding + deleting > 1:
         raise ValueError(f"Expected probabilities whose sum is at most 1, got {adding} to add, {deleting} to delete.")

@@ -1,4 +1,4 @@
-"""Values of expressions, in JAX or NumPy."""
+"""Evaluates expressions in JAX or NumPy, and gets and sets their constants."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -23,7 +23,7 @@ from sciml.symbolic._tree import (
 
 
 def _power(xp: Any, a: Any, b: Any) -> Any:
-    """a**b, whose slope in b counts as zero where a <= 0: it would be NaN there and spoil the slope in a as well."""
+    """a**b with a zero derivative in b where a <= 0. That derivative would be NaN, and so would then the one in a."""
     if xp is not jnp:
         return xp.power(a, b)
     positive = jnp.asarray(a) > 0
@@ -31,8 +31,8 @@ def _power(xp: Any, a: Any, b: Any) -> Any:
     return jnp.where(positive, jnp.power(base_with_slope, b), jnp.power(base_without, jax.lax.stop_gradient(b)))
 
 
-# What each operator computes; the first argument is the library that computes it: jax.numpy, numpy, or SymPy as
-# `_sympy.py` wraps it. The 1 of `inv` is an integer, because SymPy keeps 1.0 as an inexact coefficient.
+# The function of each operator. Its first argument is the array namespace: jax.numpy, numpy, or the SymPy namespace of
+# `_sympy.py`. The 1 of `inv` is an integer, because SymPy keeps 1.0 as an inexact coefficient.
 OPERATIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
         "add": lambda xp, a, b: xp.add(a, b),
@@ -58,12 +58,12 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
 def evaluate(tree: AbstractExpression, values: Mapping[str, Any], namespace: Any = jnp) -> Any:
     """The value of an expression.
 
-    Undefined operations give infinities and NaN, as in the library that computes. The data type is that of the values.
+    Undefined operations give infinities and NaN, as in the namespace. The data type is that of the values.
 
     Args:
-        tree: Without placeholders.
-        values: A number or array for the name of each variable; arrays of one shape.
-        namespace: `jax.numpy`, or `numpy` where a few values are needed and compiling would take longer.
+        tree: The expression, without placeholders.
+        values: For the name of each variable a number, or an array; all arrays have one shape.
+        namespace: `jax.numpy`, or `numpy` to compute a few values without compilation.
 
     Raises:
         ValueError: If a variable has no value, or if the expression has placeholders.
@@ -73,7 +73,7 @@ def evaluate(tree: AbstractExpression, values: Mapping[str, Any], namespace: Any
 
 
 def evaluate_with(tree: AbstractExpression, values: Mapping[str, Any], constants: Iterator[Any], namespace: Any) -> Any:
-    """As `evaluate`; the placeholders take the next constants, left to right."""
+    """As `evaluate`, with the next items of `constants` as the values of the placeholders, left to right."""
 
     def value(node: AbstractExpression, below: Sequence[Any]) -> Any:
         if isinstance(node, Apply):
@@ -100,8 +100,8 @@ def evaluate_system(system: Sequence[AbstractExpression], values: Mapping[str, A
     """The values of all components, stacked on a new first axis.
 
     Args:
-        system: As in `evaluate`.
-        values: Numbers, or arrays of one shape, of which components without variables take the shape.
+        system: The expressions, without placeholders.
+        values: As in `evaluate`. A component without variables is broadcast to the shape of the arrays.
         namespace: As in `evaluate`.
 
     Raises:
@@ -115,17 +115,17 @@ def evaluate_system(system: Sequence[AbstractExpression], values: Mapping[str, A
 
 
 def parameters(system: Sequence[AbstractExpression]) -> np.ndarray:
-    """The values of all `Real` constants in the order of the prefix tokens, float64; integers count as structure."""
+    """The values of all `Real` constants in prefix order, float64. Integers are structure and are left out."""
     return np.array([node.value for tree in system for node in walk(tree) if isinstance(node, Real)], np.float64)
 
 
 def with_parameters(
     system: Sequence[AbstractExpression], values: Sequence[float | int] | np.ndarray | jax.Array
 ) -> System:
-    """The system with other values in its `Real` constants and placeholders, in the order of the prefix tokens.
+    """The system with the given values for all `Real` constants and placeholders, in prefix order.
 
     Raises:
-        ValueError: If there are more or fewer values than constants.
+        ValueError: If the number of values differs from the number of `Real` constants and placeholders.
     """
     slots = sum(isinstance(node, Real | Placeholder) for tree in system for node in walk(tree))
     if slots != len(values):

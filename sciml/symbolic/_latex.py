@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from sciml.symbolic._tree import AbstractExpression, Apply, Integer, Real, Variable, fold
 
-_SUM, _PRODUCT, _ATOM = range(3)  # how tightly an expression holds together
+_SUM, _PRODUCT, _ATOM = range(3)  # precedence of the outermost operator, for parentheses
 
 
 def to_latex(tree: AbstractExpression) -> str:
-    r"""The expression for a formula, without dollar signs.
+    r"""The expression in LaTeX math, without dollar signs.
 
-    Numbers have six significant digits; `u_0` is u_{0}, a derivative `uxx_0` is \partial_{xx} u_{0}, the placeholder is
-    a box; a term that is added and begins with a minus sign is written as subtracted.
+    Numbers have six significant digits. `u_0` becomes u_{0}, a derivative `uxx_0` becomes \partial_{xx} u_{0}, and the
+    placeholder becomes a box. `a + -b` is written as `a - b`.
     """
     return fold(tree, _written)[0]
 

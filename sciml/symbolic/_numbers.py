@@ -8,11 +8,15 @@ from collections.abc import Sequence
 
 @dataclasses.dataclass(frozen=True)
 class NumberCodec:
-    """v ~ s m 10^k as the tokens s in {+, -}, m = `N` and `digits` digits, k = `E-largest` to `E+largest`.
+    """Encodes a number v ~ s m 10^k as three tokens: sign s, mantissa m, exponent k.
 
-    The mantissa is v in scientific notation, rounded to `digits` digits; k is the printed exponent less `digits - 1`,
-    so that m is an integer: 2.667 -> `+ N267 E-2`. Numbers with k below the range are written `N000 E0` and keep
-    their sign. The defaults are those of PROSE (Liu, Zhang, Schaeffer 2024).
+    The mantissa is an integer with `digits` digits, so that 2.667 becomes `+ N267 E-2`. Exponents run from
+    -largest_exponent to largest_exponent. Numbers whose exponent k is below this range become `N000 E0` with their
+    sign. The defaults are those of PROSE (Liu, Zhang, Schaeffer 2024).
+
+    Attributes:
+        digits: Number of digits of the mantissa; numbers are rounded to it.
+        largest_exponent: Largest exponent k.
     """
 
     digits: int = 3
@@ -27,7 +31,7 @@ class NumberCodec:
 
     @functools.cached_property
     def words(self) -> tuple[str, ...]:
-        """All tokens in the order of their ids: signs, exponents, mantissas, each sorted as text."""
+        """All tokens in the order of their ids: signs, exponents sorted as text, mantissas."""
         exponents = sorted(f"E{k}" for k in range(-self.largest_exponent, self.largest_exponent + 1))
         return ("+", "-", *exponents, *(f"N{m:0{self.digits}d}" for m in range(10**self.digits)))
 
@@ -58,7 +62,7 @@ class NumberCodec:
         return [sign, "N" + mantissa.replace(".", ""), f"E{k}"]
 
     def decode(self, tokens: Sequence[str]) -> float:
-        """The number of three tokens, s * m * 10**k in double precision as the published code multiplies it.
+        """The number s * m * 10**k of three tokens, in double precision and multiplied as in the published code.
 
         Raises:
             ValueError: If the tokens are not a sign, a mantissa and an exponent, in this order.

@@ -1,4 +1,4 @@
-"""Expressions as prefix tokens (Polish notation), and back."""
+"""Converts expressions to prefix tokens (Polish notation) and back."""
 
 import functools
 import re
@@ -12,10 +12,10 @@ _Leaf = Callable[[Sequence[str], int], tuple[AbstractExpression, int]]
 
 
 def to_tokens(tree: AbstractExpression, codec: NumberCodec = THREE_DIGITS) -> list[str]:
-    """The nodes parent first, left to right; a `Real` is three tokens, every other node one.
+    """The prefix tokens of an expression: three tokens for a `Real`, one for every other node.
 
     Raises:
-        ValueError: If a number has no tokens.
+        ValueError: If a number is too large for the codec, or not finite.
     """
     tokens = []
     for node in walk(tree):
@@ -24,7 +24,7 @@ def to_tokens(tree: AbstractExpression, codec: NumberCodec = THREE_DIGITS) -> li
 
 
 def system_to_tokens(system: Sequence[AbstractExpression], codec: NumberCodec = THREE_DIGITS) -> list[str]:
-    """The tokens of the components, joined by `|`.
+    """The prefix tokens of all components, with the token `|` between components.
 
     Raises:
         ValueError: As `to_tokens`.
@@ -37,7 +37,7 @@ def from_tokens(tokens: Sequence[str], codec: NumberCodec = THREE_DIGITS) -> Abs
     """The expression of prefix tokens.
 
     Raises:
-        ValueError: As `system_from_tokens`, and if there are several components.
+        ValueError: As `system_from_tokens`, or if there are several components.
     """
     system = system_from_tokens(tokens, codec)
     if len(system) != 1:
@@ -49,7 +49,7 @@ def system_from_tokens(tokens: Sequence[str], codec: NumberCodec = THREE_DIGITS)
     """The components of a system from prefix tokens with `|` between them.
 
     Raises:
-        ValueError: If the tokens are malformed; it names the position, what was expected there and what came.
+        ValueError: If the tokens are malformed. The message names the position, and the expected and the found token.
     """
     components, position = [], 0
     while True:
@@ -66,12 +66,15 @@ def system_from_tokens(tokens: Sequence[str], codec: NumberCodec = THREE_DIGITS)
 
 
 def system_from_tokens_as_published(tokens: Sequence[str], vocabulary: Vocabulary) -> System | None:
-    """What PROSE's own code makes of generated tokens; None if it counts them as invalid.
+    """Parses generated tokens like the published PROSE code; None if that code counts them as invalid.
 
-    Every part between two `|` is parsed from its beginning and what follows a complete expression is ignored. A sign
-    takes two more tokens with it whatever they are: a number if both can be read as digits behind a letter, in any
-    order (`+ E1 N100` is 1e100), otherwise NaN. Words of the vocabulary that are no operators become variables,
-    `pow` of the ODE vocabulary among them: such an expression parses, but evaluating it raises ValueError.
+    It is more lenient than `system_from_tokens`:
+
+    - In each component, tokens after a complete expression are ignored.
+    - A sign takes the next two tokens as its mantissa and exponent, whatever they are. If both consist of `E`, `N`, `+`
+      or `-` and an integer, they give a number (`+ E1 N100` is 1e100), otherwise NaN.
+    - Words of the vocabulary that are not operators become variables, such as `pow` in the ODE vocabulary. Such an
+      expression can be parsed, but evaluating it raises ValueError.
     """
     arity = {name: ARITY[name] for name in vocabulary.operators}
     parts: list[list[str]] = [[]]
@@ -90,7 +93,7 @@ def system_from_tokens_as_published(tokens: Sequence[str], vocabulary: Vocabular
 def _grow(
     tokens: Sequence[str], position: int, arity: Mapping[str, int], leaf: _Leaf
 ) -> tuple[AbstractExpression, int]:
-    """The expression that begins at a position, and the position behind it."""
+    """The expression that begins at `position`, and the position after its last token."""
     unfinished: list[tuple[str, list[AbstractExpression]]] = []
     while True:
         if position >= len(tokens):

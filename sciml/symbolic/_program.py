@@ -1,4 +1,4 @@
-"""Many different systems in one compiled program: prefix tokens as arrays, and their interpreter."""
+"""Evaluates many different systems in one compiled program: prefix expressions as arrays, and their interpreter."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,13 +16,22 @@ _CONSTANT, _COPY, _FIRST_OPERATOR = 0, 1, 2
 
 
 class Program(eqx.Module):
-    """A system as arrays of instructions. `programs` makes a stack of them, for `jax.vmap`.
+    """A system as arrays of instructions. `programs` stacks the programs of several systems for `jax.vmap`.
 
-    Instruction i is a node of the expressions in prefix order. The interpreter goes through them from the last to the
-    first and keeps all values: those of the nodes, a zero, the time and the state. The first argument of an operator is
-    then the value behind its own, the second one is where `operand` points. A token costs one evaluation of every
-    operator in `operators`, since the systems of a batch differ there. Derivatives of any mode are those of the
-    operator chosen; the slope of `pow` in its exponent counts as zero where the base is not positive.
+    Instruction i is node i of the expressions in prefix order. The interpreter runs from the last instruction to the
+    first, over one array of values: those of all nodes, a zero, the time, and the state. The first argument of the
+    operator i is the value i + 1; its second argument is the value at index `operand[i]`.
+
+    Each instruction evaluates every operator in `operators`, since the systems of a batch differ in it, and selects one
+    result. Forward and reverse derivatives are those of the selected operator. The derivative of `pow` in its exponent
+    is set to zero where the base is not positive.
+
+    Attributes:
+        operation: Code of each instruction: constant, copy of the time or of a state, or an operator.
+        operand: Index of the second argument of an operator, or of the value that is copied.
+        value: The constants, 0 for other instructions.
+        roots: Index of the value of each component.
+        operators: Names of the operators.
     """
 
     operation: Int[Array | np.ndarray, " length"]
@@ -32,9 +41,9 @@ class Program(eqx.Module):
     operators: tuple[str, ...] = eqx.field(static=True)
 
     def __call__(self, t: Any, u: Float[Array, " variables"], args: Any = None) -> Float[Array, " components"]:
-        """The derivative at time `t`, in the data type of `u`, zero in components that the system lacks.
+        """The derivative du/dt at time `t`, in the data type of `u`; zero in components that the system lacks.
 
-        Called as diffrax calls a vector field; `args` is not used.
+        The call signature is that of a diffrax vector field; `args` is not used.
         """
         length = self.value.shape[0]
         constants = jnp.asarray(self.value).astype(u.dtype)
@@ -47,7 +56,7 @@ class Program(eqx.Module):
             result = jnp.where(operation == _COPY, second, values[position])
             for code, name in enumerate(self.operators, start=_FIRST_OPERATOR):
                 chosen = operation == code
-                # Where another operator is chosen the arguments are 1, so that no NaN enters the derivatives.
+                # If another operator is chosen, the arguments are set to 1, so that no NaN enters the derivatives.
                 safe = [jnp.where(chosen, x, 1) for x in (first, second)[: ARITY[name]]]
                 result = jnp.where(chosen, OPERATIONS[name](jnp, *safe), result)
             return values.at[position].set(result), None
@@ -68,15 +77,15 @@ def programs(
     """A `Program` whose arrays have a leading axis of systems: `jax.vmap(lambda f, u: f(t, u))(programs(...), u)`.
 
     Args:
-        systems: Different systems without placeholders; shorter ones are padded.
+        systems: The systems, without placeholders; shorter ones are padded.
         variables: Names of the components of u; `t` is the time.
-        length: Number of instructions, so that later batches use the same compiled program; the largest number of
-            nodes of a system unless given.
-        components: Number of results; the largest number of components unless given.
-        operators: Operators that the program can do; those that occur unless given.
+        length: Number of instructions; by default the largest number of nodes of a system. With a fixed length, later
+            batches use the same compiled program.
+        components: Number of results; by default the largest number of components.
+        operators: The supported operators; by default those that occur.
 
     Raises:
-        ValueError: If a system is larger than allowed, or has an operator, a variable or a placeholder that is not.
+        ValueError: If a system has too many nodes or components, a placeholder, or an unknown operator or variable.
     """
     nodes = [[node for tree in system for node in walk(tree)] for system in systems]
     occurring = {node.operator for system in nodes for node in system if isinstance(node, Apply)}
@@ -121,7 +130,7 @@ def _assembled(
             operation[i], operand[i] = _FIRST_OPERATOR + operators.index(node.operator), i + 1 + skipped
         elif isinstance(node, Real | Integer):
             operation[i] = _CONSTANT
-            with np.errstate(over="ignore"):  # misread numbers may be larger than float32 allows
+            with np.errstate(over="ignore"):  # numbers written by a model may exceed the range of float32
                 value[i] = node.value
         elif isinstance(node, Variable) and node.name in ("t", *variables):
             operation[i], operand[i] = _COPY, length + 1 + ("t", *variables).index(node.name)

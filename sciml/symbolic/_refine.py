@@ -1,4 +1,4 @@
-"""Constants of a system, fitted to trajectories."""
+"""Fits the constants of a system to trajectories."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Constants of a right-hand side from trajectories: least squares over the solutions, by Levenberg-Marquardt."""
+"""Fits the constants of a right-hand side to trajectories: multiple shooting with Levenberg-Marquardt steps."""
 
 from typing import NamedTuple, final
 
@@ -11,12 +11,13 @@ from jaxtyping import Array, Bool, Float
 
 from sciml.symbolic._vector_field import VectorField
 
-MAX_STEPS = 4096  # of the solver on one piece
+MAX_STEPS = 4096  # largest number of solver steps on one piece
 _MAX_ITERATIONS = 50
 _LEAST_DAMPING, _MAX_DAMPING = 1e-8, 1e8
-_CONVERGED = 1e-9  # decrease of the sum of squares that the linearised problem promises, relative to it
-# Weights of the gaps between pieces against errors of data, one after the other: with the last one alone, Lorenz'
-# equations with constants wrong by 10 to 20 % were not found from pieces of half a time unit, with all three they were.
+_CONVERGED = 1e-9  # the fit stops if the linearised problem predicts a smaller relative decrease of the sum of squares
+# Weights of the gaps between pieces relative to the errors of the data, used one after the other. With the last weight
+# alone, a fit of the Lorenz system failed from constants wrong by 10 to 20 % and pieces of half a time unit; with all
+# three it succeeded.
 _CONTINUITY = (1.0, 30.0, 1000.0)
 
 
@@ -25,9 +26,10 @@ class Pieces(eqx.Module):
     """Trajectories cut into pieces, each with its own initial state; the last time of a piece is the first of the next.
 
     Attributes:
-        ts: Times; a shorter piece repeats its last.
-        ys: Data.
-        weights: 1 for data of this piece, 0 for its last time, which counts in the next piece, and for repeated times.
+        ts: Times; a shorter piece repeats its last time.
+        ys: Data at these times.
+        weights: 1 for data that count in this piece, 0 for its last time, which counts in the next piece, and for
+            repeated times.
         scale: The unit of residuals: standard deviation of each component over all data, 1 for a constant component.
         trajectories: Number of trajectories, each of the same number of pieces.
     """
@@ -83,10 +85,11 @@ class Prior(NamedTuple):
 def check_trajectories(
     ts: Float[Array | np.ndarray, " times"], ys: Float[Array | np.ndarray, "*axes size"]
 ) -> tuple[Float[np.ndarray, " times"], Float[np.ndarray, "trajectories times size"]]:
-    """The times and the trajectories in double precision, with an axis for several of them.
+    """Checks trajectories and returns them in double precision, with a leading axis even for a single one.
 
     Raises:
-        ValueError: If the times do not increase, or anything is not finite or of another length.
+        ValueError: If the shapes do not match, there are fewer than 2 times, the times do not increase, or a state is
+            not finite.
     """
     times, states = np.asarray(ts, np.float64), np.asarray(ys, np.float64)
     if states.ndim not in (2, 3) or times.ndim != 1 or states.shape[-2] != times.shape[0] or len(times) < 2:
@@ -108,11 +111,11 @@ def cut(
     ys: Float[Array | np.ndarray, "*axes size"],
     segments: int,
 ) -> Pieces:
-    """Trajectories as pieces whose lengths differ by at most one interval between times.
+    """Cuts trajectories into pieces whose numbers of time intervals differ by at most one.
 
     Args:
         ts: Increasing times, the same for all trajectories.
-        ys: One trajectory or several.
+        ys: One trajectory (times, size) or several (trajectories, times, size).
         segments: Number of pieces of each trajectory.
 
     Raises:
@@ -140,13 +143,19 @@ def cut(
 
 
 def tolerance() -> float:
-    """Relative tolerance of the solves, and with the scale the absolute one: 1e-8 in float64, 1e-5 in float32."""
+    """Relative tolerance of the ODE solver: 1e-8 in float64, 1e-5 in float32.
+
+    The absolute tolerance is the relative one times `Pieces.scale`.
+    """
     return 1e-8 if jnp.zeros(()).dtype == jnp.float64 else 1e-5
 
 
 @eqx.filter_jit
 def _linearised(field: VectorField, initial_states: Array, pieces: Pieces) -> tuple[Array, Array]:
-    """Residuals and last states of all pieces over the scale, and their derivatives in constants and initial states."""
+    """Residuals and last state of each piece, divided by the scale, and their derivatives.
+
+    The derivatives are with respect to the constants, then the initial state of the piece.
+    """
     count = field.constants.shape[0]
     controller = dfx.PIDController(rtol=tolerance(), atol=tolerance() * pieces.scale)
 
@@ -197,10 +206,11 @@ class _Point:
         self.squares = squares if np.isfinite(squares) else np.inf
 
     def reduced(self) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-        """Residual, its derivatives in the constants, and the triangles for `initial_states_for`.
+        """Residual, its derivatives in the constants, and the triangular blocks for `initial_states_for`.
 
-        The initial states are eliminated one after the other: a QR decomposition of the rows that contain a state, with
-        columns in the order this state, next state, constants, residual. Its first rows are the triangle.
+        The initial states are eliminated one after the other. Each elimination is a QR decomposition of the rows that
+        contain the state, with columns in the order (this state, next state, constants, residual). The first rows of R
+        are the triangular block of the state.
         """
         size, count = self.initial_states.shape[1], len(self.constants)
         rest, triangles = [], []
@@ -256,9 +266,9 @@ def fit_constants(
     Args:
         field: The right-hand side, whose constants are the first guess.
         pieces: The data.
-        free: Which constants may change; all unless given.
-        initial_states: The initial states of an earlier fit, whose pieces join already; those of the data unless given.
-        prior: The prior of the constants; none unless given.
+        free: Which constants may change; by default all.
+        initial_states: The initial states of an earlier fit, whose pieces already join; by default those of the data.
+        prior: The prior of the constants; by default none.
     """
     constants = np.asarray(field.constants, np.float64)
     prior = prior or Prior(constants, np.zeros(len(constants)))
@@ -279,7 +289,7 @@ def fit_constants(
 
 
 def _descended(point: _Point, field: VectorField, pieces: Pieces, free: np.ndarray, prior: Prior) -> _Point:
-    """The result of Levenberg-Marquardt steps from a point; the damping of a constant scales with its column's norm."""
+    """Levenberg-Marquardt steps from a point. The damping of each constant is scaled by the norm of its column."""
     damping, iteration = 1e-3, 0
     held = np.sum(prior.rows(point.constants) ** 2)
     while iteration < _MAX_ITERATIONS and damping < _MAX_DAMPING and 0 < point.squares < np.inf:

@@ -1,4 +1,4 @@
-"""Structure without numbers, canonical order, and the simplification that needs no algebra."""
+"""Skeletons without numbers, canonical order, and elementary simplification."""
 
 import math
 from collections.abc import Sequence
@@ -20,18 +20,18 @@ from sciml.symbolic._tree import (
 
 
 def skeleton(system: Sequence[AbstractExpression]) -> System:
-    """The system with a placeholder for every number, structural ones (3.0 in x / 3.0) included."""
+    """The system with a placeholder for every `Real` and every `Integer`."""
     return tuple(
         replace_leaves(tree, lambda leaf: PLACEHOLDER if isinstance(leaf, Real | Integer) else leaf) for tree in system
     )
 
 
 def canonical(tree: AbstractExpression) -> AbstractExpression:
-    """One expression for all that differ in the order and the nesting of sums and products.
+    """A canonical form: equal for expressions that differ only in the order and the nesting of sums and products.
 
-    A sum is flattened through `add`, `sub` and `neg`; its terms are sorted by their words, those that are added first,
-    and nested to the left. Factors are sorted and nested to the right. No terms are collected, so that the value is the
-    same up to rounding.
+    A sum is flattened through `add`, `sub` and `neg`. Its terms are sorted by their prefix words, added terms before
+    subtracted ones, and nested to the left. Factors are sorted and nested to the right. Equal terms are not collected.
+    The value stays the same up to rounding.
     """
     return fold(tree, _ordered)
 
@@ -42,11 +42,11 @@ def equivalent(a: AbstractExpression, b: AbstractExpression) -> bool:
 
 
 def simplified(tree: AbstractExpression) -> AbstractExpression:
-    """The expression with constants computed and neutral elements left out.
+    """The expression with constants folded and neutral elements removed.
 
-    Operators whose arguments are numbers are evaluated in double precision where the result is finite (an `Integer`
-    stays one under `add`, `sub`, `mul`, `neg`, `pow2` and `pow3`); x + 0, x - 0, x * 1, x / 1 and -(-x) become x.
-    Nothing that could change where the expression is defined is done: 0 * x stays.
+    Operators whose arguments are all numbers are evaluated in double precision, if the result is finite. Integers stay
+    `Integer` under `add`, `sub`, `mul`, `neg`, `pow2` and `pow3`. The expressions x + 0, 0 + x, x - 0, x * 1, 1 * x,
+    x / 1 and -(-x) become x. Simplifications that could change the domain of the expression are not made: 0 * x stays.
     """
     return fold(tree, _reduced)
 

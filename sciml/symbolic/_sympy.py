@@ -1,4 +1,4 @@
-"""Expressions from and to SymPy, which is imported when it is first needed."""
+"""Converts expressions to and from SymPy, which is imported on first use."""
 
 import importlib
 import operator
@@ -31,7 +31,7 @@ def _sympy() -> Any:
 
 
 def _namespace(sympy: Any) -> SimpleNamespace:
-    """SymPy's operations by their names in NumPy, for `OPERATIONS`."""
+    """SymPy's functions under their NumPy names, for `OPERATIONS`."""
     return SimpleNamespace(
         add=operator.add,
         subtract=operator.sub,
@@ -46,10 +46,10 @@ def _namespace(sympy: Any) -> SimpleNamespace:
 
 
 def to_sympy(tree: AbstractExpression) -> Any:
-    """The SymPy expression, in real symbols of the variables' names; SymPy reorders and simplifies it.
+    """Converts to SymPy, which reorders and simplifies the expression. Variables become real symbols.
 
     Raises:
-        ValueError: If the expression has placeholders, which would cancel each other.
+        ValueError: If the expression has placeholders; SymPy would treat them as equal and cancel them.
         ModuleNotFoundError: If SymPy is not installed.
     """
     sympy = _sympy()
@@ -68,14 +68,15 @@ def to_sympy(tree: AbstractExpression) -> Any:
 
 
 def from_sympy(expression: Any) -> AbstractExpression:
-    """The expression of a SymPy expression, in double precision.
+    """Converts from SymPy, with numbers in double precision.
 
-    Sums are nested to the left in SymPy's printing order, terms with a negative coefficient subtracted; products are
-    nested to the right with the coefficient first; negative powers become `inv` or `div`. Rational numbers and
-    constants such as pi become `Real`.
+    - Sums are nested to the left in SymPy's printing order; terms with a negative coefficient are subtracted.
+    - Products are nested to the right, with the coefficient first.
+    - Negative powers become `inv` or `div`.
+    - Rational numbers and constants such as pi become `Real`.
 
     Raises:
-        ValueError: If a part has no counterpart here; it names the part.
+        ValueError: If a part has no counterpart in `sciml.symbolic`. The message names the part.
         ModuleNotFoundError: If SymPy is not installed.
     """
     return _converted(expression, _sympy())

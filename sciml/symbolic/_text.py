@@ -1,4 +1,4 @@
-"""Expressions as text in Python's notation, and back."""
+"""Converts expressions to text in Python's notation and back."""
 
 import ast
 from collections.abc import Sequence
@@ -18,15 +18,16 @@ from sciml.symbolic._tree import (
 from sciml.symbolic._vocabulary import SEPARATOR
 
 _UNKNOWN = "PLACEHOLDER"
-_SUM, _PRODUCT, _SIGN, _POWER, _ATOM = range(5)  # how tightly an expression holds together
+_SUM, _PRODUCT, _SIGN, _POWER, _ATOM = range(5)  # precedence of the outermost operator, for parentheses
 _INFIX = {"add": (" + ", _SUM), "sub": (" - ", _SUM), "mul": (" * ", _PRODUCT), "div": (" / ", _PRODUCT)}
 _BINARY: dict[type[ast.AST], str] = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
 
 
 def to_text(tree: AbstractExpression) -> str:
-    """The expression in Python's notation, with the parentheses that `from_text` needs to make the same tree again.
+    """The expression in Python's notation, with the parentheses that `from_text` needs to restore the same tree.
 
-    Operators without a symbol are written as functions: `inv(x)`, and `neg(2.0)`, since `-2.0` is a number.
+    Operators without a symbol are written as functions, such as `inv(x)`. The negation of a number is `neg(2.0)`, since
+    `-2.0` is a constant.
     """
     return fold(tree, _written)[0]
 
@@ -37,13 +38,14 @@ def system_to_text(system: Sequence[AbstractExpression]) -> str:
 
 
 def from_text(text: str) -> AbstractExpression:
-    """The expression that a text in Python's notation describes; nothing is executed.
+    """Parses an expression in Python's notation, without executing it.
 
-    Known are `+ - * / **`, the operators of `ARITY` as functions, numbers (`3` is an integer, `3.0` is not), and names,
-    which become variables; the name PLACEHOLDER is the placeholder. `x**2` and `x**3` are `pow2` and `pow3`.
+    The text may contain `+ - * / **`, the operators of `ARITY` as functions, numbers (`3` is an `Integer`, `3.0` a
+    `Real`), and names. Names become variables, except PLACEHOLDER, which becomes the placeholder. `x**2` and `x**3`
+    become `pow2` and `pow3`.
 
     Raises:
-        ValueError: If the text is not such an expression; it names the part and the column, the first being 0.
+        ValueError: If the text is not such an expression. The message names the part and its column, counted from 0.
     """
     try:
         return _read(ast.parse(text.strip(), mode="eval").body, text.strip())
@@ -54,7 +56,7 @@ def from_text(text: str) -> AbstractExpression:
 
 
 def system_from_text(text: str) -> System:
-    """The components of a text with `|` between them.
+    """Parses the components of a system, with `|` between components.
 
     Raises:
         ValueError: As `from_text`.

@@ -17,19 +17,19 @@ Result = TypeVar("Result")
 
 
 class AbstractExpression(abc.ABC):
-    """A node with everything below it. Two expressions are equal if they are the same tree.
+    """A node of an expression tree and its subtrees. Two expressions are equal if their trees are equal.
 
-    `+ - * / abs` and unary minus build the node of that name as written: nothing is reordered or simplified, so that
+    The operators `+ - * /`, `abs` and unary minus build a node as written: nothing is reordered or simplified, so that
     `a + b + c` is nested to the left and `a * (b * c)` to the right. A Python float becomes `Real`, an int `Integer`;
     `x**2` and `x**3` with the ints 2 and 3 are `pow2` and `pow3`, any other exponent makes `pow`.
     """
 
-    __array_ufunc__ = None  # so that a NumPy number on the left leaves the operation to this class
+    __array_ufunc__ = None  # a NumPy number on the left then leaves the operation to this class
 
     @property
     @abc.abstractmethod
     def head(self) -> str:
-        """The operator or the leaf as one word; numbers as Python prints them."""
+        """The operator, or the leaf, as one word; numbers as printed by Python's `repr`."""
 
     def __add__(self, other: "Operand") -> "Apply":
         return _apply("add", self, other)
@@ -118,7 +118,7 @@ class Variable(AbstractExpression):
 
 @dataclasses.dataclass(frozen=True)
 class Real(AbstractExpression):
-    """A floating-point constant, written as three tokens."""
+    """A floating-point constant. It becomes three prefix tokens."""
 
     value: float
 
@@ -130,7 +130,7 @@ class Real(AbstractExpression):
 
 @dataclasses.dataclass(frozen=True)
 class Integer(AbstractExpression):
-    """An integer constant, written as one token."""
+    """An integer constant. It becomes one prefix token."""
 
     value: int
 
@@ -146,7 +146,7 @@ class Placeholder(AbstractExpression):
 
     @property
     def head(self) -> str:
-        """The special word that stands for it in token sequences."""
+        """The special token for the placeholder."""
         return "<PLACEHOLDER>"
 
 
@@ -155,7 +155,7 @@ System = tuple[AbstractExpression, ...]
 
 
 def as_expression(value: Any) -> AbstractExpression:
-    """An expression as it is, an int as `Integer`, any other real number as `Real`.
+    """Converts an int to `Integer` and a float to `Real`; an expression is returned unchanged.
 
     Raises:
         TypeError: If `value` is none of these.
@@ -174,7 +174,7 @@ def _apply(operator: str, *arguments: Any) -> Apply:
 
 
 def variables(names: str) -> tuple[Variable, ...]:
-    """One variable for each name in a text like `t x u_0`."""
+    """One variable for each name in a text with spaces between names, such as `t x u_0`."""
     return tuple(Variable(name) for name in names.split())
 
 
@@ -184,7 +184,7 @@ def states(dimension: int) -> tuple[Variable, ...]:
 
 
 def product(*factors: Operand) -> AbstractExpression:
-    """Factors nested to the right, a * (b * c), as in the published ODE families.
+    """The product of the factors, nested to the right as a * (b * c), as in the published ODE families.
 
     Raises:
         ValueError: If there is no factor.
@@ -198,7 +198,7 @@ def product(*factors: Operand) -> AbstractExpression:
 
 
 def inv(x: Operand) -> Apply:
-    """The reciprocal as one node."""
+    """The reciprocal 1 / x as one node."""
     return _apply("inv", x)
 
 
@@ -233,12 +233,12 @@ def tanh(x: Operand) -> Apply:
 
 
 def arguments(node: AbstractExpression) -> tuple[AbstractExpression, ...]:
-    """The nodes directly below; none below a leaf."""
+    """The children of a node; none for a leaf."""
     return node.arguments if isinstance(node, Apply) else ()
 
 
 def walk(tree: AbstractExpression) -> Iterator[AbstractExpression]:
-    """All nodes, parents first and left to right: the order of the prefix tokens."""
+    """All nodes in prefix order: parents first, arguments from left to right."""
     stack = [tree]
     while stack:
         node = stack.pop()
@@ -247,7 +247,13 @@ def walk(tree: AbstractExpression) -> Iterator[AbstractExpression]:
 
 
 def fold(tree: AbstractExpression, function: Callable[[AbstractExpression, Sequence[Any]], Result]) -> Result:
-    """`function(node, results of its arguments)` from the leaves up, left to right; trees may be of any depth."""
+    """Reduces a tree from the leaves to the root: calls `function(node, results of its arguments)` at each node.
+
+    Leaves are visited from left to right. There is no recursion, so that trees may have any depth.
+
+    Returns:
+        The result at the root.
+    """
     results: list[Any] = []
     stack = [(tree, False)]
     while stack:
@@ -268,5 +274,5 @@ def size(tree: AbstractExpression) -> int:
 
 
 def depth(tree: AbstractExpression) -> int:
-    """Number of nodes on the longest way from the root to a leaf."""
+    """Number of nodes on the longest path from the root to a leaf."""
     return fold(tree, lambda node, below: 1 + max(below, default=0))

@@ -1,4 +1,4 @@
-"""A system of expressions as a right-hand side."""
+"""A system of expressions as the right-hand side of an ODE."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,18 +13,19 @@ from sciml.symbolic._tree import PLACEHOLDER, AbstractExpression, Placeholder, R
 
 
 class VectorField(eqx.Module):
-    """du/dt = f(t, u) of a system, with its `Real` constants as one vector of parameters.
+    """The right-hand side du/dt = f(t, u) of a system, with its `Real` constants as one vector of parameters.
 
-    It is called as diffrax calls a vector field. The structure is static and does not contain the constants:
-    systems that differ in constants alone share compiled programs, and the gradient in the module is the gradient in
-    the constants. `sciml.symbolic.with_parameters(system, field.constants)` makes expressions again.
+    It has the call signature of a diffrax vector field. The structure is static and does not contain the constants, so
+    that systems that differ only in constants share compiled programs. The gradient with respect to the module is the
+    gradient with respect to the constants. `sciml.symbolic.with_parameters(system, field.constants)` converts back to
+    expressions.
 
     Args:
         system: One expression per component, in the variables and in the time `t`.
-        variables: Names of the components of u; `u_0`, `u_1`, ... unless given.
+        variables: Names of the components of u; by default `u_0`, `u_1`, ...
 
     Raises:
-        ValueError: If an expression has placeholders or other variables.
+        ValueError: If an expression has placeholders, or, when called, unknown variables or a state of another size.
     """
 
     constants: Float[Array, " constants"]
@@ -35,7 +36,7 @@ class VectorField(eqx.Module):
         nodes = [node for tree in system for node in walk(tree)]
         if any(isinstance(node, Placeholder) for node in nodes):
             raise ValueError("Expected a system without placeholders. Fill them with with_parameters first.")
-        with np.errstate(over="ignore"):  # misread numbers may be larger than float32 allows
+        with np.errstate(over="ignore"):  # numbers written by a model may exceed the range of float32
             self.constants = jnp.asarray(parameters(system).astype(jnp.result_type(float)))
         self.structure = tuple(
             replace_leaves(tree, lambda leaf: PLACEHOLDER if isinstance(leaf, Real) else leaf) for tree in system
@@ -44,7 +45,7 @@ class VectorField(eqx.Module):
         self.variables = default if variables is None else tuple(variables)
 
     def __call__(self, t: Any, u: Float[Array, " variables"], args: Any = None) -> Float[Array, " components"]:
-        """The derivative at time `t`, in the data type of `u`; `args` is not used."""
+        """The derivative du/dt at time `t`, in the data type of `u`; `args` is not used."""
         if u.shape[0] != len(self.variables):
             raise ValueError(f"Expected a state {self.variables}, got the shape {u.shape}.")
         values = {"t": jnp.asarray(t, u.dtype)} | dict(zip(self.variables, u, strict=True))

@@ -1,4 +1,4 @@
-"""Vocabularies: which words there are, and their ids in the order of the published PROSE models."""
+"""Vocabularies: the words (tokens) and their ids, in the order of the published PROSE models."""
 
 import dataclasses
 import functools
@@ -18,15 +18,16 @@ _ODE_OPERATORS = ("add", "cos", "div", "inv", "mul", "neg", "pow2", "sin", "sub"
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-    """Words and ids: special words, `words` sorted as text, the special words again, then the tokens of numbers.
+    """The words of a model and their ids.
 
-    The special words occur twice, as in the published models; a word that occurs twice is encoded by its last id, while
-    `pad_in_batches` is the first id of the padding word, with which those models were fed.
+    The order of the ids is: special words, `words` sorted as text, the special words again, number tokens. The special
+    words occur twice, as in the published models. A word that occurs twice is encoded by its last id. Only
+    `pad_in_batches` is the first id of the padding word, since the published code pads batches with it.
 
     Args:
-        words: All words but special ones and the tokens of numbers.
-        operators: Those of `words` that are parsed as operators of `ARITY`.
-        codec: Of numbers.
+        words: All words except the special words and the number tokens.
+        operators: The words that are parsed as operators of `ARITY`.
+        codec: Defines the number tokens.
     """
 
     words: tuple[str, ...]
@@ -40,7 +41,7 @@ class Vocabulary:
 
     @functools.cached_property
     def word_to_id(self) -> Mapping[str, int]:
-        """The id of each word."""
+        """The id of each word, the last one if it occurs twice."""
         return {word: index for index, word in enumerate(self.id_to_word)}
 
     def __len__(self) -> int:
@@ -48,27 +49,27 @@ class Vocabulary:
 
     @property
     def bos(self) -> int:
-        """Id of the word before the first token."""
+        """Id of the BOS (beginning of sequence) word."""
         return self.word_to_id[SPECIAL[0]]
 
     @property
     def eos(self) -> int:
-        """Id of the word after the last token."""
+        """Id of the EOS (end of sequence) word."""
         return self.word_to_id[SPECIAL[1]]
 
     @property
     def pad(self) -> int:
-        """Id of the padding word: the row of the published embedding tables that is zero."""
+        """Id of the padding word. The published embedding tables have a zero vector for this id."""
         return self.word_to_id[SPECIAL[2]]
 
     @property
     def pad_in_batches(self) -> int:
-        """Id that the published code writes behind shorter sequences; where it stands is masked."""
+        """Id with which the published code pads shorter sequences; padding is masked."""
         return SPECIAL.index(SPECIAL[2])
 
     @property
     def placeholder(self) -> int:
-        """Id of the word for an unknown number."""
+        """Id of the placeholder word, which stands for an unknown number."""
         return self.word_to_id[PLACEHOLDER.head]
 
     def encode(self, tokens: Sequence[str]) -> Int[np.ndarray, " tokens"]:
@@ -107,9 +108,9 @@ DERIVATIVES = ("ut_0", "utt_0", "ux_0", "uxx_0", "uxxx_0", "uxxxx_0")
 
 
 def ode_vocabulary(dimension: int, codec: NumberCodec = THREE_DIGITS) -> Vocabulary:
-    """Words of PROSE-ODE for systems of up to `dimension` states: 1072 ids for 3, 1074 for 5.
+    """Vocabulary of PROSE-ODE for up to `dimension` state variables: 1072 ids for dimension 3, 1074 for dimension 5.
 
-    `pow` is a word without a meaning there.
+    The word `pow` has an id but is not an operator of this vocabulary.
     """
     state = tuple(f"u_{i}" for i in range(dimension))
     words = (*_integers(10), *_UNUSED, *_ODE_OPERATORS, "pow", *state)
@@ -117,7 +118,7 @@ def ode_vocabulary(dimension: int, codec: NumberCodec = THREE_DIGITS) -> Vocabul
 
 
 def pde_vocabulary(codec: NumberCodec = THREE_DIGITS) -> Vocabulary:
-    """Words of PROSE-PDE for one field on one space axis: 1108 ids, with `+` and `-` twice."""
+    """Vocabulary of PROSE-PDE for one field on one space axis: 1108 ids. The words `+` and `-` occur twice."""
     operators = (*_ODE_OPERATORS, "pow", "pow3")
     leaves = ("t", "x", "u_0", "u_0(x,t)", *DERIVATIVES)
     signs = ("(", ")", "*", "**", "+", ",", "-", "Derivative")
@@ -125,9 +126,9 @@ def pde_vocabulary(codec: NumberCodec = THREE_DIGITS) -> Vocabulary:
 
 
 def fluid_vocabulary(codec: NumberCodec = THREE_DIGITS) -> Vocabulary:
-    """Words of PROSE-FD: 1130 ids, with words for vectors, differential operators and boundary conditions.
+    """Vocabulary of PROSE-FD: 1130 ids, with words for vectors, differential operators and boundary conditions.
 
-    Its differential operators (`dt`, `D`, `D2`, `diverg`) are words only: they are not parsed.
+    The differential operators (`dt`, `D`, `D2`, `diverg`) have ids but are not parsed as operators.
     """
     operators = (*_ODE_OPERATORS, "pow", "pow3")
     vectors_and_fields = (

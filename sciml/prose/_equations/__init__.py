@@ -1,1 +1,1 @@
-"""Equations written by a model: decoding, reading, fitting, metrics."""
+"""Equations written by a model: decoding, parsing, fitting of constants, metrics."""

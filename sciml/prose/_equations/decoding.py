@@ -1,4 +1,4 @@
-"""The likeliest equations: greedy decoding and beam search."""
+"""Greedy decoding and beam search for the likeliest equations."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -21,9 +21,9 @@ class Hypotheses(NamedTuple):
     An equation that did not end within `max_tokens` is kept unfinished. Under a `Grammar` all equations end.
 
     Attributes:
-        tokens: The tokens after BOS, filled up with EOS.
-        scores: log p / length^length_penalty; minus infinity in the places of missing equations.
-        lengths: Numbers of tokens with EOS; 0 where there is no equation.
+        tokens: The tokens after BOS, padded with EOS.
+        scores: log p / length^length_penalty; minus infinity if fewer equations were found than `width`.
+        lengths: Number of tokens of each equation, EOS included; 0 if fewer equations were found than `width`.
     """
 
     tokens: Int[Array, "width length"]
@@ -32,17 +32,17 @@ class Hypotheses(NamedTuple):
 
 
 class _Search(NamedTuple):
-    """The hypotheses of the search, all of one length unless they have ended.
+    """State of the beam search. All hypotheses that have not ended have the same length.
 
     Attributes:
-        written: Keys and values of the tokens, the part of the cache that hypotheses do not share.
-        progress: States of the constraint.
+        written: Keys and values of the tokens: the part of the cache that each hypothesis has for itself.
+        progress: State of the constraint.
         tokens: The tokens so far.
         last: The last token.
-        sums: log p, minus infinity in an empty place.
-        lengths: Numbers of tokens.
+        sums: log p of the tokens so far; minus infinity for an unused hypothesis.
+        lengths: Number of tokens.
         ended: Whether the last token is EOS.
-        position: Number of steps.
+        position: Number of steps so far.
     """
 
     written: PyTree
@@ -58,19 +58,19 @@ class _Search(NamedTuple):
 def greedy(
     model: Prose, memory: Memory, *, bos: int | Int[Array, ""], eos: int | Int[Array, ""], max_tokens: int
 ) -> Int[Array, " tokens"]:
-    """The likeliest token at each position, until EOS.
+    """Greedy decoding: takes the likeliest token at each position, until EOS.
 
-    One compiled loop. Under `jax.vmap` it runs until all samples have ended.
+    It is one compiled loop, which under `jax.vmap` runs until the equations of all samples have ended.
 
     Args:
         model: A model that writes equations.
-        memory: From `model.encode`.
-        bos: Id of the token that begins equations.
-        eos: Id of the token that ends them.
-        max_tokens: Largest number of tokens, `eos` included.
+        memory: The encoded sample, from `model.encode`.
+        bos: Id of the BOS token.
+        eos: Id of the EOS token.
+        max_tokens: Largest number of tokens, EOS included.
 
     Returns:
-        The tokens after `bos`; `eos` where the equation has ended.
+        The tokens after BOS, padded with EOS.
     """
 
     def running(state: tuple) -> Array:
@@ -102,24 +102,25 @@ def beam(
     length_penalty: float = 1.0,
     numbers: Callable[[Float[Array, " words"]], Float[Array, " words"]] = likeliest_numbers,
 ) -> Hypotheses:
-    """Beam search: the likeliest continuations of the likeliest beginnings.
+    """Beam search for the likeliest equations.
 
-    Each step keeps the `width` likeliest of all sequences with one more token, by the sum of log p. A finished sequence
-    keeps its place, and the others compete for the rest (Sutskever, Vinyals, Le 2014, arXiv:1409.3215, section 3.2), so
-    that width 1 is `greedy`, and a width that holds all sequences finds the best one. Only at the end are lengths
-    divided out. The constraint masks tokens and does not renormalise, so that sequences are compared by the
-    probabilities of the model.
+    Each step extends all hypotheses by one token and keeps the `width` sequences with the largest sum of log p. A
+    finished sequence stays in the beam, and the others compete for the remaining places (Sutskever, Vinyals, Le 2014,
+    arXiv:1409.3215, section 3.2). Without a constraint, width 1 is `greedy`, and a width as large as the number of
+    sequences finds the likeliest one. The length penalty is applied only at the end. The constraint masks tokens
+    without renormalising, so that sequences are compared by the probabilities of the model.
 
-    One compiled loop; under `jax.vmap` it runs until all samples have ended. The keys and values of the memory are
-    shared by all hypotheses.
+    The search is one compiled loop, which under `jax.vmap` runs until all samples have ended. All hypotheses share the
+    keys and values of the memory.
 
     Args:
         model: A model that writes equations.
-        memory: From `model.encode`.
+        memory: The encoded sample, from `model.encode`.
         constraint: `Grammar` or `Unconstrained`.
         width: Number of hypotheses.
         max_tokens: Largest number of tokens, EOS included.
-        length_penalty: Exponent of the length in the score. 0 prefers short equations, 1 takes means over tokens.
+        length_penalty: Exponent of the length in the score. 0 ranks by log p, which favours short equations; 1 ranks by
+            the mean log p per token.
         numbers: Applied to the logits of each step: `likeliest_numbers` or `MeanNumbers(vocabulary)`.
 
     Raises:
@@ -136,7 +137,7 @@ def beam(
         return logits, eqx.filter(cache, own)
 
     def running(search: _Search) -> Array:
-        # Not batched under vmap, so that neither is the position: the rows of all samples are written as one slice.
+        # Under vmap this condition, and thus the position, stays unbatched: all samples write the cache in one slice.
         alive = eqxi.unvmap_any(~search.ended & (search.sums > -jnp.inf))
         return alive & (search.position < max_tokens)
 
@@ -158,7 +159,12 @@ def beam(
 def _started(
     cache: Cache, constraint: AbstractConstraint, width: int, max_tokens: int
 ) -> tuple[PyTree, Cache, _Search]:
-    """Which leaves of the cache hypotheses do not share, the other leaves, and the search before its first step."""
+    """The beam before its first step.
+
+    Returns:
+        A mask of the leaves of the cache that each hypothesis has for itself, the leaves that all hypotheses share, and
+        the search.
+    """
     rows = lambda cache: [array for layer, _ in cache.layers for array in layer]
     own = eqx.tree_at(rows, jax.tree.map(lambda _: False, cache), replace_fn=lambda _: True)
     written, shared = eqx.partition(cache, own)
@@ -183,10 +189,10 @@ def _advanced(
     allowed: Bool[Array, "width #words"],
     constraint: AbstractConstraint,
 ) -> _Search:
-    """The hypotheses with one more token."""
+    """The beam after one more token."""
     width, words = logits.shape
     best = min(width, words)
-    # By logits within a hypothesis: rounded sums may be equal where logits are not.
+    # Within a hypothesis compare logits, not sums: rounding may make different sums equal.
     top, tokens = jax.lax.top_k(jnp.where(allowed, logits, -jnp.inf), best)
     gains = top - jax.nn.logsumexp(logits, axis=1, keepdims=True)
     sums = (jnp.where(search.ended, -jnp.inf, search.sums)[:, None] + gains).reshape(-1)

@@ -1,4 +1,4 @@
-"""Written equations: reading them, their errors, and which of several fits a trajectory."""
+"""Equations written by a model: parsing, errors, and selection of the hypothesis that fits a trajectory best."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -33,9 +33,9 @@ Residual = Callable[[System], float]
 
 
 def read_strictly(tokens: Sequence[str], vocabulary: Vocabulary) -> System | None:
-    """The system that is written exactly so, or None.
+    """The system with exactly these prefix tokens, or None if they are malformed.
 
-    `sciml.symbolic.system_from_tokens_as_published` is the more lenient reading behind published valid fractions.
+    Published valid fractions come from a more lenient parser, `sciml.symbolic.system_from_tokens_as_published`.
     """
     try:
         return system_from_tokens(tokens, vocabulary.codec)
@@ -46,13 +46,13 @@ def read_strictly(tokens: Sequence[str], vocabulary: Vocabulary) -> System | Non
 def equations(
     tokens: Int[np.ndarray | Array, "*batch length"], vocabulary: Vocabulary, read: Reading = read_strictly
 ) -> list[System | None]:
-    """The systems of rows of ids, None where there is none.
+    """Parses token ids into systems; None for a sequence that is not an equation.
 
     Args:
-        tokens: From `greedy` or `beam`, or `Sample.equation` without its first column; of any batch, whose rows are
-            returned one after the other. What follows the token that ends equations is not read.
-        vocabulary: Of the ids.
-        read: How they are read.
+        tokens: From `greedy` or `beam`, or `Sample.equation` without BOS. Batch axes are flattened. Tokens after the
+            first EOS are ignored.
+        vocabulary: The vocabulary of the ids.
+        read: The parser: `(tokens, vocabulary) -> system or None`.
     """
     rows = np.asarray(tokens)
     rows = rows.reshape(-1, rows.shape[-1])
@@ -62,7 +62,7 @@ def equations(
 
 
 def equation_text(system: System | None) -> str:
-    """A written system in Python's notation, with six significant digits of its numbers, or that there is none."""
+    """The system in Python's notation, its numbers with six significant digits; "no equation" for None."""
     if system is None:
         return "no equation"
     digits = [float(f"{value:.6g}") for value in parameters(system)]
@@ -70,11 +70,12 @@ def equation_text(system: System | None) -> str:
 
 
 class EquationErrors(NamedTuple):
-    """Errors of written equations.
+    """Errors of written equations, one per sample.
 
     Attributes:
-        errors: By `expression_error`; NaN where the equation is not valid.
-        valid: Which are: they can be read, have as many components as the true ones, and are finite at all points.
+        errors: Relative error of the values of each equation; NaN if the equation is invalid.
+        valid: Whether each equation can be parsed, has as many components as the true one, and has finite values at all
+            points. `residual_errors` sets a largest error as well.
     """
 
     errors: Float[np.ndarray, " samples"]
@@ -82,22 +83,24 @@ class EquationErrors(NamedTuple):
 
     @property
     def valid_fraction(self) -> float:
-        """Part of the equations that is valid."""
+        """Fraction of the equations that are valid."""
         return float(self.valid.mean())
 
     @property
     def mean(self) -> float:
-        """Mean error of the valid ones, the number of published tables; NaN if there is none."""
+        """Mean error of the valid equations, as in the published tables; NaN if no equation is valid."""
         return float(self.errors[self.valid].mean()) if self.valid.any() else math.nan
 
 
 def equation_metrics(
     written: Sequence[System | None], truth: Sequence[System], errors: EquationErrors
 ) -> dict[str, float]:
-    """`valid`, the part of valid equations, `expression_error`, their mean error, and `structure`.
+    """Metrics of the written equations of a test set.
 
-    The latter is the part of the equations whose structure is that of the true ones, whatever their numbers are, up to
-    the order and the nesting of sums and products.
+    Returns:
+        `valid`: fraction of valid equations. `expression_error`: mean error of the valid equations. `structure`:
+        fraction of the equations whose skeleton is that of the true equation, up to the order and the nesting of sums
+        and products.
     """
     same = [_same_structure(one, true) for one, true in zip(written, truth, strict=True)]
     return {"valid": errors.valid_fraction, "expression_error": errors.mean, "structure": float(np.mean(same))}
@@ -115,16 +118,17 @@ _errors = jax.jit(jax.vmap(expression_error))
 def equation_errors(
     written: Sequence[System | None], truth: Sequence[System], *, points: int = 50, bound: float = 5.0, seed: int = 0
 ) -> EquationErrors:
-    """Errors of the values of equations at points that are uniform in a cube.
+    """Errors of the values of equations at random states, uniform in the cube [-bound, bound]^states.
 
-    The source draws new points for each batch, and counts one component in place of several as a valid answer.
+    The published code draws new points for each batch, and counts an equation with one component in place of several as
+    valid.
 
     Args:
-        written: From `equations`.
-        truth: The true systems, of the same samples.
-        points: Number of points, the same for all samples.
-        bound: Half the edge of the cube around the origin, in all states.
-        seed: Of the points; systems of other dimensions see the same coordinates.
+        written: The written systems, from `equations`.
+        truth: The true systems of the same samples.
+        points: Number of random states, the same for all samples.
+        bound: Half the edge length of the cube around the origin.
+        seed: Seed of the random states. Systems of lower dimension use the first coordinates of the same states.
 
     Raises:
         ValueError: If there are not as many written systems as true ones, or none.
@@ -143,7 +147,7 @@ def equation_errors(
 
 
 def _values(system: System, where: np.ndarray, dimension: int) -> np.ndarray:
-    """`(points, states)`, zero in states that the system does not have, all NaN if it has no values."""
+    """Values `(points, states)`; zero in components that the system lacks, NaN if it cannot be evaluated."""
     values = np.zeros(where.shape[::-1])
     found = _evaluated(system, {f"u_{i}": where[i] for i in range(dimension)})
     values[:, :dimension] = np.nan if found is None else found.T
@@ -152,7 +156,7 @@ def _values(system: System, where: np.ndarray, dimension: int) -> np.ndarray:
 
 
 def _evaluated(system: System, values: dict[str, np.ndarray]) -> np.ndarray | None:
-    """Values of the components, or None if a variable has no value or a number is not known."""
+    """Values of the components, or None if a variable has no value or the system has placeholders."""
     try:
         return evaluate_system(system, values, np)
     except ValueError:
@@ -162,19 +166,20 @@ def _evaluated(system: System, values: dict[str, np.ndarray]) -> np.ndarray | No
 def integral_residual(
     ts: Float[np.ndarray | Array, " times"], ys: Float[np.ndarray | Array, "times states"]
 ) -> Residual:
-    """How far a trajectory is from its own integral under a system, u(t) - u(0) - int_0^t f(s, u(s)) ds.
+    """How well a trajectory satisfies the integral form of a system: the size of u(t) - u(0) - int_0^t f(s, u(s)) ds.
 
-    The root mean square over times and components, each with its mean removed, which estimates u(0), and divided by the
-    standard deviation of the state. The integral, by Simpson's rule, averages noise out; nothing is solved, so that
-    every system whose values are finite on the data has a residual, within a millisecond. It is the integral form of
-    the equations (Schaeffer, McCalla, "Sparse model selection via integral terms", Phys. Rev. E 96, 2017).
+    The residual is the root mean square over times and components, in standard deviations of each component. The
+    unknown u(0) is estimated by removing the mean of each component. The integral, by Simpson's rule, averages out
+    noise. No ODE is solved, so that every system with finite values on the data has a residual, within a millisecond.
+    Source of the integral form: Schaeffer, McCalla, "Sparse model selection via integral terms", Phys. Rev. E 96, 2017.
 
     Args:
         ts: Increasing times.
-        ys: States, noisy or not, in as many components as systems have.
+        ys: States at these times, clean or noisy.
 
     Returns:
-        `system -> residual`, infinite for a system that is not finite there or has other components.
+        `system -> residual`. It is infinite for a system whose values on the data are not finite, or which has another
+        number of components than the states.
 
     Raises:
         ValueError: If the times do not increase, or a number is not finite.
@@ -197,12 +202,12 @@ def integral_residual(
 
 
 class Ranked(NamedTuple):
-    """One of several equations.
+    """A hypothesis and how well it fits.
 
     Attributes:
         system: The equation.
-        residual: How badly it fits.
-        position: Where it was among the hypotheses.
+        residual: Error of the fit; smaller is better.
+        position: Index of the equation in the original list.
     """
 
     system: System
@@ -211,7 +216,7 @@ class Ranked(NamedTuple):
 
 
 def reranked(systems: Sequence[System | None], residual: Residual) -> list[Ranked]:
-    """Hypotheses of one sample by their residual, the smallest first; those that cannot be read are left out.
+    """Sorts the hypotheses of one sample by their residual, the smallest first, and drops those that are None.
 
     Equal residuals keep their order, so that the likeliest of equivalent equations comes first.
     """
@@ -227,16 +232,16 @@ def refined(
     segments: int = 1,
     spread: float | None = None,
 ) -> list[Ranked]:
-    """Some hypotheses with the constants that fit a trajectory best, the best one first.
+    """Fits the constants of each hypothesis to a trajectory by `sciml.symbolic.refine`, and sorts by the error.
 
-    Constants of tokens have three digits, and those that a model writes are guesses. The residual is that of the
-    solutions, never larger than with the given constants: `sciml.symbolic.refine`, which compiles a program for each
-    structure. `reranked` costs next to nothing and finds out which hypotheses are worth it.
+    Constants in tokens have three digits, and those that a model writes are only guesses. The residual is the error of
+    the solutions, never larger than with the given constants. `refine` compiles a program for each structure;
+    `reranked` is much cheaper and can select the hypotheses to fit.
 
     Args:
-        systems: Such as the first ones of `reranked`.
+        systems: The hypotheses, such as the first few of `reranked`.
         ts: Increasing times.
-        ys: States, noisy or not.
+        ys: States at these times, clean or noisy.
         segments: As in `sciml.symbolic.refine`.
         spread: As in `sciml.symbolic.refine`.
 

@@ -1,4 +1,4 @@
-"""What evaluations map over many samples: errors of one forecast, equations of one sample."""
+"""Evaluation of one sample: forecast, forecast errors, written equations. Evaluations map these over many samples."""
 
 from collections.abc import Callable
 from typing import final
@@ -22,17 +22,17 @@ Constraining = Callable[[Vocabulary, Int[Array, ""]], AbstractConstraint]
 
 
 def unconstrained(vocabulary: Vocabulary, dimension: Int[Array, ""]) -> Unconstrained:
-    """Anything may be written, as in the published evaluation."""
+    """Allows any token, as in the published evaluation."""
     return Unconstrained(vocabulary.bos, vocabulary.eos)
 
 
 def system_grammar(vocabulary: Vocabulary, dimension: Int[Array, ""]) -> Grammar:
-    """Systems of so many components may be written, and nothing else."""
+    """Allows only systems of `dimension` components in the state variables."""
     return Grammar(vocabulary, dimension)
 
 
 def residual_grammar(vocabulary: Vocabulary, dimension: Int[Array, ""]) -> Grammar:
-    """Expressions of a field, its derivatives, t and x may be written, and nothing else."""
+    """Allows only systems of `dimension` expressions of a field, its derivatives, t and x."""
     return Grammar(vocabulary, dimension, others=("t", "x", *DERIVATIVES))
 
 
@@ -41,21 +41,26 @@ class SampleErrors(eqx.Module):
     """Errors of the forecast of one sample.
 
     Attributes:
-        model: What predicts.
-        history: Number of times that it is given; it predicts the others.
+        model: The model.
+        history: Number of times that the model sees; it predicts the others.
     """
 
     model: Prose
     history: int = eqx.field(static=True)
 
     def __call__(self, pair: tuple[Sample, Float[Array, "times states"]]) -> dict[str, Array]:
-        """The errors of a noisy sample, given with its clean states.
+        """The errors of the forecast from a noisy sample; the pair is (noisy sample, its clean states).
 
         Returns:
-            `relative_l2`, `first_half` and `second_half` of `window_errors` against the noisy states; the same with
-            `clean_` in front against the clean ones, and with `floor_` the error of the clean states against the noisy
-            ones. Beside them `wrong`, how many tokens of the equation are not the likeliest behind the true ones
-            before them, and `tokens`, how many there are; 0 for a model that writes no equation.
+            `relative_l2`, `first_half` and `second_half` are the errors from `window_errors` over all predicted times
+            and over their halves:
+
+            - without prefix: prediction against the noisy states,
+            - with `clean_`: prediction against the clean states,
+            - with `floor_`: clean states against the noisy states, the error of an exact prediction.
+
+            `wrong` is the number of equation tokens that differ from the likeliest token given the true prefix (teacher
+            forcing), `tokens` the number of equation tokens. Both are 0 for a model that writes no equation.
         """
         sample, clean = pair
         prediction, logits = applied(self.model, sample, self.history)
@@ -73,15 +78,15 @@ class SampleForecast(eqx.Module):
     """The forecast of one sample.
 
     Attributes:
-        model: What predicts.
-        history: Number of times that it is given; it predicts the others.
+        model: A `Prose` or a `FieldForecast`.
+        history: Number of times that the model sees; it predicts the others.
     """
 
     model: Prose | FieldForecast
     history: int = eqx.field(static=True)
 
     def __call__(self, sample: Sample) -> dict[str, Array]:
-        """The predicted `states`, and `wrong` and `tokens` as from `SampleErrors`."""
+        """The predicted `states`, and `wrong` and `tokens` as in `SampleErrors`."""
         states, logits = applied(self.model, sample, self.history)
         return {"states": states} | _wrong_tokens(sample, logits)
 
@@ -96,16 +101,16 @@ def _wrong_tokens(sample: Sample, logits: Array | None) -> dict[str, Array]:
 
 @final
 class SampleEquations(eqx.Module):
-    """The likeliest equations of one sample, whose true equation is not looked at.
+    """The likeliest equations of one sample by beam search. The true equation is not used.
 
     Attributes:
-        model: What writes them.
-        history: Number of times that it is given.
-        vocabulary: Of the tokens.
-        constraint: What may be written: `unconstrained`, `system_grammar` or `residual_grammar`.
-        max_tokens: Largest number of tokens, the one that ends included.
-        width: Number of equations, found by `beam`; the one of width 1 is that of `greedy`.
-        numbers: As for `beam`.
+        model: A model that writes equations.
+        history: Number of times that the model sees.
+        vocabulary: The vocabulary of the tokens.
+        constraint: The allowed equations: `unconstrained`, `system_grammar` or `residual_grammar`.
+        max_tokens: Largest number of tokens, EOS included.
+        width: Number of equations, the beam width; 1 is greedy decoding.
+        numbers: As in `beam`.
     """
 
     model: Prose
@@ -117,7 +122,7 @@ class SampleEquations(eqx.Module):
     numbers: Callable[[Array], Array] = likeliest_numbers
 
     def __call__(self, sample: Sample) -> Int[Array, "width length"]:
-        """The tokens, for `equations`; the likeliest equation first."""
+        """The token ids, the likeliest equation first; `equations` parses them."""
         tokens, mask = sample.tokens, sample.tokens_mask
         if self.model.symbol_encoder is None:
             tokens = mask = None

@@ -1,4 +1,4 @@
-"""Which tokens may follow, as arrays: decoding under a constraint in one compiled loop."""
+"""Constraints for decoding: which tokens may come next, as arrays, so that decoding is one compiled loop."""
 
 import abc
 import re
@@ -18,11 +18,11 @@ _NEVER = -1
 
 
 class AbstractConstraint(eqx.Module):
-    """What may be written: an automaton whose states are pytrees of arrays.
+    """The set of allowed token sequences, as an automaton whose states are pytrees of arrays.
 
     Attributes:
-        bos: The token that begins an equation.
-        eos: The token that ends it.
+        bos: Id of the BOS token.
+        eos: Id of the EOS token.
     """
 
     bos: eqx.AbstractVar[int]
@@ -30,66 +30,67 @@ class AbstractConstraint(eqx.Module):
 
     @abc.abstractmethod
     def check(self, length: int) -> None:
-        """That something can be written with up to `length` tokens, `eos` included.
+        """Checks that some allowed sequence has at most `length` tokens, EOS included.
 
         Raises:
-            ValueError: If nothing can.
+            ValueError: If all allowed sequences are longer.
         """
 
     @abc.abstractmethod
     def start(self) -> Any:
-        """The state in front of the first token."""
+        """The state before the first token."""
 
     @abc.abstractmethod
     def mask(self, state: Any, remaining: int | Int[Array, ""]) -> Bool[Array, " #words"]:
-        """Which tokens may follow if at most `remaining` are still written, the next one and `eos` included."""
+        """Which tokens may come next if at most `remaining` tokens follow, the next one and EOS included."""
 
     @abc.abstractmethod
     def next(self, state: Any, token: Int[Array, ""]) -> Any:
-        """The state behind a token that may follow."""
+        """The state after `token`, which must be allowed by `mask`."""
 
 
 @final
 class Unconstrained(AbstractConstraint):
-    """Any token may follow any other.
+    """Allows every token sequence.
 
     Attributes:
-        bos: The token that begins an equation.
-        eos: The token that ends it.
+        bos: Id of the BOS token.
+        eos: Id of the EOS token.
     """
 
     bos: int = eqx.field(static=True)
     eos: int = eqx.field(static=True)
 
     def check(self, length: int) -> None:
-        """That there is room for one token.
+        """Checks that `length` is at least 1.
 
         Raises:
-            ValueError: If there is not.
+            ValueError: If it is smaller.
         """
         if length < 1:
             raise ValueError(f"Expected room for at least 1 token, got {length}. Give a larger length.")
 
     def start(self) -> tuple[()]:
-        """Nothing has to be remembered."""
+        """The empty state."""
         return ()
 
     def mask(self, state: tuple[()], remaining: int | Int[Array, ""]) -> Bool[Array, " 1"]:
-        """True, for all tokens at once."""
+        """One true entry, which broadcasts to all tokens."""
         return jnp.ones(1, bool)
 
     def next(self, state: tuple[()], token: Int[Array, ""]) -> tuple[()]:
-        """Nothing."""
+        """The empty state."""
         return ()
 
 
 class GrammarState(NamedTuple):
-    """How far an equation has been written.
+    """State of the automaton of `Grammar`.
 
     Attributes:
-        place: Whether an operand, the mantissa or the exponent of a number, or an end of the component comes next.
-        operands: How many operands the component still lacks; a number counts from its sign on.
-        components: How many components have been begun.
+        place: What comes next: an operand, a mantissa, an exponent, or the separator or EOS after a complete component.
+            After EOS it is the end.
+        operands: Number of operands that the component still lacks. The sign of a number already counts as an operand.
+        components: Number of components that have been started.
     """
 
     place: Int[Array, "*words"]
@@ -99,24 +100,24 @@ class GrammarState(NamedTuple):
 
 @final
 class Grammar(AbstractConstraint):
-    """Systems in prefix notation, as `sciml.symbolic.system_from_tokens` reads them, with values wherever defined.
+    """Allows systems in prefix notation that `sciml.symbolic.system_from_tokens` can parse and `evaluate` can evaluate.
 
-    A pushdown automaton whose stack is a counter, since operators of prefix notation only differ in how many operands
-    they take. A number is its sign, mantissa and exponent; an equation may end where all components are complete; and
-    no token may follow behind which the shortest rest would not fit any more, so that everything that is begun can be
-    completed. Placeholders and words without a meaning do not occur.
+    The automaton is a pushdown automaton whose stack is a counter of missing operands, which is enough because prefix
+    operators differ only in their arity. A number consists of sign, mantissa and exponent. EOS is allowed when all
+    components are complete. A token is allowed only if the equation can still be completed within the remaining
+    tokens. Placeholders and words without a meaning are never allowed.
 
     Attributes:
-        bos: The token that begins equations.
-        eos: The token that ends them.
-        before: At which place each token may stand.
-        after: The place behind it.
-        change: What it adds to the number of operands.
-        state: The number of the state variable that it is, or -1.
-        separator: The token between components.
-        fewest: Least number of components.
-        most: Largest number of components, and of state variables.
-        shortest: Number of tokens that are always enough, `eos` included.
+        bos: Id of the BOS token.
+        eos: Id of the EOS token.
+        before: The `GrammarState.place` at which each token is allowed; -1 for tokens that are never allowed.
+        after: The `GrammarState.place` after each token.
+        change: The change of the number of missing operands by each token.
+        state: Index i if the token is the state variable `u_i`, otherwise -1.
+        separator: Id of the token between components.
+        fewest: Smallest number of components.
+        most: Largest number of components, and number of allowed state variables.
+        shortest: Smallest `max_tokens` for which an equation always fits, EOS included.
     """
 
     bos: int = eqx.field(static=True)
@@ -137,13 +138,14 @@ class Grammar(AbstractConstraint):
         *,
         others: Sequence[str] = (),
     ):
-        """The tables of a vocabulary.
+        """Builds the tables for a vocabulary.
 
         Args:
-            vocabulary: Of the tokens.
-            dimension: Number of components, in as many of the state variables `u_0`, `u_1`, ...; under `jax.vmap`
-                each sample may have its own. None for any number up to that of the state variables, in all of them.
-            others: Further variables, such as `t`.
+            vocabulary: The vocabulary of the tokens.
+            dimension: Number of components, and of the state variables `u_0`, `u_1`, ... in them. Under `jax.vmap` each
+                sample may have its own dimension. None allows all state variables, and any number of components up to
+                their number.
+            others: Further allowed variables, such as `t`.
 
         Raises:
             ValueError: If the vocabulary lacks a variable, or has fewer state variables than components.
@@ -166,10 +168,10 @@ class Grammar(AbstractConstraint):
         self.shortest = 2 * (1 if dimension is None else dimension if isinstance(dimension, int) else count)
 
     def check(self, length: int) -> None:
-        """That each component can have at least one operand, and a separator or the end behind it.
+        """Checks that `length` tokens suffice for one operand and one separator or EOS per component.
 
         Raises:
-            ValueError: If it cannot.
+            ValueError: If they do not suffice.
         """
         if length < self.shortest:
             raise ValueError(
@@ -178,11 +180,11 @@ class Grammar(AbstractConstraint):
             )
 
     def start(self) -> GrammarState:
-        """One component is begun and lacks one operand."""
+        """The state before the first token: one component, which lacks one operand."""
         return GrammarState(*(jnp.asarray(number, jnp.int32) for number in (_OPEN, 1, 1)))
 
     def mask(self, state: GrammarState, remaining: int | Int[Array, ""]) -> Bool[Array, " words"]:
-        """Which tokens may follow; behind `eos` itself alone."""
+        """Which tokens may come next; after EOS only EOS."""
         words = jnp.arange(self.before.shape[0])
         place, operands, components = self._moved(state, words)
         ends, separates = words == self.eos, words == self.separator
@@ -194,11 +196,11 @@ class Grammar(AbstractConstraint):
         return jnp.where(state.place == _ENDED, ends, fits & (rest < remaining))
 
     def next(self, state: GrammarState, token: Int[Array, ""]) -> GrammarState:
-        """The progress behind a token that may follow."""
+        """The state after `token`, which must be allowed by `mask`."""
         return self._moved(state, token)
 
     def _moved(self, state: GrammarState, words: Int[Array, "*words"]) -> GrammarState:
-        """The progress behind each of some tokens."""
+        """The state after each of the tokens `words`."""
         operands = state.operands + self.change[words]
         place = self.after[words]
         place = jnp.where((place == _OPEN) & (operands == 0), _COMPLETE, place)
@@ -206,9 +208,9 @@ class Grammar(AbstractConstraint):
 
 
 def _tables(vocabulary: Vocabulary, others: tuple[str, ...]) -> tuple[Array, Array, Array, Array]:
-    """Where each token may stand, the place behind it, what it adds to the operands, its number as a state."""
+    """The attributes `before`, `after`, `change` and `state` of `Grammar`."""
     table = np.tile(np.array([_NEVER, _OPEN, 0, -1], np.int32), (len(vocabulary), 1))
-    for word, index in vocabulary.word_to_id.items():  # of a word that occurs twice the last id, the one of encode
+    for word, index in vocabulary.word_to_id.items():  # a word that occurs twice has its last id here, as in encode
         state = re.fullmatch(r"u_([0-9]+)", word)
         if word in vocabulary.operators:
             table[index] = _OPEN, _OPEN, ARITY[word] - 1, -1

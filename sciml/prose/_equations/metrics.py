@@ -1,4 +1,4 @@
-"""Errors of predictions and equations of one sample; means over samples are the caller's."""
+"""Errors of the predicted states and equations of one sample; the caller takes means over samples."""
 
 import functools
 from typing import NamedTuple

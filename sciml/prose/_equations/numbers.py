@@ -1,4 +1,4 @@
-"""Which of many similar numbers is written: the likeliest one, or the mean of those that are meant."""
+"""Mantissas of numbers: features that make similar ones similar, and the choice among likely ones when decoding."""
 
 import math
 from typing import final
@@ -15,14 +15,16 @@ _NEAR = math.log(1.5)
 
 
 def mantissa_features(vocabulary: Vocabulary, octaves: int = 7) -> Float[np.ndarray, "vocabulary features"]:
-    """The sines and cosines of 2 pi 2^k log10 m of each mantissa m, k = 0 .. octaves - 1; 0 for 0 and for other tokens.
+    """Fourier features of the mantissa tokens: sin and cos of 2 pi 2^k log10(m), k = 0, ..., octaves - 1, for `N<m>`.
 
-    They change little from 123 to 124, and from 999 to 100 with an exponent larger by 1: what is learned of a number
-    holds for those near it. For `ProseVariant.features`.
+    The features are 0 for the mantissa 0 and for all other tokens. They change little from 123 to 124, and from 999 to
+    100, which follows it with the next exponent. What the model learns about one number thus transfers to its
+    neighbours. Use them as `ProseVariant.features`.
 
     Args:
-        vocabulary: Of the tokens, of which mantissas are known by their codec.
-        octaves: Number of frequencies. With 7 the shortest wave is 3.7 % long, and tokens' own rows tell finer ones.
+        vocabulary: The vocabulary, whose codec defines the mantissas.
+        octaves: Number of frequencies. With 7 the shortest period is a relative difference of 3.7 %; the learned token
+            embeddings resolve smaller differences.
     """
     digits = vocabulary.codec.digits
     mantissas = np.arange(1, 10**digits)
@@ -33,43 +35,44 @@ def mantissa_features(vocabulary: Vocabulary, octaves: int = 7) -> Float[np.ndar
 
 
 def _mantissas(vocabulary: Vocabulary) -> tuple[int, ...]:
-    """The tokens of the mantissas, that of the number 0 first."""
+    """The ids of the mantissas in increasing order, 0 first."""
     digits = vocabulary.codec.digits
     return tuple(vocabulary.word_to_id[f"N{m:0{digits}d}"] for m in range(10**digits))
 
 
 def likeliest_numbers(logits: Float[Array, " words"]) -> Float[Array, " words"]:
-    """The logits as they are."""
+    """The unchanged logits: decoding takes the likeliest mantissa."""
     return logits
 
 
 @final
 class MeanNumbers(eqx.Module):
-    """Gives the probability of all mantissas to the mean of those near the likeliest one.
+    """Replaces the distribution over mantissas by its local mean: one mantissa gets the probability of all of them.
 
-    A model that knows a constant up to some percent gives each of a hundred mantissas about 1 %. The likeliest is then
-    one of them at random, and equations of the same structure count as different. The mean has the least expected
-    square of the error, and the probability of an equation becomes that of its structure. Mantissas within a factor
-    of 1.5 of the likeliest count, with exponents one larger or smaller where the leading digit overflows, so that 980
-    and 102 stand for 0.98 and 1.02; mantissas that are farther away, as of an integer, do not move the mean.
+    A model that knows a constant to some percent spreads its probability over about a hundred mantissas. The likeliest
+    of them is then nearly random, and hypotheses that differ only in such digits compete with each other. The mean has
+    the smallest expected squared error, and the probability of an equation becomes that of its structure.
+
+    The mean is over mantissas within a factor of 1.5 of the likeliest one, across the wrap at the leading digit: 980
+    and 102 count as 0.98 and 1.02. Mantissas that are farther away do not change the mean.
 
     Attributes:
-        words: The tokens of the mantissas, that of the number 0 first.
+        words: The ids of the mantissas in increasing order, 0 first.
     """
 
     words: tuple[int, ...] = eqx.field(static=True)
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        """For the numbers of a vocabulary."""
+        """For the mantissas of a vocabulary."""
         self.words = _mantissas(vocabulary)
 
     def __call__(self, logits: Float[Array, " words"]) -> Float[Array, " words"]:
-        """The logits with one finite one among those of mantissas, unless the number 0 is the likeliest of them."""
+        """The logits, with a finite value for only one mantissa. If the likeliest mantissa is 0, they are unchanged."""
         words = np.array(self.words)
         own = logits[words]
         count = len(words)
         top = jnp.argmax(own)
-        # each as the number nearest to the likeliest, by a factor of 1/10, 1 or 10
+        # Each mantissa times 1/10, 1 or 10, whichever is nearest to the likeliest one.
         values = jnp.maximum(jnp.arange(count), 1).astype(own.dtype)
         apart = jnp.log(values / values[top])
         shift = -jnp.round(apart / math.log(10))

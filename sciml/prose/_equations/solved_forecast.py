@@ -1,4 +1,4 @@
-"""Forecasts by the equations that a model has written."""
+"""Forecasts by fitting and solving the equations that a model has written."""
 
 import collections
 from collections.abc import Sequence
@@ -14,19 +14,19 @@ from sciml.prose._samples.dataset import Sample
 from sciml.symbolic import Placeholder, Refined, System, VectorField, refine, skeleton, walk
 from sciml.systems import integrate
 
-_SEGMENTS = 16  # fast beginnings and chaotic systems need some, and more cost no more
-_LARGEST = 100.0  # of a forecast, against the largest given state
+_SEGMENTS = 16  # fast initial transients and chaotic systems need several segments; more do not cost more
+_LARGEST = 100.0  # largest absolute state of a forecast, relative to the largest given one
 COPIED = 1e-3
 """Relative deviation of numbers that were copied from exact ones: next to nothing, of three digits at most the last."""
 
 
 class Solved(NamedTuple):
-    """Equations with fitted constants, and what they predict.
+    """Equations with fitted constants, and their forecast.
 
     Attributes:
-        fit: The equations, how well they fit, and the states they start from.
-        states: `(query, states)`, or None if the equations cannot be solved until the last time or leave the region of
-            the data.
+        fit: The fitted equations, their errors, and the initial conditions.
+        states: The solution at the query times, or None if the equations cannot be solved up to the last query time, or
+            if the solution exceeds 100 times the largest given state.
     """
 
     fit: Refined
@@ -41,21 +41,22 @@ def solved_forecast(
     *,
     spread: float | None,
 ) -> Solved:
-    """Fits constants and first state of equations to a trajectory, and solves them until the query times.
+    """Fits the constants and the initial state of a system to a trajectory, and solves it up to the query times.
 
-    The constants by `sciml.symbolic.refine` with up to 16 segments, all in double precision. What a network predicts
-    is off by what it has not learned; a solution only by what noise leaves open, if the structure is right. One
-    program is compiled for each structure and each number of times.
+    The fit is `sciml.symbolic.refine` with up to 16 segments. Everything is in double precision. If the structure of
+    the equations is right, only the noise of the data limits the accuracy of the forecast. One program is compiled for
+    each structure and each number of times.
 
     Args:
-        system: Equations without placeholders, such as `SampleEquations` writes.
+        system: Equations without placeholders, such as those from `SampleEquations`.
         ts: Increasing times.
-        ys: States, noisy or not.
-        query: Increasing times behind the first one of `ts`.
-        spread: As for `refine`: the deviation of the relative errors of the constants, None if nothing is known.
+        ys: States at these times, clean or noisy.
+        query: Increasing times after the first one of `ts`.
+        spread: Standard deviation of the relative errors of the given constants, or None if it is not known; see
+            `refine`.
 
     Raises:
-        ValueError: As `refine`; if the query times are no such times.
+        ValueError: As `refine`, or if there are no query times, or they do not increase from the first time of `ts`.
     """
     times = np.concatenate((np.asarray(ts, np.float64)[:1], np.asarray(query, np.float64)))
     if len(times) < 2 or not np.all(np.diff(times) > 0):
@@ -69,12 +70,12 @@ def solved_forecast(
 
 
 class SolvedForecasts(NamedTuple):
-    """Forecasts of several samples by their equations.
+    """Forecasts of several samples, by their equations where possible.
 
     Attributes:
-        systems: The equations with fitted constants, None where there is none.
-        states: `(samples, later, states)`.
-        solved: Which of them are solutions; the others are those of the network.
+        systems: The equations with fitted constants, unchanged if they were not fitted; None for a missing equation.
+        states: The forecasts.
+        solved: True for a solution of the equations, false for a forecast of the network.
     """
 
     systems: list[System | None]
@@ -91,16 +92,17 @@ def solved_forecasts(
     spreads: Sequence[float | None],
     structures: int = 32,
 ) -> SolvedForecasts:
-    """`solved_forecast` of several samples; where it says nothing, the forecasts of a network remain.
+    """`solved_forecast` of several samples, with the forecast of a network where the equations give none.
 
     Args:
-        systems: One for each sample; None, or one of another number of components, says nothing.
+        systems: The written equations, one entry per sample. An entry that is None or has the wrong number of
+            components gives no forecast.
         sample: The samples, with a leading axis.
-        forecasts: States that a network predicts at the times behind the given ones.
+        forecasts: States that a network predicts at the times after the first `history` ones.
         history: Number of given times.
-        spreads: As for `solved_forecast`, one for each sample.
-        structures: Largest number of different structures, each of which takes seconds to compile. Of more, such as a
-            model writes that has hardly been trained, the rarest say nothing.
+        spreads: As in `solved_forecast`, one for each sample.
+        structures: Largest number of different structures to solve, since each takes seconds to compile. The rarest
+            structures beyond that give no forecast. A model with little training writes many different structures.
     """
     fitted, states, solved = list(systems), np.array(forecasts), np.zeros(len(systems), bool)
     times, sizes = np.asarray(sample.times, np.float64), np.sum(sample.components, axis=1)
@@ -122,9 +124,10 @@ def solved_forecasts(
 
 
 def copied(system: System | None, guess: System | None) -> bool:
-    """Whether equations are a guess with all of its numbers, in any form: `COPIED` is then their spread.
+    """Whether a written system is the guess that the model was given, constants included, in any algebraic form.
 
-    By their values, which differ by no more than that in the sense of `equation_errors`.
+    True if the error of its values against those of the guess, by `equation_errors`, is below `COPIED`; use `COPIED` as
+    `spread` for such a system. False if the guess has placeholders.
     """
     if system is None or guess is None:
         return False

@@ -1,1 +1,1 @@
-"""The transformers, their sizes, losses and optimiser."""
+"""The PROSE transformers, their sizes, losses and optimisers."""

@@ -1,4 +1,4 @@
-"""Forecasts of frames: an operator in the place of a `Prose` model, and errors frame by frame."""
+"""Forecasts of frames: a neural operator as a baseline for `Prose`, and the error of each predicted frame."""
 
 import functools
 from collections.abc import Callable
@@ -18,15 +18,16 @@ from sciml.prose._samples.dataset import Sample
 
 @final
 class FieldForecast(eqx.Module):
-    """An operator that is called like a 1-to-1 `Prose`, as a baseline: it reads no equation.
+    """A baseline: a neural operator with the call signature of a 1-to-1 `Prose`, which reads and writes no equation.
 
-    It acts on the scaled given frames, one after another along the channel axis, and returns the later ones so.
+    The history frames are scaled and stacked along the channel axis. The operator maps them to the scaled future
+    frames, stacked in the same way.
 
     Attributes:
-        operator: `(given * channels, *space) -> (later * channels, *space)`.
+        operator: `(history * channels, *space) -> (horizon * channels, *space)`.
         scaling: `(states, mask) -> scales`.
-        symbol_encoder: None, as in a model that reads no equation.
-        symbol_decoder: None, as in a model that writes none.
+        symbol_encoder: Always None, as in a `Prose` that reads no equation.
+        symbol_decoder: Always None, as in a `Prose` that writes no equation.
     """
 
     operator: Callable[[Array], Array]
@@ -45,11 +46,11 @@ class FieldForecast(eqx.Module):
         mask: Bool[Array, " time"] | None = None,
         tokens_mask: Bool[Array, " m"] | None = None,
     ) -> tuple[Float[Array, "query channels *space"], None]:
-        """The later frames, as many as there are query times, and no logits.
+        """One frame per query time, and None in place of the logits. The operator does not see the values of times.
 
         Raises:
-            ValueError: If there is a guess of the equation or an equation to be written, or if the operator predicts
-                another number of frames.
+            ValueError: If tokens or an equation are given, or if the number of frames that the operator predicts is
+                not the number of query times.
         """
         if tokens is not None or equation is not None or tokens_mask is not None:
             raise ValueError("An operator reads and writes no equation. Leave the tokens out.")
@@ -69,9 +70,10 @@ def frame_errors(
     truth: Float[Array, "time channels *space"],
     channels: Bool[Array, " channels"],
 ) -> Float[Array, " time"]:
-    """`metrics.relative_l2` of each frame over the channels that exist, with 1e-7 added to the norm of the truth.
+    """Relative L2 error of each frame, with 1e-7 added to the norm of the truth; see `metrics.relative_l2`.
 
-    The error of PROSE-FD (second-hand) is the mean over frames, then over samples, then over families.
+    Only channels where `channels` is true count. The error of PROSE-FD (second-hand) is the mean over frames, then over
+    samples, then over families.
     """
     mask = channels.reshape(1, -1, *(1,) * (truth.ndim - 2))
     frames = (jnp.where(mask, states, 0) for states in (prediction, truth))
@@ -80,18 +82,20 @@ def frame_errors(
 
 @final
 class FrameErrors(eqx.Module):
-    """The error of each predicted frame of a sample, by the model and by repeating the last given frame.
+    """Errors of each predicted frame of a sample, for a model and for the persistence baseline.
+
+    The persistence baseline repeats the last history frame.
 
     Attributes:
         model: A `Prose` or a `FieldForecast`.
-        history: Number of given frames; the others are predicted.
+        history: Number of frames that the model sees; it predicts the others.
     """
 
     model: Prose | FieldForecast
     history: int = eqx.field(static=True)
 
     def __call__(self, sample: Sample) -> dict[str, Float[Array, " later"]]:
-        """`model` and `repeated`, each an error for each frame."""
+        """The `frame_errors` of the model under `model` and of the persistence baseline under `repeated`."""
         truth = sample.states[self.history :]
         repeated = jnp.broadcast_to(sample.states[self.history - 1][None], truth.shape)
         predictions = {"model": applied(self.model, sample, self.history)[0], "repeated": repeated}

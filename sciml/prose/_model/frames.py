@@ -1,4 +1,4 @@
-"""Frames of a field on an interval as rows, one each (PROSE-PDE)."""
+"""PROSE-PDE: embeds each frame of a 1D field as one vector, and predicts frames or point values from such vectors."""
 
 from typing import final
 
@@ -12,18 +12,18 @@ from sciml.prose._model.states import Scales, TimeEmbedding, rounded_for, time_n
 
 @final
 class FrameEmbedding(eqx.Module):
-    """A network of all values of a frame, plus one of its time.
+    """Embeds each frame as one vector: an MLP of the values of the frame plus an MLP of its time.
 
     Attributes:
-        network: Acts on the values of a frame, channel by channel.
-        time: Of the times.
+        network: Acts on the values of a frame, flattened from (channels, points).
+        time: Embeds the times.
     """
 
     network: MLP
     time: TimeEmbedding
 
     def __init__(self, values: int, width: int, *, key: PRNGKeyArray) -> None:
-        """For frames with that many values, over channels and points, and rows of length `width`."""
+        """For frames of `values` = channels * points values and embeddings of size `width`."""
         network, time = jax.random.split(key)
         self.network = MLP((values, width, width), key=network)
         self.time = time_network(width, key=time)
@@ -31,10 +31,10 @@ class FrameEmbedding(eqx.Module):
     def __call__(
         self, times: Float[Array, " time"], states: Float[Array, "time channels points"], scales: Scales
     ) -> Float[Array, "time width"]:
-        """The rows of scaled frames.
+        """One embedding per frame. The frames are already scaled; `scales` is not used.
 
         Raises:
-            ValueError: If the frames have another number of values.
+            ValueError: If channels * points differs from the number of values that the model was made for.
         """
         values = self.network.layers[0].weight.shape[0]
         if states.shape[1] * states.shape[2] != values:
@@ -47,14 +47,15 @@ class FrameEmbedding(eqx.Module):
 
 @final
 class FrameQuery(eqx.Module):
-    """Asks for whole frames, or for values at points.
+    """Query embeddings of the data decoder: one per frame, or one per time and point.
 
-    A frame's row is its time's plus a vector; a point's row is its time's plus that of its coordinate.
+    The query of a frame is the embedding of its time plus a learned vector. The query of a point is the embedding of
+    its time plus the embedding of its coordinate.
 
     Attributes:
-        time: Of the times.
-        space: Of the coordinates. The published class holds it in both modes; frames do not use it.
-        vector: Added for frames; points do not use it.
+        time: Embeds the times.
+        space: Embeds the coordinates. Queries of frames do not use it, but the published class holds it in both modes.
+        vector: Learned vector of frame queries; queries of points do not use it.
         points: Coordinates of the points, or None for frames.
     """
 
@@ -64,7 +65,7 @@ class FrameQuery(eqx.Module):
     points: Frozen | None
 
     def __init__(self, width: int, *, points: Float[Array, " points"] | None = None, key: PRNGKeyArray) -> None:
-        """Queries of frames, or of the given points, with rows of length `width`; the vector is standard normal."""
+        """Queries of size `width`, of `points` or, if that is None, of frames; the vector is standard normal."""
         time, space, vector = jax.random.split(key, 3)
         self.time = time_network(width, key=time)
         self.space = time_network(width, key=space)
@@ -72,7 +73,7 @@ class FrameQuery(eqx.Module):
         self.points = None if points is None else Frozen(points)
 
     def __call__(self, times: Float[Array, " time"]) -> Float[Array, "rows width"]:
-        """The rows, time by time."""
+        """The queries: one per time, or those of all points at the first time, then at the second, and so on."""
         rows = self.time(times)
         if self.points is None:
             return rows + self.vector[None]
@@ -81,12 +82,12 @@ class FrameQuery(eqx.Module):
 
 @final
 class FrameHead(eqx.Module):
-    """A network that makes a frame of each row, or a value of each point's row.
+    """Maps each decoded embedding to a frame, or to the value at one point if the queries are points.
 
     Attributes:
-        network: Acts on a row.
+        network: Acts on one embedding.
         channels: Number of channels of a frame.
-        points: Number of its points.
+        points: Number of points of a frame.
     """
 
     network: MLP
@@ -94,5 +95,5 @@ class FrameHead(eqx.Module):
     points: int = eqx.field(static=True)
 
     def __call__(self, rows: Float[Array, "rows width"]) -> Float[Array, "time channels points"]:
-        """The frames."""
+        """The scaled frames."""
         return self.network(rows).reshape(-1, self.channels, self.points)

@@ -1,4 +1,4 @@
-"""What PROSE is trained on: squared errors of states, cross entropy of tokens."""
+"""The training loss of PROSE: squared errors of the states plus cross entropy of the equation tokens."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,7 @@ def relative_squares(
     truth: Float[Array, "time components"],
     components: Bool[Array, " components"],
 ) -> Float[Array, ""]:
-    """||prediction - truth||^2 / (||truth||^2 + 1e-5) over the times and the components that exist."""
+    """||prediction - truth||^2 / (||truth||^2 + 1e-5), over all times and the components where `components` is true."""
     states = (jnp.where(components[None], one, 0) for one in (prediction, truth))
     return relative_l2(*states, epsilon_squared=EPSILON) ** 2
 
@@ -30,24 +30,25 @@ def relative_squares(
 def cross_entropy(
     logits: Float[Array, "*batch k vocabulary"], tokens: Int[Array, "*batch k"], mask: Bool[Array, "*batch k"]
 ) -> Float[Array, ""]:
-    """Mean of -log p(token) over all tokens that exist, long equations counting more than short ones."""
+    """Mean of -log p(token) over all tokens where `mask` is true, so that long equations weigh more than short ones."""
     chosen = jnp.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0]
     entropy = jax.nn.logsumexp(logits, axis=-1) - chosen
     return jnp.sum(jnp.where(mask, entropy, 0)) / jnp.maximum(mask.sum(), 1)
 
 
 def relative_to_truth(prediction: Float[Array, "later components"], sample: Sample, history: int) -> Float[Array, ""]:
-    """`relative_squares` of the states behind the first `history` ones: the loss of PROSE-ODE."""
+    """`relative_squares` of the predicted states, those after the first `history` ones: the data loss of PROSE-ODE."""
     return relative_squares(prediction, sample.states[history:], sample.components)
 
 
 def relative_to_inputs(
     prediction: Float[Array, "later components *space"], sample: Sample, history: int, *, epsilon: float = 1e-6
 ) -> Float[Array, ""]:
-    """Mean of ((prediction - truth) / deviation)^2 with the deviation of the first `history` states plus `epsilon`.
+    """Mean of ((prediction - truth) / (deviation + epsilon))^2, where the deviation is that of the history.
 
-    The loss of PROSE-PDE, and of PROSE-FD with 1e-8, whose models predict states that are scaled so. The deviation is
-    that of each component over times and points, the mean is over later times, points and the components that exist.
+    The deviation is the standard deviation of each component over the first `history` times and all points. The mean is
+    over the predicted times, all points and the components of the system. This is the data loss of PROSE-PDE, and with
+    `epsilon=1e-8` of PROSE-FD, whose models scale their states by the same deviation.
     """
     scales = PerTrajectory(epsilon)(sample.states[:history], jnp.ones(history, bool))
     squares = ((prediction - sample.states[history:]) / scales.deviation[None]) ** 2
@@ -63,20 +64,21 @@ def prose_loss(
     squares: Squares = relative_to_truth,
     dtype: Any = None,
 ) -> Loss:
-    """The mean over samples of squared errors, and `cross_entropy`, weighted and added, for batches of `Sample`s.
+    """The PROSE loss of a batch of `Sample`s: data * (mean squared error) + symbols * (cross entropy).
 
-    For a model that writes no equation the first mean alone. The mean of the entropy is over the tokens of a batch; on
-    several devices it is the mean of the means of their parts.
+    The squared error is a mean over samples. The cross entropy is a mean over all tokens of the batch; on several
+    devices each device takes the mean over its own tokens first. A model that writes no equation has the unweighted
+    squared error as its loss.
 
     Args:
-        history: Number of times that the model is given; it predicts the others.
-        data: Weight of the states.
-        symbols: Weight of the tokens.
-        squares: The squared error of a sample.
-        dtype: Data type of the activations, see `in_precision`; by default that of the parameters.
+        history: Number of times that the model sees; it predicts the states at the others.
+        data: Weight of the squared error of the states.
+        symbols: Weight of the cross entropy of the tokens.
+        squares: The squared error of one sample: `relative_to_truth` or `relative_to_inputs`.
+        dtype: Data type of the activations, see `in_precision`. None means that of the parameters.
 
     Returns:
-        A loss that also logs `data` and `symbols`.
+        A loss that also logs both unweighted terms, as `data` and `symbols`.
     """
 
     def loss(model: PyTree, batch: Sample, key: Key[Array, ""]) -> tuple[Float[Array, ""], dict[str, Array]]:
@@ -92,7 +94,12 @@ def prose_loss(
 
 
 def applied(model: PyTree, sample: Sample, history: int) -> tuple[Array, Array | None]:
-    """States at the times behind the first `history` ones, and logits of the equation if the model writes one."""
+    """Calls the model with the first `history` times of a sample.
+
+    Returns:
+        The predicted states at the other times, and the teacher-forced logits of the equation, or None if the model
+        writes no equation.
+    """
     times, rest = sample.times[:history], sample.times[history:]
     reads, writes = model.symbol_encoder is not None, model.symbol_decoder is not None
     return model(

@@ -1,4 +1,4 @@
-"""The model: two modalities in, two out."""
+"""The PROSE model: reads a trajectory and an equation, predicts states and writes an equation."""
 
 from collections.abc import Callable
 from typing import final
@@ -15,14 +15,14 @@ from sciml.prose._model.symbols import Cache, SymbolDecoder, SymbolEncoder
 
 @final
 class Memory(eqx.Module):
-    """What the encoders make of one sample, for the decoders.
+    """The encoded sample, to which the decoders attend.
 
     Attributes:
-        data: The rows of the trajectory.
-        data_mask: Which of them exist.
-        symbols: The rows of the equation, or None.
-        symbols_mask: Which of them exist.
-        scales: Of the trajectory.
+        data: Embeddings of the trajectory.
+        data_mask: False for padding in `data`.
+        symbols: Embeddings of the equation, or None.
+        symbols_mask: False for padding in `symbols`, or None.
+        scales: Mean and standard deviation by which the trajectory was scaled.
     """
 
     data: Float[Array, "n width"]
@@ -33,15 +33,15 @@ class Memory(eqx.Module):
 
 
 def data_embeddings(memory: Memory) -> tuple[Float[Array, "n width"], Bool[Array, " n"]]:
-    """Lets a decoder see the rows of the trajectory."""
+    """The embeddings of the trajectory and their mask: what a decoder attends to."""
     return memory.data, memory.data_mask
 
 
 def symbol_embeddings(memory: Memory) -> tuple[Float[Array, "m width"], Bool[Array, " m"]]:
-    """Lets a decoder see the rows of the equation.
+    """The embeddings of the equation and their mask: what a decoder attends to.
 
     Raises:
-        ValueError: If there is no equation.
+        ValueError: If the model reads no equation.
     """
     if memory.symbols is None or memory.symbols_mask is None:
         raise ValueError(
@@ -51,7 +51,7 @@ def symbol_embeddings(memory: Memory) -> tuple[Float[Array, "m width"], Bool[Arr
 
 
 def all_embeddings(memory: Memory) -> tuple[Float[Array, "all width"], Bool[Array, " all"]]:
-    """Lets a decoder see all rows, those of the trajectory first."""
+    """All embeddings and their mask, the trajectory before the equation: what a decoder attends to."""
     if memory.symbols is None or memory.symbols_mask is None:
         return data_embeddings(memory)
     rows = jnp.concatenate((memory.data, memory.symbols))
@@ -60,12 +60,12 @@ def all_embeddings(memory: Memory) -> tuple[Float[Array, "all width"], Bool[Arra
 
 @final
 class DataEncoder(eqx.Module):
-    """Reads a trajectory.
+    """Encodes a trajectory: scaling, embedding, transformer with self attention.
 
     Attributes:
         scaling: `(states, mask) -> scales`.
-        embedding: `(times, scaled states, scales) -> rows`, the same number for each time.
-        transformer: Lets the rows see each other.
+        embedding: `(times, scaled states, scales) -> embeddings`, the same number for each time.
+        transformer: Self attention over the embeddings.
     """
 
     scaling: Unscaled | PerTrajectory
@@ -78,7 +78,7 @@ class DataEncoder(eqx.Module):
         states: Float[Array, "time channels *space"],
         mask: Bool[Array, " time"],
     ) -> tuple[Float[Array, "n width"], Bool[Array, " n"], Scales]:
-        """The rows, which of them exist, and the scales of the trajectory."""
+        """The embeddings, their mask (false for padding), and the scales of the trajectory."""
         scales = self.scaling(states, mask)
         rows = self.embedding(times, scales.encode(states), scales)
         mask = jnp.repeat(mask, rows.shape[0] // times.shape[0])
@@ -87,37 +87,38 @@ class DataEncoder(eqx.Module):
 
 @final
 class Fusion(eqx.Module):
-    """Lets the rows of both modalities see each other.
+    """Self attention over the embeddings of both modalities.
 
     Attributes:
-        kinds: Added to all rows of the trajectory and to all of the equation; normal of deviation 1 / sqrt(width).
-        transformer: Acts on the rows of both, those of the trajectory first.
+        kinds: Learned type embeddings, one added to each embedding of the trajectory, one to each of the equation. The
+            initial values are normal with standard deviation 1 / sqrt(width).
+        transformer: Acts on the concatenated embeddings, the trajectory before the equation.
     """
 
     kinds: Float[Array, "2 width"]
     transformer: Transformer
 
     def __init__(self, transformer: Transformer, width: int, *, key: PRNGKeyArray) -> None:
-        """Draws the two kinds."""
+        """Draws the two type embeddings."""
         self.kinds = jax.random.normal(key, (2, width)) / width**0.5
         self.transformer = transformer
 
     def __call__(
         self, data: Float[Array, "n width"], symbols: Float[Array, "m width"], mask: Bool[Array, " all"]
     ) -> Float[Array, "all width"]:
-        """All rows, those of the trajectory first; `mask` tells for all of them which exist."""
+        """All fused embeddings, the trajectory before the equation; `mask` is false for padding in this order."""
         return self.transformer(jnp.concatenate((data + self.kinds[:1], symbols + self.kinds[1:])), mask[None])
 
 
 @final
 class DataDecoder(eqx.Module):
-    """Predicts states at any times, each independently of the others.
+    """Predicts states at any query times, each independently of the others.
 
     Attributes:
-        query: `times -> rows`.
-        transformer: Lets each row see the memory.
-        head: `rows -> scaled states`.
-        sees: `memory -> (rows, mask)`: which rows it attends to.
+        query: `times -> query embeddings`.
+        transformer: Cross attention of the queries to the memory, without self attention.
+        head: `decoded embeddings -> scaled states`.
+        sees: `memory -> (embeddings, mask)`, the part of the memory that the queries attend to.
     """
 
     query: Callable[[Array], Array]
@@ -128,22 +129,28 @@ class DataDecoder(eqx.Module):
     def hidden(
         self, query: Float[Array, "n width"], rows: Float[Array, "m width"], mask: Bool[Array, " m"]
     ) -> Float[Array, "n width"]:
-        """The rows from which the states are made."""
+        """The decoded embeddings of the queries, the input of `head`; `rows` are the embeddings of the memory."""
         return self.transformer(query, None, rows, mask[None])
 
 
 @final
 class Prose(eqx.Module):
-    """PROSE: from a trajectory and a guess of its equation to states at other times and to the equation.
+    """PROSE: maps a trajectory and a guess of its equation to states at other times and to the equation.
 
-    Encoders for both, a transformer over all of their rows, and decoders for both. One sample: rows (n, width); ragged
-    lengths are padded, with masks that are true where something stands. Without the last block it is the 2-to-1 form,
-    without the last three the 1-to-1 form.
+    Each modality, trajectory and equation, has an encoder and a decoder. A fusion transformer acts on the embeddings of
+    both encoders, and the decoders attend to its output. The model acts on one sample; use `jax.vmap` for a batch.
+    Sequences of different lengths are padded, and their masks are false for padding.
 
-    An equation is written token by token: `cache = model.start(memory, length)`, then `logits, cache =
-    model.step(cache, token)`, first with the token that begins equations. All of this is pure, so that `jax.vmap`,
-    `jax.lax.scan` and a search over several continuations of one cache apply; `greedy` takes the likeliest token each
-    time.
+    | variant | reads                   | predicts            | parts that are None                             |
+    |---------|-------------------------|---------------------|-------------------------------------------------|
+    | 2-to-2  | trajectory and equation | states and equation |                                                 |
+    | 2-to-1  | trajectory and equation | states              | `symbol_decoder`                                |
+    | 1-to-1  | trajectory              | states              | `symbol_encoder`, `fusion` and `symbol_decoder` |
+
+    To write an equation token by token, call `cache = model.start(memory, length)`, then
+    `logits, cache = model.step(cache, token)` repeatedly, first with the BOS token. These functions are pure, so they
+    work under `jax.vmap` and `jax.lax.scan`, and a cache may be continued in several ways. `greedy` and `beam` decode
+    whole equations.
 
     `prose_ode`, `prose_pde` and `prose_fd` make the published models.
 
@@ -154,10 +161,10 @@ class Prose(eqx.Module):
     learning multiple operators for forecasting fluid dynamics", 2024, arXiv:2409.09811.
 
     Attributes:
-        data_encoder: Reads the trajectory.
+        data_encoder: Encodes the trajectory.
         data_decoder: Predicts states.
-        symbol_encoder: Reads the equation, or None.
-        fusion: Joins the two, or None.
+        symbol_encoder: Encodes the guess of the equation, or None.
+        fusion: Self attention over both modalities, or None.
         symbol_decoder: Writes the equation, or None.
     """
 
@@ -178,16 +185,21 @@ class Prose(eqx.Module):
         mask: Bool[Array, " time"] | None = None,
         tokens_mask: Bool[Array, " m"] | None = None,
     ) -> tuple[Float[Array, "query channels *predicted"], Float[Array, "k vocabulary"] | None]:
-        """States at the query times, and the logits of the token behind each one of `equation`, if that is given.
+        """States at the query times, and teacher-forced logits if `equation` is given, otherwise None.
+
+        Logits i are those of token i + 1 of the equation, given its tokens 0 to i.
 
         Args:
-            times: Of the trajectory.
-            states: Of the trajectory.
-            query_times: When to predict.
-            tokens: The guess of the equation, without tokens that begin or end it.
-            equation: The true equation, behind the token that begins it.
-            mask: Which of the times exist, by default all.
-            tokens_mask: Which of the tokens exist, by default all.
+            times: Times of the given trajectory.
+            states: States at these times, unscaled.
+            query_times: Times at which states are predicted.
+            tokens: Token ids of the guessed equation, without BOS and EOS.
+            equation: Token ids of the true equation, starting with BOS and without EOS.
+            mask: False for padding in `times`; None means no padding.
+            tokens_mask: False for padding in `tokens`; None means no padding.
+
+        Raises:
+            ValueError: As `encode`, or if `equation` is given to a model that writes no equation.
         """
         memory = self.encode(times, states, tokens, mask=mask, tokens_mask=tokens_mask)
         return self.predict(memory, query_times), None if equation is None else self.logits(memory, equation)
@@ -201,10 +213,10 @@ class Prose(eqx.Module):
         mask: Bool[Array, " time"] | None = None,
         tokens_mask: Bool[Array, " m"] | None = None,
     ) -> Memory:
-        """What decoders need of one sample, with the arguments of `__call__`.
+        """Encodes one sample for the decoders; the arguments are those of `__call__`.
 
         Raises:
-            ValueError: If the model reads an equation and none is given, or the other way round.
+            ValueError: If the model reads an equation and `tokens` is None, or if it reads none and `tokens` is given.
         """
         mask = jnp.ones(times.shape, bool) if mask is None else mask
         data, data_mask, scales = self.data_encoder(times, states, mask)
@@ -221,23 +233,34 @@ class Prose(eqx.Module):
         return Memory(fused[:n], data_mask, fused[n:], tokens_mask, scales)
 
     def predict(self, memory: Memory, query_times: Float[Array, " query"]) -> Float[Array, "query channels *space"]:
-        """States at the query times."""
+        """States at the query times, in the unit of the given states."""
         decoder = self.data_decoder
         states = decoder.head(decoder.hidden(decoder.query(query_times), *decoder.sees(memory)))
         return memory.scales.decode(states.astype(memory.scales.mean.dtype))
 
     def logits(self, memory: Memory, equation: Int[Array, " k"]) -> Float[Array, "k vocabulary"]:
-        """Logits of the token behind each one of `equation`."""
+        """Logits of the next token after each token of `equation`, which starts with BOS.
+
+        Raises:
+            ValueError: If the model writes no equation.
+        """
         decoder = self._writer()
         return decoder.logits(decoder.hidden(equation, *decoder.sees(memory)))
 
     def start(self, memory: Memory, length: int) -> Cache:
-        """A cache for writing up to `length` tokens, the first of which begins the equation."""
+        """An empty cache for writing up to `length` tokens, BOS included.
+
+        Raises:
+            ValueError: If the model writes no equation, or has fewer positions than `length`.
+        """
         decoder = self._writer()
         return decoder.start(*decoder.sees(memory), length)
 
     def step(self, cache: Cache, token: Int[Array, ""]) -> tuple[Float[Array, " vocabulary"], Cache]:
-        """Logits of the token behind `token`, equal to those of `logits` to rounding, and the cache with it."""
+        """Logits of the next token after `token`, and the cache extended by `token`.
+
+        The logits equal those of `logits` up to rounding.
+        """
         return self._writer().step(cache, token)
 
     def _writer(self) -> SymbolDecoder:

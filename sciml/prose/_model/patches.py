@@ -1,4 +1,4 @@
-"""Square patches of the frames of a plane field as rows (PROSE-FD)."""
+"""PROSE-FD: embeds square patches of the frames of a 2D field, and predicts frames patch by patch."""
 
 import math
 from collections.abc import Callable
@@ -15,10 +15,10 @@ from sciml.prose._model.states import Scales, rounded_for
 
 @final
 class LearnedTimes(eqx.Module):
-    """A learned row for the first, second, ... frame, whatever its time is.
+    """A learned embedding for the first, second, ... frame, independent of the values of the times.
 
     Attributes:
-        table: The rows, standard normal at first.
+        table: The embeddings; the initial values are standard normal.
     """
 
     table: Float[Array, "frames width"]
@@ -28,10 +28,10 @@ class LearnedTimes(eqx.Module):
         self.table = jax.random.normal(key, (frames, width))
 
     def __call__(self, times: Float[Array, " time"]) -> Float[Array, "time width"]:
-        """One row for each of the times.
+        """One embedding per time, by its position in `times`.
 
         Raises:
-            ValueError: If there are more times than rows.
+            ValueError: If there are more times than embeddings.
         """
         if times.shape[0] > self.table.shape[0]:
             raise ValueError(
@@ -46,15 +46,15 @@ def _add_places(times: Float[Array, "time width"], places: Float[Array, "patches
 
 @final
 class PatchEmbedding(eqx.Module):
-    """A network of the values of each patch, plus a row of its time and one of its place.
+    """Embeds each patch: an MLP of its values plus an embedding of its time plus an embedding of its place.
 
-    Patches do not overlap; those of a frame follow each other with the last axis of space running fastest.
+    Patches do not overlap. Their order is (time, x, y), with y running fastest.
 
     Attributes:
-        network: Acts on the values of a patch, channel by channel.
-        time: `times -> rows`.
-        places: Learned rows, standard normal at first.
-        patch: Edge of a patch in points.
+        network: Acts on the values of a patch, flattened from (channels, x, y).
+        time: `times -> embeddings`.
+        places: Learned embedding of each place in a frame; the initial values are standard normal.
+        patch: Edge length of a patch in grid points.
     """
 
     network: MLP
@@ -70,10 +70,10 @@ class PatchEmbedding(eqx.Module):
         Args:
             channels: Number of channels of a frame.
             patches: Number of patches of a frame.
-            patch: As the attribute.
-            time: As the attribute.
-            width: Length of the rows.
-            key: Of the random initial values.
+            patch: Edge length of a patch in grid points.
+            time: `times -> embeddings`.
+            width: Size of the embeddings.
+            key: PRNG key of the initial weights.
         """
         network, places = jax.random.split(key)
         self.network = MLP((channels * patch**2, width, width), key=network)
@@ -84,10 +84,10 @@ class PatchEmbedding(eqx.Module):
     def __call__(
         self, times: Float[Array, " time"], states: Float[Array, "time channels x y"], scales: Scales
     ) -> Float[Array, "rows width"]:
-        """The rows of scaled frames.
+        """One embedding per patch. The frames are already scaled; `scales` is not used.
 
         Raises:
-            ValueError: If the frames do not have the number of patches that the model was made for.
+            ValueError: If the patches do not fill the frames, or if their number is not the one the model was made for.
         """
         p = self.patch
         frames, channels, *shape = states.shape
@@ -104,35 +104,38 @@ class PatchEmbedding(eqx.Module):
 
 @final
 class PatchQuery(eqx.Module):
-    """Asks for frames patch by patch: a row of the time plus one of the place.
+    """Query embeddings of the data decoder, one per patch: the embedding of its time plus that of its place.
 
     Attributes:
-        time: `times -> rows`.
-        places: Learned rows, standard normal at first.
+        time: `times -> embeddings`.
+        places: Learned embedding of each place in a frame; the initial values are standard normal.
     """
 
     time: Callable[[Array], Array]
     places: Float[Array, "patches width"]
 
     def __init__(self, patches: int, *, time: Callable[[Array], Array], width: int, key: PRNGKeyArray) -> None:
-        """For frames of that many patches and rows of length `width`."""
+        """For frames of `patches` patches and embeddings of size `width`."""
         self.time = time
         self.places = jax.random.normal(key, (patches, width))
 
     def __call__(self, times: Float[Array, " time"]) -> Float[Array, "rows width"]:
-        """The rows, time by time."""
+        """The queries of all patches at the first time, then at the second, and so on."""
         return _add_places(self.time(times), self.places)
 
 
 @final
 class PatchHead(eqx.Module):
-    """A transposed convolution that makes a patch of each row, and a network on each of its points.
+    """Maps each decoded embedding to a patch: a transposed convolution, GELU, and an MLP at each point.
+
+    The stride of the convolution is the patch size, so that it is a dense layer from the embedding to the hidden
+    channels of all points of the patch.
 
     Attributes:
-        spread: Map of a row to the hidden channels of all points of its patch.
-        shift: Added to the hidden channels, the same for all points.
-        network: Acts on each point, behind a nonlinearity.
-        patch: Edge of a patch in points.
+        spread: Weights of the transposed convolution.
+        shift: Bias of the transposed convolution, one value per hidden channel.
+        network: MLP from the hidden channels to the channels of a frame.
+        patch: Edge length of a patch in grid points.
         shape: Number of patches along each axis.
     """
 
@@ -145,15 +148,15 @@ class PatchHead(eqx.Module):
     def __init__(
         self, width: int, hidden: int, channels: int, *, patch: int, shape: tuple[int, int], key: PRNGKeyArray
     ) -> None:
-        """Draws the weights: of the convolution uniformly in +-1 / sqrt(hidden * patch^2).
+        """Draws the weights; those and the bias of the convolution are uniform in +-1 / sqrt(hidden * patch^2).
 
         Args:
-            width: Length of the rows.
+            width: Size of the embeddings.
             hidden: Number of hidden channels.
             channels: Number of channels of a frame.
-            patch: As the attribute.
-            shape: As the attribute.
-            key: Of the random initial values.
+            patch: Edge length of a patch in grid points.
+            shape: Number of patches along each axis.
+            key: PRNG key of the initial weights.
         """
         spread, shift, network = jax.random.split(key, 3)
         bound = 1 / math.sqrt(hidden * patch**2)
@@ -165,7 +168,7 @@ class PatchHead(eqx.Module):
         self.shape = shape
 
     def __call__(self, rows: Float[Array, "rows width"]) -> Float[Array, "time channels x y"]:
-        """The frames."""
+        """The scaled frames, assembled from their patches."""
         p = self.patch
         hidden = self.spread(rows).reshape(rows.shape[0], -1, p * p) + self.shift[None, :, None]
         points = self.network(gelu(jnp.swapaxes(hidden, 1, 2)))

@@ -1,4 +1,4 @@
-"""The published models and an improved one."""
+"""Constructors of the published PROSE models, and of an improved PROSE-ODE."""
 
 import functools
 import math
@@ -40,17 +40,18 @@ def prose_ode(
     variant: ProseVariant = ODE_VARIANT,
     key: PRNGKeyArray,
 ) -> Prose:
-    """The published PROSE-ODE with initial values as there: 104,357,427 parameters for 3 components and 1072 tokens.
+    """The published PROSE-ODE, with the initial values of the published code.
 
-    2-to-1 without `symbols_out` (70,174,211), 1-to-1 without both (31,793,667).
+    The default sizes with 3 components and vocabularies of 1072 tokens have 104,357,427 parameters as 2-to-2 model,
+    70,174,211 as 2-to-1 model (without `symbols_out`) and 31,793,667 as 1-to-1 model (without both vocabularies).
 
     Args:
         components: Largest number of components of a state.
-        symbols_in: Number of tokens of the equations that are read, or None.
-        symbols_out: Number of tokens of the equations that are written, or None.
+        symbols_in: Vocabulary size of the equations that the model reads, or None.
+        symbols_out: Vocabulary size of the equations that the model writes, or None.
         sizes: Widths and depths.
         variant: Parts that differ between the published models.
-        key: Of the random initial values.
+        key: PRNG key of the initial weights.
     """
     embedding, query, head, rest = jax.random.split(key, 4)
     ends = (
@@ -70,10 +71,15 @@ def improved_ode(
     variant: ProseVariant = IMPROVED_VARIANT,
     key: PRNGKeyArray,
 ) -> Prose:
-    """PROSE-ODE with what has proved itself in transformers since; same arguments as `prose_ode`.
+    """PROSE-ODE with newer components of transformers; the arguments are those of `prose_ode`.
 
-    States are scaled by mean and deviation of the trajectory inside of the model, times enter as Fourier features, both
-    decoders see both modalities, normalisation comes first, queries and keys are normalised, tokens are rotated.
+    It differs from `prose_ode` as follows:
+
+    - The model scales states by the mean and standard deviation of the trajectory, and embeds both numbers.
+    - Times enter as Fourier features.
+    - Both decoders attend to both modalities.
+    - Layers use pre-norm with RMSNorm, and normalised queries and keys (see `normalised_queries`).
+    - Equation tokens have rotary instead of sinusoidal position embeddings.
     """
     embedding, query, head, rest = jax.random.split(key, 4)
     ends = (
@@ -94,18 +100,19 @@ def prose_pde(
     variant: ProseVariant = PDE_VARIANT,
     key: PRNGKeyArray,
 ) -> Prose:
-    """The published PROSE-PDE: 105,575,124 parameters for frames of 128 points and 1108 tokens.
+    """The published PROSE-PDE for 1D fields. States are `(time, 1, points)`.
 
-    2-to-1 without `symbols_out` (71,373,440), 1-to-1 without both (32,974,464). States are `(time, 1, points)`.
+    The default sizes with 128 points and vocabularies of 1108 tokens have 105,575,124 parameters as 2-to-2 model,
+    71,373,440 as 2-to-1 model (without `symbols_out`) and 32,974,464 as 1-to-1 model (without both vocabularies).
 
     Args:
         points: Number of points of a frame.
-        coordinates: Where states are predicted, value by value; None for whole frames.
+        coordinates: Points at which values are predicted, with one query per time and point; None for whole frames.
         symbols_in: As in `prose_ode`.
         symbols_out: As in `prose_ode`.
         sizes: Widths and depths.
         variant: Parts that differ between the published models.
-        key: Of the random initial values.
+        key: PRNG key of the initial weights.
     """
     embedding, query, head, rest = jax.random.split(key, 4)
     predicted = points if coordinates is None else coordinates.shape[0]
@@ -128,22 +135,25 @@ def prose_fd(
     variant: ProseVariant = FD_VARIANT,
     key: PRNGKeyArray,
 ) -> Prose:
-    """The published PROSE-FD, 2-to-1: 165,267,652 parameters for 1130 tokens. States are `(time, channels, x, y)`.
+    """The published PROSE-FD, a 2-to-1 model for 2D fields. States are `(time, channels, x, y)`.
 
-    The first version has networks of the times, layer normalisation and 64 hidden channels: with `times=time_network`,
-    `variant=PDE_VARIANT` and `PatchSizes(hidden=64)` 169,493,892 parameters. 1-to-1 with 7 and 12 layers: 164,106,436.
+    The current version with 1130 input tokens has 165,267,652 parameters. Its 1-to-1 model, without `symbols_in` and
+    with `sizes=ProseSizes(1024, data_encoder=7, data_decoder=12)`, has 164,106,436. The first version, with
+    `times=time_network`, `variant=PDE_VARIANT` and `patches=PatchSizes(hidden=64)`, has 169,493,892: it embeds times by
+    an MLP and uses LayerNorm.
 
     Args:
         channels: Number of channels.
         symbols_in: As in `prose_ode`.
-        patches: How frames are cut.
-        times: `(width, key=...) -> layer` from times to rows, of input and output.
+        patches: Sizes of the frames and patches.
+        times: `(width, key=...) -> layer`, a layer from times to embeddings. Called once for the input, once for the
+            queries.
         sizes: Widths and depths.
         variant: Parts that differ between the published models.
-        key: Of the random initial values.
+        key: PRNG key of the initial weights.
 
     Raises:
-        ValueError: If patches do not fill a frame.
+        ValueError: If the number of points of a frame is not a multiple of the patch size.
     """
     embedding, query, head, first, second, rest = jax.random.split(key, 6)
     width, into, out = sizes.width, patches.across(patches.into), patches.across(patches.out)

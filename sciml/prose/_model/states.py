@@ -1,4 +1,4 @@
-"""States of ordinary differential equations as rows, times as rows, and the scales of a trajectory."""
+"""Embeddings of ODE states and of times, the scaling of a trajectory, and reduced precision."""
 
 from collections.abc import Callable
 from typing import Any, final
@@ -16,28 +16,28 @@ _PLAIN = PlainFeature()
 
 
 def in_precision(model: Any, dtype: Any) -> Any:
-    """A model whose activations have another data type, such as bfloat16: its parameters, rounded.
+    """The model with its trainable parameters cast to `dtype`, such as bfloat16, for activations in that data type.
 
-    Called inside of the loss it leaves the parameters and the optimiser's small steps in their own precision. Times
-    and states are scaled and turned into features in their own data type before they are rounded, predictions are
-    scaled back and logits returned in it or in float32. What is not trained is not rounded.
+    Call it inside the loss: the optimiser then still updates the parameters in their own, higher precision. Times and
+    states are scaled and turned into features in their own data type and cast afterwards. Predictions are cast back
+    before they are scaled back, and logits have at least float32. Arrays that are not trained are not cast.
     """
     trained, rest = partition(model)
     return eqx.combine(jax.tree.map(lambda leaf: leaf.astype(dtype), trained), rest)
 
 
 def rounded_for(layer: Any, x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """`x` in the data type of the arrays of a layer."""
+    """`x`, cast to the data type of the parameters of `layer`."""
     return x.astype(jax.tree.leaves(eqx.filter(layer, eqx.is_inexact_array))[0].dtype)
 
 
 @final
 class Scales(eqx.Module):
-    """The affine map to (x - mean) / deviation and back, one mean and deviation per channel.
+    """The affine map x -> (x - mean) / deviation and its inverse, with one mean and deviation per channel.
 
     Attributes:
-        mean: `(channels, 1, ...)`, as many axes as one state.
-        deviation: The same.
+        mean: `(channels, 1, ...)`, with as many axes as one state.
+        deviation: The standard deviation, of the same shape.
     """
 
     mean: Float[Array, "channels *ones"]
@@ -54,45 +54,45 @@ class Scales(eqx.Module):
 
 @final
 class Unscaled(eqx.Module):
-    """Mean 0 and deviation 1: states enter as they are."""
+    """No scaling: mean 0 and deviation 1 for every trajectory."""
 
     def __call__(self, states: Float[Array, "time channels *space"], mask: Bool[Array, " time"]) -> Scales:
-        """The scales of every trajectory."""
+        """Mean 0 and deviation 1 per channel."""
         shape = (states.shape[1],) + (1,) * (states.ndim - 2)
         return Scales(jnp.zeros(shape, states.dtype), jnp.ones(shape, states.dtype))
 
 
 @final
 class PerTrajectory(eqx.Module):
-    """Mean and unbiased deviation of each channel of one trajectory, over its times and points.
+    """Scaling by the mean and unbiased standard deviation of each channel over the times and points of a trajectory.
 
     Attributes:
-        epsilon: Added to the deviation; what a channel that does not vary is divided by.
+        epsilon: Added to the deviation, so that a constant channel is divided by epsilon and not by 0.
     """
 
     epsilon: float = eqx.field(static=True, default=1e-3)
 
     def __call__(self, states: Float[Array, "time channels *space"], mask: Bool[Array, " time"]) -> Scales:
-        """The scales of the states where the mask is true."""
+        """The scales from the states at the times where the mask is true."""
         axes = (0, *range(2, states.ndim))
         weight = mask.astype(states.dtype).reshape(-1, *(1,) * (states.ndim - 1))
         count = weight.sum() * float(np.prod(states.shape[2:]))
         mean = (weight * states).sum(axes, keepdims=True) / count
         variance = (weight * (states - mean) ** 2).sum(axes, keepdims=True) / jnp.maximum(count - 1, 1)
-        varies = variance > 0  # the slope of the root at 0 is infinite
+        varies = variance > 0  # the derivative of the square root is infinite at 0
         deviation = jnp.where(varies, jnp.sqrt(jnp.where(varies, variance, 1)), 0) + self.epsilon
         return Scales(mean[0], deviation[0])
 
 
 @final
 class StateEmbedding(eqx.Module):
-    """One row per time: a network of the features of the time and of the state.
+    """Embeds each state of a trajectory: an MLP of the features of its time and of its components.
 
     Attributes:
-        features: Of a time.
-        network: Acts on [features, state].
-        amplitude: Map of [arcsinh(mean), log(deviation)] of the trajectory that is added to each row, or None: an
-            equation is not invariant under scaling, so its coefficients cannot be told from scaled states.
+        features: Maps times to features.
+        network: MLP of the concatenation [time features, state].
+        amplitude: Dense layer of [arcsinh(mean), log(deviation)] of the trajectory, added to each embedding, or None.
+            Scaled states alone do not determine the coefficients of an equation, which depend on mean and deviation.
     """
 
     features: TimeFeatures
@@ -105,11 +105,11 @@ class StateEmbedding(eqx.Module):
         """Draws the weights.
 
         Args:
-            components: Length of a state.
-            width: Length of the rows.
-            features: Of a time.
-            amplitude: Whether there is such a map.
-            key: Of the random initial values.
+            components: Number of components of a state.
+            width: Size of the embeddings.
+            features: Maps times to features.
+            amplitude: Whether mean and deviation of the trajectory are embedded, too.
+            key: PRNG key of the initial weights.
         """
         network, scales = jax.random.split(key)
         self.features = features
@@ -119,10 +119,10 @@ class StateEmbedding(eqx.Module):
     def __call__(
         self, times: Float[Array, " time"], states: Float[Array, "time channels"], scales: Scales
     ) -> Float[Array, "time width"]:
-        """The rows of scaled states.
+        """One embedding per time. The states are already scaled, by `scales`.
 
         Raises:
-            ValueError: If the states have another number of components.
+            ValueError: If the states do not have the number of components that the model was made for.
         """
         components = self.network.layers[0].weight.shape[0] - self.features.size
         if states.shape[1] != components:
@@ -139,10 +139,10 @@ class StateEmbedding(eqx.Module):
 
 @final
 class TimeEmbedding(eqx.Module):
-    """One row per time: a layer or a network of its features.
+    """Embeds each time: a layer or an MLP of its features.
 
     Attributes:
-        features: Of a time.
+        features: Maps times to features.
         network: Acts on the features.
     """
 
@@ -150,10 +150,10 @@ class TimeEmbedding(eqx.Module):
     network: Callable[[Array], Array]
 
     def __call__(self, times: Float[Array, " time"]) -> Float[Array, "time width"]:
-        """The rows."""
+        """One embedding per time."""
         return self.network(rounded_for(self.network, self.features(times)))
 
 
 def time_network(width: int, *, features: TimeFeatures = _PLAIN, key: PRNGKeyArray) -> TimeEmbedding:
-    """A time embedding by a network of one hidden layer."""
+    """A `TimeEmbedding` whose network is an MLP with one hidden layer of size `width`."""
     return TimeEmbedding(features, MLP((features.size, width, width), key=key))

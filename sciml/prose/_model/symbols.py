@@ -1,4 +1,4 @@
-"""Equations as tokens: the encoder that reads them and the decoder that writes them."""
+"""The encoder that reads the tokens of an equation and the decoder that writes them."""
 
 from collections.abc import Callable
 from typing import final
@@ -14,18 +14,19 @@ from sciml.nn import Frozen, LayerCache, Transformer, sinusoidal_table
 
 @final
 class TokenEmbedding(eqx.Module):
-    """A learned row for each token, plus a fixed one for its position.
+    """Token embedding: a learned vector for each token plus a fixed sinusoidal vector for its position.
 
-    Tokens with features, such as those of numbers, have a learned map of these in addition: similar tokens then have
-    similar rows before any of them has been seen often.
+    Tokens may have features, such as those of `mantissa_features` for numbers. A learned linear map of the features is
+    then added, so that similar tokens have similar embeddings even if they are rare in the training data.
 
-    The published table starts with a zero row for the padding, which masks keep from being seen; this one does not.
+    The published table has a zero embedding for the padding token. This table has not; masks hide padding anyway.
 
     Attributes:
-        table: The rows, normal of deviation 1 / sqrt(width) at first; 0 for tokens with features.
-        positions: The fixed rows, or None where attention knows the positions.
-        features: Of the tokens, rows of 0 for those that have none; or None.
-        weights: The map of the features, or None.
+        table: Learned embeddings. The initial values are normal with standard deviation 1 / sqrt(width), and 0 for
+            tokens with features.
+        positions: Sinusoidal position embeddings, or None if the attention encodes positions, as rotary embeddings do.
+        features: Features of each token, 0 for tokens without features; or None.
+        weights: Weights of the linear map of the features, or None.
     """
 
     table: Float[Array, "vocabulary width"]
@@ -45,14 +46,14 @@ class TokenEmbedding(eqx.Module):
         """Draws the table.
 
         Args:
-            vocabulary: Number of tokens.
-            width: Length of the rows.
-            positions: Number of sinusoidal rows for positions, 0 for none.
-            features: Of the tokens, such as `mantissa_features`.
-            key: Of the random initial values.
+            vocabulary: Number of tokens of the vocabulary.
+            width: Size of the embeddings.
+            positions: Largest sequence length of the sinusoidal position embeddings; 0 for none.
+            features: Features of each token, such as `mantissa_features`, or None.
+            key: PRNG key of the initial weights.
 
         Raises:
-            ValueError: If there is not one row of features for each token.
+            ValueError: If the features have another number of tokens than the vocabulary.
         """
         self.table = jax.random.normal(key, (vocabulary, width)) / width**0.5
         self.positions = Frozen(jnp.asarray(sinusoidal_table(positions, width))) if positions else None
@@ -67,14 +68,18 @@ class TokenEmbedding(eqx.Module):
             self.weights = drawn / (width * squares.max()) ** 0.5
 
     def rows(self) -> Float[Array, "vocabulary width"]:
-        """The row of each token, without a position."""
+        """The embedding of each token of the vocabulary, without position embedding."""
         if self.features is None:
             return self.table
         return self.table + self.features.value.astype(self.table.dtype) @ self.weights
 
     def __call__(self, tokens: Int[Array, " n"], start: int | Int[Array, ""] = 0) -> Float[Array, "n width"]:
-        """The rows of tokens at the positions `start`, `start + 1`, ..."""
-        # Its transpose adds up the gradients of equal tokens, thousands in a batch: too many for 16 bits.
+        """The embeddings of tokens at the positions `start`, `start + 1`, ...
+
+        Raises:
+            ValueError: If there are more tokens than positions.
+        """
+        # The gradient of this lookup sums over equal tokens, thousands in a batch: too many for 16 bits.
         wide = self.rows().astype(jnp.promote_types(self.table.dtype, jnp.float32))
         rows = wide[tokens].astype(self.table.dtype)
         if self.positions is None:
@@ -83,10 +88,10 @@ class TokenEmbedding(eqx.Module):
         return rows + self.positions.value[start + jnp.arange(tokens.shape[0])].astype(rows.dtype)
 
     def check(self, length: int) -> None:
-        """That there is a position for each of `length` tokens.
+        """Checks that there is a position embedding for each of `length` tokens.
 
         Raises:
-            ValueError: If there is not.
+            ValueError: If there are fewer position embeddings.
         """
         if self.positions is not None and length > self.positions.value.shape[0]:
             raise ValueError(
@@ -97,28 +102,28 @@ class TokenEmbedding(eqx.Module):
 
 @final
 class SymbolEncoder(eqx.Module):
-    """Reads an equation.
+    """Encodes the tokens of an equation: token embedding and a transformer with self attention.
 
     Attributes:
-        embedding: Of the tokens.
-        transformer: Lets them see each other.
+        embedding: Embeds the tokens.
+        transformer: Self attention over the tokens.
     """
 
     embedding: TokenEmbedding
     transformer: Transformer
 
     def __call__(self, tokens: Int[Array, " m"], mask: Bool[Array, " m"]) -> Float[Array, "m width"]:
-        """The rows of an equation whose tokens stand where the mask is true."""
+        """One embedding per token; the mask is false for padding."""
         return self.transformer(self.embedding(tokens), mask[None])
 
 
 @final
 class Cache(eqx.Module):
-    """What the symbol decoder keeps while it writes an equation.
+    """Key-value cache of the symbol decoder.
 
     Attributes:
-        layers: Keys and values of the tokens so far, and of the memory.
-        mask: Which rows of the memory exist.
+        layers: For each layer the keys and values of the tokens so far and of the memory.
+        mask: False for padding in the memory.
         index: Number of tokens so far.
     """
 
@@ -129,15 +134,15 @@ class Cache(eqx.Module):
 
 @final
 class SymbolDecoder(eqx.Module):
-    """Writes an equation: the probabilities of each token given those before it and a memory.
+    """Autoregressive decoder: logits of the next token, given the previous tokens and the encoded sample.
 
-    The map to logits is the transposed rows of the tokens, with a bias.
+    The output layer shares its weights with the token embedding (weight tying) and has a bias.
 
     Attributes:
-        embedding: Of the tokens.
-        transformer: Causal, and attends to the memory.
-        bias: Of the logits.
-        sees: `memory -> (rows, mask)`: which rows of a `Memory` it attends to.
+        embedding: Embeds the tokens.
+        transformer: Causal self attention, and cross attention to the memory.
+        bias: Bias of the logits.
+        sees: `memory -> (embeddings, mask)`, the part of the memory that the tokens attend to.
     """
 
     embedding: TokenEmbedding
@@ -148,7 +153,7 @@ class SymbolDecoder(eqx.Module):
     def hidden(
         self, tokens: Int[Array, " k"], rows: Float[Array, "m width"], mask: Bool[Array, " m"]
     ) -> Float[Array, "k width"]:
-        """The rows from which the logits are made."""
+        """The decoded embeddings of the tokens, the input of `logits`; `rows` are the embeddings of the memory."""
         causal = jnp.tril(jnp.ones((tokens.shape[0],) * 2, bool))
         return self.transformer(self.embedding(tokens), causal, rows, mask[None])
 
@@ -158,16 +163,16 @@ class SymbolDecoder(eqx.Module):
         return (logits + self.bias[None]).astype(jnp.promote_types(logits.dtype, jnp.float32))
 
     def start(self, rows: Float[Array, "m width"], mask: Bool[Array, " m"], length: int) -> Cache:
-        """The cache in front of the first of up to `length` tokens.
+        """The empty cache for up to `length` tokens, which holds the keys and values of the memory `rows`.
 
         Raises:
-            ValueError: If there are fewer positions than that.
+            ValueError: If there are fewer position embeddings than `length`.
         """
         self.embedding.check(length)
         return Cache(self.transformer.start(rows, length), mask, jnp.zeros((), jnp.int32))
 
     def step(self, cache: Cache, token: Int[Array, ""]) -> tuple[Float[Array, " vocabulary"], Cache]:
-        """Logits of the token behind `token`, and the cache with it."""
+        """Logits of the next token after `token`, and the cache extended by `token`."""
         row = self.embedding(token[None], cache.index)
         row, layers = self.transformer.step(row, cache.layers, cache.index, cache.mask[None])
         return self.logits(row)[0], Cache(layers, cache.mask, cache.index + 1)

@@ -1,4 +1,4 @@
-"""What the published models and an improved one are made of, and how large they are."""
+"""Sizes of the PROSE models, and the variants: the parts in which the published models and the improved one differ."""
 
 import dataclasses
 import functools
@@ -17,18 +17,18 @@ from sciml.prose._model.states import PerTrajectory, Unscaled
 
 @dataclasses.dataclass(frozen=True)
 class ProseSizes:
-    """Widths and depths; the defaults are those of PROSE-ODE and PROSE-PDE.
+    """Widths and depths of the transformers; the defaults are those of PROSE-ODE and PROSE-PDE.
 
     Attributes:
-        width: Length of the rows.
-        heads: Number of heads of each attention.
-        hidden: Length of the hidden layer of the networks in the layers.
-        data_encoder: Number of layers that read the trajectory.
-        symbol_encoder: Number of layers that read the equation.
-        fusion: Number of layers over the rows of both.
-        data_decoder: Number of layers that predict states.
-        symbol_decoder: Number of layers that write the equation.
-        positions: Largest number of tokens of an equation where positions are rows.
+        width: Size of the embeddings.
+        heads: Number of attention heads.
+        hidden: Size of the hidden layer of the feed-forward networks.
+        data_encoder: Number of layers of the data encoder.
+        symbol_encoder: Number of layers of the symbol encoder.
+        fusion: Number of layers of the fusion transformer.
+        data_decoder: Number of layers of the data decoder.
+        symbol_decoder: Number of layers of the symbol decoder.
+        positions: Largest number of tokens of an equation; not used with rotary position embeddings.
     """
 
     width: int = 512
@@ -44,13 +44,13 @@ class ProseSizes:
 
 @dataclasses.dataclass(frozen=True)
 class PatchSizes:
-    """How PROSE-FD cuts frames; the defaults are the published ones.
+    """Sizes of the frames and patches of PROSE-FD; the defaults are the published ones.
 
     Attributes:
-        points: Number of points of a frame along each axis.
-        into: Edge of the patches that are read, in points.
-        out: Edge of the patches that are predicted.
-        hidden: Hidden channels of a predicted point.
+        points: Number of grid points of a frame along each axis.
+        into: Edge length of the input patches in grid points.
+        out: Edge length of the output patches in grid points.
+        hidden: Number of hidden channels of `PatchHead`.
     """
 
     points: tuple[int, int] = (128, 128)
@@ -59,10 +59,10 @@ class PatchSizes:
     hidden: int = 32
 
     def across(self, patch: int) -> tuple[int, int]:
-        """Number of patches along each axis.
+        """Number of patches with edge length `patch` along each axis.
 
         Raises:
-            ValueError: If patches of this size do not fill a frame.
+            ValueError: If the number of points of a frame is not a multiple of `patch`.
         """
         if any(n % patch for n in self.points):
             raise ValueError(f"Patches of {patch} points do not fill {self.points} points. Choose a divisor of both.")
@@ -72,7 +72,11 @@ class PatchSizes:
 def _attention(
     width: int, *, heads: int, norm: Any = None, rotation: Any = None, key: PRNGKeyArray
 ) -> MultiHeadAttention:
-    """With the initial values of `torch.nn.MultiheadAttention`, whose bounds come from three maps in one matrix."""
+    """Attention with the initial values of `torch.nn.MultiheadAttention`.
+
+    PyTorch stores the query, key and value maps in one matrix of shape (3 width, width) and computes the bound of its
+    Xavier initialisation from this shape.
+    """
     packed = jax.nn.initializers.variance_scaling(0.5, "fan_in", "uniform")
     init = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
     first, second = jax.random.split(key)
@@ -83,29 +87,33 @@ def _attention(
 
 
 def post_norm(sizes: ProseSizes) -> TransformerConfig:
-    """Layer normalisation behind each sum, epsilon 1e-12, and in front of the layers: PROSE-ODE."""
+    """PROSE-ODE: post-norm with LayerNorm, and a LayerNorm before the first layer; epsilon 1e-12."""
     norm = functools.partial(LayerNorm, epsilon=1e-12)
     attention = functools.partial(_attention, heads=sizes.heads)
     return TransformerConfig(sizes.hidden, attention, norm, PostNorm, first=norm)
 
 
 def pre_norm(sizes: ProseSizes) -> TransformerConfig:
-    """Layer normalisation in front of each layer and behind the last: PROSE-PDE and the first PROSE-FD."""
+    """PROSE-PDE and the first version of PROSE-FD: pre-norm with LayerNorm, and a LayerNorm after the last layer."""
     attention = functools.partial(_attention, heads=sizes.heads)
     return TransformerConfig(sizes.hidden, attention, LayerNorm, PreNorm, last=LayerNorm)
 
 
 def pre_norm_rms(sizes: ProseSizes) -> TransformerConfig:
-    """The same with root mean squares, the last one with the rounding error of float32 as epsilon: PROSE-FD."""
+    """PROSE-FD: pre-norm with RMSNorm, and an RMSNorm with epsilon 2^-23 after the last layer.
+
+    This epsilon is the spacing of float32 at 1.
+    """
     attention = functools.partial(_attention, heads=sizes.heads)
     last = functools.partial(RMSNorm, epsilon=2.0**-23)
     return TransformerConfig(sizes.hidden, attention, RMSNorm, PreNorm, last=last)
 
 
 def normalised_queries(sizes: ProseSizes) -> TransformerConfig:
-    """Root mean squares in front of each layer, behind the last, and of query and key in each head.
+    """Pre-norm with RMSNorm, an RMSNorm after the last layer, and an RMSNorm of query and key in each head (QK-norm).
 
-    Each layer is the identity at first: a model that also reads equations begins as one that does not.
+    Each layer is initialised as the identity. The first predictions therefore do not depend on the memory, and a model
+    that reads equations starts out like one that does not.
     """
     attention = functools.partial(_attention, heads=sizes.heads, norm=RMSNorm)
     return TransformerConfig(sizes.hidden, attention, RMSNorm, PreNorm, last=RMSNorm, identity=True)
@@ -113,15 +121,15 @@ def normalised_queries(sizes: ProseSizes) -> TransformerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ProseVariant:
-    """What the published models differ in.
+    """The parts in which the published models differ.
 
     Attributes:
-        transformer: Makes the layers' form.
-        scaling: Of the states of a trajectory.
-        data_sees: Which rows the data decoder attends to.
-        symbols_see: Which rows the symbol decoder attends to.
-        rotation: Of tokens by their position, or None for sinusoidal rows.
-        features: Of tokens, by which similar ones are alike, such as `mantissa_features`; or None.
+        transformer: `sizes -> TransformerConfig`.
+        scaling: How the states of a trajectory are scaled.
+        data_sees: `memory -> (embeddings, mask)`, what the data decoder attends to.
+        symbols_see: `memory -> (embeddings, mask)`, what the symbol decoder attends to.
+        rotation: Rotary position embedding of the equation tokens, or None for sinusoidal ones.
+        features: Features of each token, such as `mantissa_features`, for `TokenEmbedding`; or None.
     """
 
     transformer: Callable[[ProseSizes], TransformerConfig]
