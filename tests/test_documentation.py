@@ -40,6 +40,7 @@ def test_the_readme_begins_with_the_same_code():
     assert block == code_of("your_own_data.md")
 
 
+@pytest.mark.slow  # `make docs` runs the page too
 def test_cheap_neural_odes(capsys):
     found: dict = {}
     exec(compile(code_of("cheap_neural_odes.md"), "cheap_neural_odes.md", "exec"), found)

@@ -116,7 +116,13 @@ def test_integrals_do_not_change_the_steps_unless_the_norm_sees_them():
         assert solved.stats["num_steps"] > 2 * aux.stats["num_steps"]
 
 
-@pytest.mark.parametrize("adjoint", [dfx.RecursiveCheckpointAdjoint(), dfx.BacksolveAdjoint()], ids=["steps", "ode"])
+@pytest.mark.parametrize(
+    "adjoint",
+    [
+        pytest.param(dfx.RecursiveCheckpointAdjoint(), id="steps"),
+        pytest.param(dfx.BacksolveAdjoint(), id="ode", marks=pytest.mark.slow),
+    ],
+)
 def test_integrals_are_differentiated_in_the_field(adjoint):
     with jax.enable_x64(True):
         solve = nde.Solve(controller=TIGHT.controller, adjoint=adjoint)

@@ -117,7 +117,7 @@ def test_largest_stiffness_of_van_der_pol_is_its_dominant_eigenvalue():
 # Solver, its noise if the equation is an SDE, and whether two of its stages share a time.
 SOLVERS = [
     (dfx.Tsit5(), None, True),
-    (dfx.SPaRK(), lambda y: 0.2 * jnp.cos(y), False),
+    pytest.param(dfx.SPaRK(), lambda y: 0.2 * jnp.cos(y), False, marks=pytest.mark.slow),
     pytest.param(dfx.Heun(), None, False, marks=pytest.mark.slow),
     pytest.param(dfx.Dopri5(), None, True, marks=pytest.mark.slow),
     pytest.param(dfx.Dopri8(), None, True, marks=pytest.mark.slow),

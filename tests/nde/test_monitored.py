@@ -104,6 +104,7 @@ def test_sums_run_over_the_accepted_steps_alone():
             np.testing.assert_allclose([reduction[i] for reduction in reduced], expected, rtol=1e-9)
 
 
+@pytest.mark.slow  # compiles two gradients of a solve
 def test_a_mapped_solve_is_a_loop_over_solves():
     with jax.enable_x64(True):
         measures = (ERROR, nde.Stiffness())

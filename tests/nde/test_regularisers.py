@@ -108,7 +108,7 @@ PARTS = (
 ALL = sum(PARTS[1:], start=PARTS[0])
 
 
-QUICK = ("ode", "cde", "sde")  # one of each kind; the others are slow, since each takes many seconds to compile
+QUICK = ("ode",)  # the others are slow, since each takes many seconds to compile
 
 
 @pytest.mark.parametrize(

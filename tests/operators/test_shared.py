@@ -18,7 +18,10 @@ from sciml.nn import partition
 BATCH, IN, OUT, NX, NY = 2, 3, 5, 16, 24  # no two equal: a swapped axis cannot pass
 GRID = Grid((NX, NY), extent=(1.0, 2.0), boundary=((Dirichlet(), Neumann()), Periodic()))
 
-every_operator = pytest.mark.parametrize("name", OPERATORS)
+SLOW = ("residual unet",)  # made as "unet", and its many blocks take as long to compile as any two others
+every_operator = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in OPERATORS]
+)
 apply = eqx.filter_jit(lambda operator, x: operator(x))  # operation by operation most of the time is compilation
 
 

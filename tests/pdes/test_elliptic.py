@@ -106,7 +106,12 @@ def test_constant_permeability_gives_the_torsion_function(x64):
 # scatter by 10 %, and the reference took few: 5 %.
 @pytest.mark.parametrize(
     ("problem", "n", "mean", "std"),
-    [(Darcy(), 256, 5.6e-3, 3.9e-3), (Darcy(resolution=96, low=2.0, tau=20.0, overshoot=None), 48, 6.5e-3, 4.5e-3)],
+    [
+        (Darcy(), 256, 5.6e-3, 3.9e-3),
+        pytest.param(
+            Darcy(resolution=96, low=2.0, tau=20.0, overshoot=None), 48, 6.5e-3, 4.5e-3, marks=pytest.mark.slow
+        ),
+    ],
 )
 def test_statistics_of_the_pressure(problem, n, mean, std):
     u = draw(problem, n=n, seed=0).y

@@ -1,5 +1,6 @@
 """The mean of similar numbers in place of the likeliest: against sums over the values that are meant."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -60,8 +61,13 @@ def test_beam_search_writes_means_and_compares_structures():
     """With means no two hypotheses differ in a mantissa alone; otherwise some do."""
     few = symbolic.Vocabulary(("add", "u_0", "|"), ("add",), symbolic.NumberCodec(1, 0))
     sizes = prose.ProseSizes(8, 2, 12, 1, 1, 1, 1, 1, positions=64)
-    model = prose.improved_ode(1, symbols_in=len(few), symbols_out=len(few), sizes=sizes, key=jax.random.key(3))
-    memory = model.encode(jnp.linspace(0, 1, 4), jnp.ones((4, 1)), jnp.zeros(2, int))
+
+    @eqx.filter_jit
+    def encoded(key):
+        model = prose.improved_ode(1, symbols_in=len(few), symbols_out=len(few), sizes=sizes, key=key)
+        return model, model.encode(jnp.linspace(0, 1, 4), jnp.ones((4, 1)), jnp.zeros(2, int))
+
+    model, memory = encoded(jax.random.key(3))
     grammar, numbers = prose.Grammar(few, 1), prose.MeanNumbers(few)
     mantissa = [few.word_to_id[f"N{m}"] for m in range(10)]
     found = jax.jit(lambda memory: prose.beam(model, memory, grammar, width=4, max_tokens=4, numbers=numbers))(memory)

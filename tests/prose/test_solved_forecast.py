@@ -38,7 +38,9 @@ def test_float32_outside_makes_no_difference():
     np.testing.assert_allclose(found.states, lorenz(QUERY), atol=1e-2)
 
 
-@pytest.mark.parametrize("system", [(1.0 * X * X,), (1.0 * symbolic.exp(9.0 * X),)])
+@pytest.mark.parametrize(
+    "system", [(1.0 * X * X,), pytest.param((1.0 * symbolic.exp(9.0 * X),), marks=pytest.mark.slow)]
+)
 def test_solutions_that_leave_are_none(system):
     times = np.linspace(0, 0.9, 10)
     found = prose.solved_forecast(system, times, 1 / (1 - times[:, None]), np.array([0.95, 1.2]), spread=1e-3)

@@ -34,7 +34,11 @@ def smoke(file, **changes):
     return module, experiment.with_settings(module.PRESETS["smoke"], changes)
 
 
-SLOW = ("digits_sde",)  # its SDE is made as that of spiral_sde, its classes are judged as those of digits_node
+SLOW = (  # as another one in the kind of its model and in how it is judged
+    "digits_sde",  # spiral_sde, digits_node
+    "stiff_node",  # spiral_ode
+    "digits_node",  # spiral_ode, cde_classification
+)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +146,7 @@ def test_the_noise_of_the_spiral_is_that_of_ito():
     np.testing.assert_allclose(variances[1:, 0], true[1:], rtol=0.06)  # 4 standard errors, 0.05, and Milstein's
 
 
+@pytest.mark.slow  # thousands of paths
 def test_many_paths_together_have_the_moments_of_the_process():
     """The model with the process's own drift, in the sense of Stratonovich, and diffusion."""
     module, config = smoke(EXPERIMENTS / "spiral_sde.py", tolerance=1e-2)

@@ -112,6 +112,7 @@ def test_the_smoke_preset_trains_and_draws(file, model, metrics, tmp_path):
     assert (tmp_path / "run" / "figures" / "predictions.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow  # as the smoke preset, with other figures
 def test_the_map_of_burgers_to_the_last_time_is_drawn_as_lines(tmp_path):
     module = experiment.load_file(EXPERIMENTS / "burgers.py")
     problem = dataclasses.replace(module.PRESETS["smoke"].problem, frames=1)

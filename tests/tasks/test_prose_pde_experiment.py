@@ -28,24 +28,31 @@ def smoke(**changes):
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """A folder with the data, and the finished run of the smoke preset."""
-    where = tmp_path_factory.mktemp("prose")
-    module, config = smoke(data=str(where / "data"))
-    experiment.run_file(module, config, where / "run", console=Console(file=io.StringIO()))
-    return where
+def data(tmp_path_factory):
+    """The folder of the data, which whoever needs them first generates."""
+    return str(tmp_path_factory.mktemp("prose") / "data")
 
 
-def test_the_smoke_preset_trains_and_judges(runs):
-    found = json.loads((runs / "run" / "metrics.json").read_text())["test"]
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    """The finished run of the smoke preset."""
+    folder = tmp_path_factory.mktemp("run") / "run"
+    module, config = smoke(data=data)
+    experiment.run_file(module, config, folder, console=Console(file=io.StringIO()))
+    return folder
+
+
+@pytest.mark.slow  # as prose_ode and prose_fd
+def test_the_smoke_preset_trains_and_judges(run):
+    found = json.loads((run / "metrics.json").read_text())["test"]
     assert set(found) == FIELDS | EQUATIONS | {"token_error"}
     assert 0 < found["relative_l2"] < 1  # 1 is the error of the prediction zero
     assert found["r2"] < 1
     assert found["grammar_valid"] > 0
     assert 0 < found["nominal_expression_error"] < 0.1  # the constants are within a tenth of them
     for name in ("predictions.png", "frames.png"):
-        assert (runs / "run" / "figures" / name).stat().st_size > 10_000
-    records = [json.loads(line) for line in (runs / "run" / "log.jsonl").read_text().splitlines()]
+        assert (run / "figures" / name).stat().st_size > 10_000
+    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     validation = [one["validation"] for one in records if "validation" in one]
     assert set(validation[0]) == FIELDS | {"token_error"}  # cheap: nothing is written in it
 
@@ -57,10 +64,11 @@ def judged(model, /, **changes):
     return made.evaluate(model, made.test)
 
 
-def test_fewer_given_frames_are_evaluated(runs):
-    model = experiment.load(runs / "run")
-    known = json.loads((runs / "run" / "metrics.json").read_text())["test"]
-    whole, one = (judged(model, data=str(runs / "data"), decoded=0, sensors=count) for count in (GIVEN, 1))
+@pytest.mark.slow  # as fewer given times of prose_ode
+def test_fewer_given_frames_are_evaluated(run, data):
+    model = experiment.load(run)
+    known = json.loads((run / "metrics.json").read_text())["test"]
+    whole, one = (judged(model, data=data, decoded=0, sensors=count) for count in (GIVEN, 1))
     assert whole["relative_l2"] == pytest.approx(known["relative_l2"], rel=1e-5)
     assert one["relative_l2"] != pytest.approx(known["relative_l2"], rel=1e-4)
     with pytest.raises(ValueError, match="Expected from 1 to 3 sensors, every other frame of the first half, got 4"):
@@ -77,8 +85,8 @@ def test_frames_that_are_given_trained_and_judged(frames):
     np.testing.assert_array_equal(task.later_frames(1), np.arange(half + 1, frames, 2))
 
 
-def test_without_noise_the_loss_is_that_of_the_frames(runs):
-    module, config = smoke(data=str(runs / "data"), noise=0.0)
+def test_without_noise_the_loss_is_that_of_the_frames(data):
+    module, config = smoke(data=data, noise=0.0)
     made = module.build(config)
     batch, key = jax.tree.map(jnp.asarray, made.train[:3]), jax.random.key(0)
     model = module.untrained(dataclasses.replace(config, model="data-only"))
@@ -88,10 +96,10 @@ def test_without_noise_the_loss_is_that_of_the_frames(runs):
     np.testing.assert_allclose(*values, rtol=1e-5)  # the noise of level 0 is added to the states
 
 
-def test_other_constants_in_the_test_alone(runs):
-    module, config = smoke(data=str(runs / "data"), spread=0.2)
+def test_other_constants_in_the_test_alone(data):
+    module, config = smoke(data=data, spread=0.2)
     one, other = (
-        smoke(data=str(runs / "data"))[0].build(experiment.with_settings(config, {"spread": 0.1})),
+        smoke(data=data)[0].build(experiment.with_settings(config, {"spread": 0.1})),
         module.build(config),
     )
     equal = lambda a, b: np.array_equal(a[:].equation, b[:].equation)
@@ -110,9 +118,9 @@ def test_other_constants_in_the_test_alone(runs):
         ({"families": ("thomas",)}, "There is no family thomas. Choose from heat"),
     ],
 )
-def test_wrong_settings_are_refused(runs, changes, message):
+def test_wrong_settings_are_refused(data, changes, message):
     with pytest.raises(ValueError, match=message):
-        judged(None, data=str(runs / "data"), **changes)
+        judged(None, data=data, **changes)
 
 
 def test_the_paper_presets_have_the_published_sizes():
