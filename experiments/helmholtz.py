@@ -55,7 +55,7 @@ PRESETS = {
         depth=2,
         levels=3,
         kept=6,
-        source=tasks.Generated((8, 8, 8)),
+        source=tasks.Generated((24, 8, 8)),
         run=Training(epochs=6, batch=8),
     ),
     "paper": Config(

@@ -101,7 +101,7 @@ def test_the_small_darcy_set_at_both_resolutions(published_data, tmp_path):
     [
         ("navier_stokes.py", "mgno", {"relative_l2", "each_frame", "first_frame"}),
         ("burgers.py", "fno", {"relative_l2", "relative_h1"}),
-        ("helmholtz.py", "mgno", {"relative_l2", "relative_h1"}),
+        pytest.param("helmholtz.py", "mgno", {"relative_l2", "relative_h1"}, marks=pytest.mark.slow),  # as darcy.py
     ],
 )
 def test_the_smoke_preset_trains_and_draws(file, model, metrics, tmp_path):

@@ -26,10 +26,10 @@ from sciml.symbolic import (
 )
 
 Reading = Callable[[Sequence[str], Vocabulary], System | None]
-"""Tokens and their vocabulary to the system that they stand for, or None."""
+"""`(tokens, vocabulary) -> system`, or None if the tokens are malformed."""
 
 Residual = Callable[[System], float]
-"""How badly a system fits data: not negative, infinite for one that has no values."""
+"""`system -> error of its fit`, at least 0, infinite if the system cannot be evaluated."""
 
 
 def read_strictly(tokens: Sequence[str], vocabulary: Vocabulary) -> System | None:

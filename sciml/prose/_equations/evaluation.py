@@ -18,7 +18,7 @@ from sciml.prose._samples.dataset import Sample
 from sciml.symbolic import DERIVATIVES, Vocabulary
 
 Constraining = Callable[[Vocabulary, Int[Array, ""]], AbstractConstraint]
-"""A vocabulary and the number of components of a system to what may be written."""
+"""`(vocabulary, number of components) -> constraint` of the tokens that may be written."""
 
 
 def unconstrained(vocabulary: Vocabulary, dimension: Int[Array, ""]) -> Unconstrained:

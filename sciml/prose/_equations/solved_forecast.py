@@ -17,7 +17,7 @@ from sciml.systems import integrate
 _SEGMENTS = 16  # fast initial transients and chaotic systems need several segments; more do not cost more
 _LARGEST = 100.0  # largest absolute state of a forecast, relative to the largest given one
 COPIED = 1e-3
-"""Relative deviation of numbers that were copied from exact ones: next to nothing, of three digits at most the last."""
+"""Relative error below which a constant counts as copied from the guess: rounding to three digits at most."""
 
 
 class Solved(NamedTuple):
