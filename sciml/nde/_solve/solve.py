@@ -219,7 +219,7 @@ def ignoring_integrals(controller: dfx.AbstractStepSizeController) -> dfx.Abstra
     """The controller with a norm that ignores the running integrals, so that they do not change the steps.
 
     Raises:
-        ValueError: If the controller is none of those that are listed in the message.
+        ValueError: If the controller is not a PIDController, ClipStepSizeController, ConstantStepSize or StepTo.
     """
     if isinstance(controller, dfx.PIDController):
         return dataclasses.replace(controller, norm=state_norm(controller.norm))
