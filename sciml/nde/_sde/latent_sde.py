@@ -186,7 +186,7 @@ class LatentSDE(eqx.Module):
             key: Random key for the initial state, the Brownian motion and a regulariser that needs one.
 
         Raises:
-            ValueError: As the encoder.
+            ValueError: In the cases of the encoder.
         """
         start_key, path_key, penalty_key = jax.random.split(key, 3)
         contexts, mean, log_deviation = self.encoder(ts, xs)
@@ -219,7 +219,7 @@ class LatentSDE(eqx.Module):
             key: As for `infer`.
 
         Raises:
-            ValueError: As the encoder.
+            ValueError: In the cases of the encoder.
         """
         zs, kl, aux = self.infer(ts, xs, key=key)
         predicted = jax.vmap(self.decoder)(zs)

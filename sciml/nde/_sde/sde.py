@@ -45,8 +45,8 @@ class DiagonalNoise(AbstractNoise):
 class GeneralNoise(AbstractNoise):
     """Matrix-valued noise: the diffusion is `(t, y, args) -> (size, motions)`.
 
-    Unless the columns commute as vector fields, the solvers of diffrax have at most strong order 1/2, and
-    an adaptive controller needs `diffrax.ClipStepSizeController(controller, store_rejected_steps=100)` to be unbiased.
+    Unless the columns commute as vector fields, the solvers of diffrax have at most strong order 1/2, and an adaptive
+    controller needs `diffrax.ClipStepSizeController(controller, store_rejected_steps=100)` to be unbiased.
 
     Attributes:
         motions: Number of Brownian motions.
@@ -170,7 +170,7 @@ def moment_matching(
     means: Float[Array, "times channels"],
     variances: Float[Array, "times channels"],
 ) -> Float[Array, ""]:
-    r""":math:`\sum_t |\hat\mu(t) - \mu(t)|^2 + |\hat\sigma^2(t) - \sigma^2(t)|^2` of sample paths.
+    r"""Moment-matching loss :math:`\sum_t |\hat\mu(t) - \mu(t)|^2 + |\hat\sigma^2(t) - \sigma^2(t)|^2` of sample paths.
 
     The hats denote the sample mean and the sample variance (divisor `paths` - 1) at each time, which are compared with
     `means` and `variances`. This is the loss of the stochastic spiral in Pal, Ma, Shah, Rackauckas 2021,
