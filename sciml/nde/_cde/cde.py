@@ -16,14 +16,14 @@ from sciml.nde._solve.solve import Aux, Solve, regularised
 
 @final
 class MatrixField(eqx.Module):
-    """A network that maps the hidden state to a matrix (hidden, channels), with tanh behind its last layer.
+    """A network that maps the hidden state to a matrix of shape (hidden, channels), with tanh after its last layer.
 
-    Without the final tanh such fields grow too fast for training to succeed (Kidger et al. 2020). Time enters as a
-    channel of the control, not as an argument, so that solutions do not depend on the path's parameter.
+    Without the final tanh such fields grow too fast for training to succeed (Kidger et al. 2020). The network gets time
+    as a channel of the control, not as an argument, so that solutions do not depend on how the path is parametrised.
 
     Attributes:
-        network: From (hidden,) to (hidden * channels,).
-        hidden: Size of the state.
+        network: Maps shape (hidden,) to (hidden * channels,).
+        hidden: Size of the hidden state.
     """
 
     network: eqx.nn.MLP
@@ -39,16 +39,17 @@ class MatrixField(eqx.Module):
         activation: Callable[[Array], Array] = jax.nn.silu,
         key: PRNGKeyArray,
     ) -> None:
-        """Draws the weights.
+        """Initialises the weights.
 
         Args:
-            hidden: Size of the state.
-            channels: Of the control, time included: for `LogSignatureControl`, its `channels`.
-            width: Of the hidden layers.
+            hidden: Size of the hidden state.
+            channels: Number of channels of the control, including time; for `LogSignatureControl` the result of its
+                method `channels`.
+            width: Width of the hidden layers.
             depth: Number of hidden layers.
-            activation: Nonlinearity of the hidden layers. The source has relu, at whose kinks adaptive solvers err by
-                far more than their tolerance.
-            key: Of the random initial values.
+            activation: Activation of the hidden layers. The source uses ReLU, at whose kinks the errors of adaptive
+                solvers far exceed the tolerance.
+            key: Random key for the weights.
         """
         self.network = eqx.nn.MLP(
             hidden, hidden * channels, width, depth, activation=activation, final_activation=jnp.tanh, key=key
@@ -61,31 +62,31 @@ class MatrixField(eqx.Module):
 
 
 def observation_counts(xs: Float[Array, "times channels"]) -> Float[Array, "times channels"]:
-    """How often each channel has been observed up to each time: the observational intensity of Kidger et al. 2020."""
+    """Number of observations of each channel up to each time: the observational intensity of Kidger et al. 2020."""
     return jnp.cumsum(~jnp.isnan(xs), axis=0).astype(xs.dtype)
 
 
 @final
 class NeuralCDE(eqx.Module):
-    r"""Neural controlled differential equation: a hidden state driven by a series.
+    r"""Neural controlled differential equation: a hidden state driven by a time series.
 
     .. math::  z(t_0) = \zeta(t_0, x_0), \qquad dz = f(z) \, dX(t), \qquad y(t) = \ell(z(t))
 
     X is a continuous path through (t, x, features); its first channel is time. Times may be irregular and values
-    missing (NaN). With `LogSignatureControl` it is the neural rough differential equation of Morrill et al. 2021, and
-    with `LieBracketField` as the field too, the log-ODE method for f itself.
+    missing (NaN). With `LogSignatureControl` the model is the neural rough differential equation of Morrill et al.
+    2021; with `LieBracketField` as the field in addition, it is the log-ODE method for the field inside.
 
-    A piecewise linear path is integrated by increments, by an adaptive controller between its corners, so that no step
-    sees two slopes; a smooth one as the ODE with :math:`f(z) \, dX/dt`.
+    For a smooth path, the equation is solved as the ODE :math:`dz/dt = f(z) \, dX/dt`. For a piecewise linear path, the
+    solver uses the increments of X, and adaptive controllers step exactly to its corners, so that no step crosses one.
 
     Source: Kidger, Morrill, Foster, Lyons 2020, arXiv:2005.08926.
 
     Attributes:
-        initial: zeta, from the row (t_0, x_0, features) to the state.
-        field: f, `(t, z, args) -> (hidden, channels)` as diffrax calls it, such as `MatrixField`.
-        readout: The map l of one state.
+        initial: zeta, maps the first row (t_0, x_0, features) to the initial state.
+        field: f, `(t, z, args) -> (hidden, channels)`, such as `MatrixField`.
+        readout: l, maps one state to the output.
         interpolation: Makes the path from `(ts, xs)`.
-        features: Makes further channels from the series with its gaps, such as `observation_counts`; None for none.
+        features: Computes additional channels from `xs` (with NaN), such as `observation_counts`; None for none.
         solve: Solver, step sizes, adjoint and regulariser.
     """
 
@@ -97,14 +98,14 @@ class NeuralCDE(eqx.Module):
     solve: Solve = Solve()
 
     def __call__(self, ts: Float[Array, " times"], xs: Float[Array, "times channels"]) -> Float[Array, "..."]:
-        """The output at the last time. Raises as `solution`."""
+        """The output at the last time. Raises the errors of `solution`."""
         control = self.control(ts, xs)
         ends = jnp.stack([control.knots[0], control.knots[-1]])
         states, _ = regularised(self, None)._integrate(control, ends, None)
         return self.readout(states[-1])
 
     def trajectory(self, ts: Float[Array, " times"], xs: Float[Array, "times channels"]) -> Float[Array, "knots ..."]:
-        """The outputs at all times, or at the ends of the windows of `LogSignatureControl`. Raises as `solution`."""
+        """The outputs at all times (window ends with `LogSignatureControl`). Raises the errors of `solution`."""
         return jax.vmap(self.readout)(regularised(self, None).solution(ts, xs)[0])
 
     def solution(
@@ -115,10 +116,10 @@ class NeuralCDE(eqx.Module):
         Args:
             ts: Increasing times.
             xs: Values, NaN where they are missing.
-            key: For a regulariser that draws at random.
+            key: Random key for a regulariser that needs one.
 
         Raises:
-            ValueError: As for the interpolation, and as `Solve.run`.
+            ValueError: In the cases of the interpolation and of `Solve.run`.
         """
         control = self.control(ts, xs)
         return self._integrate(control, control.knots, key)

@@ -1,4 +1,4 @@
-"""Continuous paths through irregular series with missing values: the controls of neural CDEs."""
+"""Continuous paths through irregularly sampled series with missing values: the controls of neural CDEs."""
 
 import functools
 from collections.abc import Callable
@@ -16,13 +16,13 @@ from sciml.nde._solve.checks import require
 
 @final
 class Control(eqx.Module):
-    """A path that drives a controlled differential equation, and what its solver must know about it.
+    """A path that drives a controlled differential equation, with the data that its solver needs.
 
     Attributes:
-        path: The path. Time is its first channel, unless it is a path of log-signatures.
-        start: The first row of the series, time first: what the initial state of a neural CDE is made from.
-        knots: Values of the path's parameter at which it has passed an observation, in increasing order.
-        corners: Values of the parameter at which the derivative jumps, of piecewise linear paths; None for smooth ones.
+        path: The path. Its first channel is time, unless it is a path of log-signatures.
+        start: The first row (t, x) of the series, from which a neural CDE computes its initial state.
+        knots: Increasing parameter values of the path at which the states are returned, such as the observation times.
+        corners: Parameter values at which the derivative of a piecewise linear path jumps; None for smooth paths.
     """
 
     path: dfx.AbstractPath
@@ -36,9 +36,9 @@ Interpolation = Callable[[Float[Array, " times"], Float[Array, "times channels"]
 
 
 def linear_control(ts: Float[Array, " times"], xs: Float[Array, "times channels"]) -> Control:
-    """Straight lines between the observations of each channel.
+    """Linear interpolation between the observations of each channel.
 
-    A channel is constant before its first and after its last observation. A row of nothing but NaN changes nothing.
+    A channel is constant before its first and after its last observation. A row of NaN only does not change the path.
 
     Raises:
         ValueError: If there are fewer than two times, if they do not increase, or if a channel has no observation
@@ -49,12 +49,13 @@ def linear_control(ts: Float[Array, " times"], xs: Float[Array, "times channels"
 
 
 def hermite_control(ts: Float[Array, " times"], xs: Float[Array, "times channels"]) -> Control:
-    """Cubic Hermite splines whose slope at an observation is the difference quotient to the observation before it.
+    """Cubic Hermite splines with backward differences: the slope at an observation is that of the chord before it.
 
-    The path up to a time depends on observations up to the next one alone. A channel that is missing at the first or
-    last time takes its first or last observation there; other gaps change nothing. (Not so for
-    `diffrax.backward_hermite_coefficients`, which fits anew at each missing value: its slope then jumps at the end of a
-    gap.) Source: Morrill, Kidger, Yang, Lyons 2021, arXiv:2106.11028.
+    The path up to a time depends only on the observations up to the next one. A channel that is missing at the first
+    (last) time takes its first (last) observation there. Other missing values do not add a knot to the spline of their
+    channel; `diffrax.backward_hermite_coefficients` adds one, so that its slope jumps at the end of a gap.
+
+    Source: Morrill, Kidger, Yang, Lyons 2021, arXiv:2106.11028.
 
     Raises:
         ValueError: As for `linear_control`.
@@ -63,14 +64,14 @@ def hermite_control(ts: Float[Array, " times"], xs: Float[Array, "times channels
 
 
 def natural_cubic_control(ts: Float[Array, " times"], xs: Float[Array, "times channels"]) -> Control:
-    r"""Natural cubic splines through the observations of each channel: twice differentiable, no curvature at the ends.
+    r"""Natural cubic splines through the observations of each channel: C^2, with zero curvature at both ends.
 
     With spacings :math:`h_j`, slopes :math:`s_j` of the chords and second derivatives :math:`M_j` at the observations,
 
     .. math::  h_{j-1} M_{j-1} + 2 (h_{j-1} + h_j) M_j + h_j M_{j+1} = 6 (s_j - s_{j-1}), \qquad M_0 = M_m = 0.
 
-    Every channel has its own system, since its gaps are its own. The whole path depends on every observation. A channel
-    that is missing at the first or last time takes its first or last observation there.
+    Each channel has its own system, since the missing values differ between channels. The whole path depends on every
+    observation. A channel that is missing at the first (last) time takes its first (last) observation there.
 
     Raises:
         ValueError: As for `linear_control`.
@@ -79,13 +80,14 @@ def natural_cubic_control(ts: Float[Array, " times"], xs: Float[Array, "times ch
 
 
 def rectilinear_control(ts: Float[Array, " times"], xs: Float[Array, "times channels"]) -> Control:
-    """Time moves first while the data stand still, then the data jump: nothing is known before it was observed.
+    """Rectilinear path for online prediction: time advances with the data held constant, then the data are updated.
 
-    The parameter of the path is not time but 0, 1, ..., 2 n - 2 for n rows: observation i has been passed at 2 i. The
-    last observation of a channel holds until its next. Source: Morrill, Kidger, Yang, Lyons 2021, arXiv:2106.11028.
+    No value is used before it was observed. The path is parametrised by 0, 1, ..., 2 n - 2 for n rows, not by time;
+    row i is reached at parameter 2 i. A channel keeps its last observation until its next one. Source: Morrill,
+    Kidger, Yang, Lyons 2021, arXiv:2106.11028.
 
     Raises:
-        ValueError: As for `linear_control`, and if the first row is not complete (a runtime error if traced).
+        ValueError: In the cases of `linear_control`, and if the first row has a NaN (a runtime error if traced).
     """
     ts, xs = _complete(*check_series(ts, xs))
     message = (
@@ -100,7 +102,7 @@ def rectilinear_control(ts: Float[Array, " times"], xs: Float[Array, "times chan
 
 
 def filled(ts: Float[Array, " times"], xs: Float[Array, "times channels"]) -> Float[Array, "times row"]:
-    """The rows (t, x) of a series with the values of `linear_control` in its gaps.
+    """The rows (t, x) of a series, with missing values filled as in `linear_control`.
 
     Raises:
         ValueError: As for `linear_control`.
@@ -110,7 +112,7 @@ def filled(ts: Float[Array, " times"], xs: Float[Array, "times channels"]) -> Fl
 
 
 def _rows(ts: Array, xs: Array) -> tuple[Array, Array]:
-    """Times and rows (t, x), where no channel is missing at the first or last time."""
+    """Times and rows (t, x), with missing values of the first and last row filled by the nearest observation."""
     ts, xs = _complete(*check_series(ts, xs))
     seen = ~jnp.isnan(xs)
     first = jnp.argmax(seen, axis=0)
@@ -160,19 +162,19 @@ def _coefficients(
 ) -> tuple[Array, Array, Array, Array]:
     """Coefficients of the powers 3, 2, 1, 0 of t - ts[i] on each interval of `ts`, for one channel with gaps.
 
-    `fit` gives the coefficients of the powers 1, 2, 3 between observations from their spacings, the slopes of the
-    chords, and the number of observations, behind which both are padding.
+    `fit` computes the coefficients of the powers 1, 2, 3 between observations from the spacings, the slopes of the
+    chords and the number of observations; entries of spacings and slopes beyond that number are padding.
     """
     seen = ~jnp.isnan(values)
     count = jnp.sum(seen)
-    # A fixed size under jit: the observations come first.
+    # Sorting the observations to the front keeps array sizes fixed under jit.
     order = jnp.argsort(~seen, stable=True)
     index = jnp.arange(ts.shape[0])
     t, y = ts[order], jnp.where(index < count, values[order], 0)
     between = index[1:] < count
     h = jnp.where(between, t[1:] - t[:-1], 1)
     slope = jnp.where(between, (y[1:] - y[:-1]) / h, 0)
-    # The cubic of the observed interval in which a given one lies, expanded about the latter's start.
+    # Take the cubic of the observed interval that contains each interval of ts, expanded about the start of the latter.
     piece = jnp.cumsum(seen)[:-1] - 1
     a, b, c, d = (values[piece] for values in (y[:-1], *fit(h, slope, count)))
     x = ts[:-1] - t[piece]
@@ -186,7 +188,7 @@ def _backward(h: Array, slope: Array, count: Array) -> tuple[Array, Array, Array
 
 def _natural(h: Array, slope: Array, count: Array) -> tuple[Array, Array, Array]:
     index = jnp.arange(h.shape[0] + 1)
-    inner = (index > 0) & (index < count - 1)  # the other rows are those of the identity
+    inner = (index > 0) & (index < count - 1)  # all other rows of the system are rows of the identity
     pad = jnp.zeros(1, h.dtype)
     left, right = jnp.concatenate([pad, h]), jnp.concatenate([h, pad])
     bend = jnp.concatenate([slope, pad]) - jnp.concatenate([pad, slope])

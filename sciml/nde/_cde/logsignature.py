@@ -1,13 +1,14 @@
 """Signatures and log-signatures of piecewise linear paths.
 
-The signature of a path x is the sequence of its iterated integrals, one tensor for each depth k,
+The signature of a path x is the sequence of its iterated integrals, one tensor for each level k,
 
     S^{i1 ... ik} = integral over s1 < ... < sk of dx^{i1}(s1) ... dx^{ik}(sk).
 
-Multiplied as non-commutative polynomials, the signature of a path followed by another is the product of the two (Chen),
-and that of a straight line with increment v is exp(v). Its logarithm lies in the free Lie algebra, for which the Lyndon
-words give a basis: bracket [l] of a letter is the letter, and [l] = [u][v] - [v][u] with v the longest proper suffix
-of l = u v that is a Lyndon word. Source: Reutenauer, Free Lie Algebras (1993), chapters 4 and 5.
+Signatures are multiplied as non-commutative polynomials. The signature of two paths in sequence is the product of their
+signatures (Chen), and the signature of a straight line with increment v is exp(v). The logarithm of a signature lies in
+the free Lie algebra, which has a basis of brackets [l] of Lyndon words l: the bracket of a letter is the letter, and
+[l] = [u][v] - [v][u], where v is the longest proper suffix of l = u v that is a Lyndon word. Source: Reutenauer, Free
+Lie Algebras (1993), chapters 4 and 5.
 """
 
 import functools
@@ -36,7 +37,7 @@ def signature(xs: Float[Array, "times channels"], depth: int) -> tuple[Float[Arr
 
 
 def logsignature(xs: Float[Array, "times channels"], depth: int) -> Float[Array, " size"]:
-    """The logarithm of the signature in the basis of brackets of `lyndon_words(channels, depth)`.
+    """Coefficients of the log-signature in the basis of brackets of `lyndon_words(channels, depth)`.
 
     Raises:
         ValueError: If the depth is not positive.
@@ -77,7 +78,7 @@ def lyndon_words(channels: int, depth: int) -> tuple[Word, ...]:
 
 
 def factors(word: Word) -> tuple[Word, Word]:
-    """The two Lyndon words whose bracket is the bracket of a Lyndon word of two letters or more."""
+    """The Lyndon words u and v with [word] = [u][v] - [v][u], for a Lyndon word of two or more letters."""
     suffixes = (word[i:] for i in range(1, len(word)))
     v = next(s for s in suffixes if all(s < s[j:] for j in range(1, len(s))))
     return word[: len(word) - len(v)], v
@@ -93,7 +94,7 @@ def window_logsignatures(rows: Float[Array, "times channels"], depth: int, windo
         raise ValueError(f"Expected windows of at least one increment, got window={window}.")
     increments = rows.shape[0] - 1
     count = -(-increments // window)
-    # Standing still changes no signature.
+    # Padding by the last row is safe: a constant piece does not change a signature.
     rows = jnp.concatenate([rows, jnp.repeat(rows[-1:], count * window - increments, axis=0)])
     places = np.arange(count)[:, None] * window + np.arange(window + 1)[None]
     return jax.vmap(functools.partial(logsignature, depth=depth))(rows[places])
@@ -120,7 +121,7 @@ def _last(v: Array, axes: int) -> Array:
 
 
 def _product(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
-    """Product of two polynomials without constant terms, of which the levels start at 1."""
+    """Product of two polynomials without constant terms, given as tensors of levels 1, 2, ..."""
     new = [jnp.zeros_like(a[0])]
     for k in range(2, len(a) + 1):
         new.append(sum((jnp.tensordot(a[i], b[k - i - 2], axes=0) for i in range(k - 1)), jnp.zeros_like(a[k - 1])))
@@ -139,10 +140,10 @@ def _log(levels: tuple[Array, ...]) -> tuple[Array, ...]:
 
 @functools.cache
 def _projection(channels: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Places of the Lyndon words of one length in a flattened tensor, and the matrix from the values there to brackets.
+    """Indices of the Lyndon words of one length in a flattened tensor, and the matrix from these entries to brackets.
 
-    The coefficient of word w in bracket [l] is 1 for w = l and 0 for smaller w, hence the matrix is the inverse of a
-    unitriangular one of integers.
+    The coefficient of word w in bracket [l] is 1 for w = l and 0 for smaller w. The matrix is therefore the inverse of
+    a unitriangular integer matrix.
     """
     words = [word for word in lyndon_words(channels, length) if len(word) == length]
     places = np.array([_place(word, channels) for word in words], dtype=np.int64)
@@ -161,7 +162,7 @@ def _place(word: Word, channels: int) -> int:
 
 @functools.cache
 def _expand(word: Word) -> dict[Word, int]:
-    """The bracket of a Lyndon word as a polynomial."""
+    """The bracket of a Lyndon word as a non-commutative polynomial: coefficients by word."""
     if len(word) == 1:
         return {word: 1}
     polynomial: dict[Word, int] = {}

@@ -16,17 +16,18 @@ from sciml.nde._cde.logsignature import Word, factors, logsignature_size, lyndon
 
 @final
 class LogSignatureControl(eqx.Module):
-    """A series as the path of its log-signatures over windows: an interpolation for `NeuralCDE`.
+    """Interpolation for `NeuralCDE`: a piecewise linear path whose increments are log-signatures over windows.
 
-    On each window the path is straight and its increment is the log-signature of (t, x), filled linearly, so that the
-    solver takes few steps over many observations. The knots are the ends of the windows, the first time included.
+    On each window the path is a straight line, whose increment is the log-signature of (t, x) with missing values
+    filled linearly. The solver thus takes few steps over many observations. The knots are the first time and the ends
+    of the windows.
 
-    With any field (hidden, `channels`) this is the neural rough differential equation of Morrill, Salvi, Kidger,
-    Foster, Lyons 2021, arXiv:2009.08295; with a `LieBracketField` it is the log-ODE method for a field that has one
-    column for each channel of (t, x).
+    With any field of shape (hidden, `channels`) this is the neural rough differential equation of Morrill, Salvi,
+    Kidger, Foster, Lyons 2021, arXiv:2009.08295. With a `LieBracketField` it is the log-ODE method for a field that has
+    one column for each channel of (t, x).
 
     Attributes:
-        depth: Depth at which log-signatures are cut; 1 leaves the increments of (t, x).
+        depth: Depth at which log-signatures are truncated; depth 1 gives the increments of (t, x).
         window: Number of increments of the series in one window.
     """
 
@@ -34,14 +35,14 @@ class LogSignatureControl(eqx.Module):
     window: int = eqx.field(static=True)
 
     def channels(self, series: int) -> int:
-        """Channels of the path for a series of that many channels, time not counted."""
+        """Number of channels of the path for a series with `series` channels, time not counted."""
         return logsignature_size(series + 1, self.depth)
 
     def __call__(self, ts: Float[Array, " times"], xs: Float[Array, "times channels"]) -> Control:
         """The path of the series.
 
         Raises:
-            ValueError: As for `linear_control`, and if depth or window are not positive.
+            ValueError: In the cases of `linear_control`, and if depth or window is not positive.
         """
         rows = filled(ts, xs)
         increments = window_logsignatures(rows, self.depth, self.window)
@@ -55,15 +56,15 @@ class LogSignatureControl(eqx.Module):
 class LieBracketField(eqx.Module):
     r"""The columns of a matrix field and their iterated Lie brackets, in the order of `lyndon_words`.
 
-    With the columns :math:`f_1, \ldots, f_c` as vector fields, the column of a Lyndon word is the bracket of the
-    columns of its two `factors`, where :math:`[g, h] = Dh \, g - Dg \, h`. Multiplied by a log-signature it is the
-    field whose flow over unit time is the log-ODE step of :math:`dz = f(z) \, dX`. Derivatives are forward
-    mode, nested depth - 1 times. Source: Walker, McLeod, Qin, Cheng, Li, Lyons 2024 (Log-NCDE), arXiv:2402.18512,
-    there for depths up to 2 and with a regularised network, which is left to the caller here.
+    The columns :math:`f_1, \ldots, f_c` of the field are vector fields. The column of a Lyndon word is the bracket of
+    the columns of its two `factors`, with :math:`[g, h] = Dh \, g - Dg \, h`. The matrix times a log-signature is the
+    vector field whose flow over unit time is the log-ODE step of :math:`dz = f(z) \, dX`. Derivatives are computed in
+    forward mode, nested depth - 1 times. Source: Walker, McLeod, Qin, Cheng, Li, Lyons 2024 (Log-NCDE),
+    arXiv:2402.18512, for depths up to 2 and with a regularised network; here regularisation is left to the caller.
 
     Attributes:
         field: `(t, z, args) -> (hidden, channels)`; twice differentiable for depth 3, once for depth 2.
-        channels: Number of its columns: those of (t, x).
+        channels: Number of columns of the field: the channels of (t, x).
         depth: Depth of the log-signatures.
     """
 
@@ -72,7 +73,7 @@ class LieBracketField(eqx.Module):
     depth: int = eqx.field(static=True)
 
     def __call__(self, t: Any, z: Float[Array, " hidden"], args: Any) -> Float[Array, "hidden size"]:
-        """One column for each Lyndon word.
+        """The matrix with one column for each Lyndon word.
 
         Raises:
             ValueError: If the field has another number of columns.
@@ -108,5 +109,5 @@ def _words(channels: int, length: int) -> list[Word]:
 
 
 def _along(field: Callable[[Array], Array], z: Array, directions: Array) -> Array:
-    """Derivatives of a matrix field along the columns of `directions`, which index the last axis of the result."""
+    """Derivatives of a matrix field along the columns of `directions`; the last axis of the result is the column."""
     return jax.vmap(lambda d: jax.jvp(field, (z,), (d,))[1], in_axes=1, out_axes=2)(directions)

@@ -1,4 +1,4 @@
-"""Equations read from trajectories, or from a network that was trained on them."""
+"""Equation discovery (SINDy) from trajectories, or from a neural network that was trained on them."""
 
 import dataclasses
 import itertools
@@ -21,19 +21,19 @@ from sciml.nde._discovery.regression import (
     stepwise_regression,
 )
 
-_ROUNDS = 10  # of the selection of terms; three or four were needed
-_LEAST_NOISE = 1e-6  # in standard deviations: what the solver's tolerance of 1e-8 leaves far below
+_ROUNDS = 10  # largest number of rounds of term selection; three or four were needed
+_LEAST_NOISE = 1e-6  # in standard deviations; the errors of the solver, at a tolerance of 1e-8, are far below
 
 
 class Discovered(NamedTuple):
     """An equation found in data.
 
     Attributes:
-        system: One expression per component.
-        residual: Root mean square error of its solutions in standard deviations of each component.
-        noise: Root mean square error of each component in its own unit.
+        system: The right-hand side, one expression per component.
+        residual: Root mean square error of the solutions of `system`, in standard deviations of each component.
+        noise: Root mean square error of each component, in the unit of the component.
         errors: Standard errors of the constants of `system`, see `symbolic.Refined`.
-        regression: The equation before its terms and constants were judged by its solutions.
+        regression: The equation after the sparse regression, before terms and constants were fitted by its solutions.
     """
 
     system: symbolic.System
@@ -52,29 +52,32 @@ def discover(
     equations: AbstractEquations = WEAK_FORM,
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> Discovered:
-    """A sparse equation du/dt = sum of terms of the library whose solutions are the data up to noise.
+    """A sparse equation du/dt = sum of library terms whose solutions agree with the data up to noise.
 
-    1. `sparse_regression` and `stepwise_regression` on the equations of each component, by default the weak form.
-    2. With the terms of either, solutions by multiple shooting are fitted to the data
-       (`symbolic.fit_constants`). The problem linearised there tells for every set of terms of the library, in the
-       present equation or not, how well it would do; `stepwise_regression` chooses one, and the solutions are fitted
-       again, until the information criterion does not fall any more. The better end of the two is taken.
-    3. All constants, those inside of terms too, are refined (`symbolic.refine`).
+    1. Regression: `sparse_regression` and `stepwise_regression` choose terms from linear equations for each component,
+       by default the weak form.
+    2. Selection: starting from either set of terms, the solutions of the equation are fitted to the data by multiple
+       shooting (`symbolic.fit_constants`). The fit linearised at its optimum predicts the error for every other set of
+       library terms; `stepwise_regression` chooses a set, and its solutions are fitted. This is repeated until the
+       information criterion stops decreasing. The better of the two results is kept.
+    3. Refinement: all constants, including those inside of terms, are fitted (`symbolic.refine`).
 
-    Solutions see the noise as it is, on the states; the regression sees it on its matrix and is biased by it.
+    Noise in the states biases the regression, since it enters the regression matrix. The fit of solutions has no such
+    bias: there the noise enters as errors of the observed states.
 
     Args:
         ts: Increasing times.
-        ys: One trajectory or several, with noise of about one size relative to each component.
+        ys: One or several trajectories. The noise should have about the same size relative to each component.
         library: Terms in the variables `u_0`, `u_1`, ... and the time `t`, such as `polynomials(states(2), 3)`.
-        segments: Number of pieces of each trajectory, see `symbolic.refine`. Those of `benchmarks/discovery.py` are
-            half a period of an oscillation long, and a fifth of the time in which errors of a chaotic one grow tenfold.
-        equations: From states to linear equations.
-        thresholds: Of the regression; the best is chosen.
+        segments: Number of segments of each trajectory, see `symbolic.refine`. In `benchmarks/discovery.py` a segment
+            is half a period of an oscillation long; for chaotic systems, a fifth of the time in which errors grow
+            tenfold.
+        equations: Makes the linear equations of the regression from the states.
+        thresholds: Thresholds of `sparse_regression`; the best one is chosen.
 
     Raises:
         ValueError: If the data are not finite or not increasing in time, if they are fewer than the terms, if a term is
-            not finite at a state, or if no equation of the regression can be solved over the pieces.
+            not finite at a state, or if no equation of the regression can be solved over the segments.
     """
     times, states = symbolic.check_trajectories(ts, ys)
     size = states.shape[-1]
@@ -97,13 +100,13 @@ def read_out(
     args: Any = None,
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> symbolic.System:
-    """A sparse equation with the values of a field, such as a trained network, at given states.
+    """A sparse equation for a vector field, such as a trained network, from its values at given states.
 
-    Each component of the field becomes a sum of terms of the library by `sparse_regression`. The errors of a
-    network are not noise, and the information criterion takes what is systematic in them for terms:
-    `thresholds=(0.05,)` leaves out all terms that contribute less than 5 %.
+    `sparse_regression` approximates each component of the field by a sum of library terms. The errors of a network are
+    systematic rather than random, and the information criterion may add terms to fit them; `thresholds=(0.05,)` drops
+    all terms that contribute less than 5 %.
 
-    The unknown part of an equation is read out in the same way. With `mechanistic` known and `net` trained in
+    The same function identifies the unknown part of an equation. With `mechanistic` known and `net` trained in
 
     >>> def hybrid(t, y, args):
     ...     return mechanistic(t, y, args) + net(t, y, args)
@@ -112,15 +115,18 @@ def read_out(
     `mechanistic` lacks; `experiments/lotka_volterra.py` is an example.
 
     Args:
-        field: `(t, y, args) -> values`, as many as it likes.
-        states: Where it is evaluated: states that it was trained on, such as its own solutions.
+        field: `(t, y, args) -> values`, a vector of any length.
+        states: Where the field is evaluated; they should be covered by its training data, as its own solutions are.
         library: Terms in `u_0`, `u_1`, ... and `t`.
-        ts: Times of the states, 0 unless given.
+        ts: Times of the states; 0 unless given.
         args: Passed to the field.
-        thresholds: The best is chosen.
+        thresholds: Thresholds of `sparse_regression`; the best one is chosen.
+
+    Returns:
+        One expression for each entry of `values`.
 
     Raises:
-        ValueError: If states or values are not finite, or there are fewer states than terms.
+        ValueError: If states, values or terms are not finite, or there are fewer states than terms.
     """
     points = jnp.asarray(states, float)
     times = jnp.zeros(points.shape[0], points.dtype) if ts is None else jnp.asarray(ts, points.dtype)
@@ -133,7 +139,7 @@ def read_out(
 
 
 def _columns(library: Sequence[symbolic.AbstractExpression], times: np.ndarray, states: np.ndarray) -> np.ndarray:
-    """Values of the terms on a new last axis."""
+    """Values of the terms at the states, with the terms as the last axis."""
     if states[..., 0].size < len(library):
         raise ValueError(
             f"{len(library)} terms cannot be told apart by {states[..., 0].size} states. Use more data or fewer terms."
@@ -161,7 +167,7 @@ def _sum(coefficients: np.ndarray, library: Sequence[symbolic.AbstractExpression
 
 
 def _system(library: Sequence[symbolic.AbstractExpression], coefficients: np.ndarray) -> symbolic.System:
-    """The terms whose coefficients are not zero; 0 if there are none."""
+    """The right-hand side of the terms with nonzero coefficients; components without any are 0."""
     rows = []
     for column in coefficients.T:
         kept = column != 0
@@ -171,12 +177,12 @@ def _system(library: Sequence[symbolic.AbstractExpression], coefficients: np.nda
 
 
 class _Every(NamedTuple):
-    """A field with all terms in all components.
+    """A field with all library terms in all components.
 
     Attributes:
         field: The field.
-        places: Where the coefficients (terms, size) are in its constants.
-        owner: For each constant, in or before a term, the number of the coefficient in the flattened `places`.
+        places: Indices of the coefficients, of shape (terms, size), in the constants of the field.
+        owner: For each constant (coefficient or inside of a term), the index of its term in the flattened `places`.
     """
 
     field: symbolic.VectorField
@@ -192,7 +198,7 @@ def _with_every_term(library: Sequence[symbolic.AbstractExpression], size: int) 
 
 
 def _proposed(now: symbolic.FittedConstants, every: _Every) -> np.ndarray:
-    """Coefficients (terms, size) of the best terms in the linearised problem, constants inside of terms eliminated."""
+    """Coefficients (terms, size) of the best terms of the linearised fit, without the constants inside of terms."""
     places = every.places.reshape(-1)
     present = now.constants[places]
     inside = np.setdiff1d(np.arange(len(now.constants)), places)
@@ -206,7 +212,7 @@ def _proposed(now: symbolic.FittedConstants, every: _Every) -> np.ndarray:
 
 
 def _selected(every: _Every, starts: Sequence[np.ndarray], pieces: symbolic.Pieces) -> np.ndarray:
-    """Coefficients with the terms whose solutions have the lowest information criterion."""
+    """Coefficients (terms, size) of the set of terms whose solutions have the lowest information criterion."""
     places = every.places
 
     def fitted(
@@ -250,7 +256,7 @@ def _selected(every: _Every, starts: Sequence[np.ndarray], pieces: symbolic.Piec
 
 
 def polynomials(variables: Sequence[symbolic.AbstractExpression], degree: int) -> symbolic.System:
-    """1 and all products of up to `degree` variables, the lower degrees first: `polynomials(symbolic.states(3), 2)`.
+    """All monomials up to `degree`, from 1 upwards in degree: `polynomials(symbolic.states(3), 2)`.
 
     Raises:
         ValueError: If the degree is negative.

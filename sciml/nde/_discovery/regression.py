@@ -15,13 +15,13 @@ THRESHOLDS = tuple(float(value) for value in np.geomspace(1e-3, 1.0, 31))
 def thresholded_least_squares(
     matrix: Float[np.ndarray, "rows terms"], target: Float[np.ndarray, " rows"], threshold: float
 ) -> Float[np.ndarray, " terms"]:
-    """Coefficients of the terms that contribute: least squares, small ones removed, and again until none is left to go.
+    """Sequentially thresholded least squares (SINDy): solve, set small terms to zero, and repeat until none is small.
 
-    Small means that the norm of the term's column times its coefficient is below `threshold` times the norm of the
-    target, so that the unit of a term does not matter.
+    A term is small if the norm of its column times its coefficient is below `threshold` times the norm of the target,
+    so that the result does not depend on the unit of a term.
 
     Source: Brunton, Proctor, Kutz, "Discovering governing equations from data by sparse identification of nonlinear
-    dynamical systems", PNAS 113 (2016), supporting information 2; there the coefficients themselves are compared.
+    dynamical systems", PNAS 113 (2016), supporting information 2; there the threshold applies to the coefficients.
 
     Raises:
         ValueError: If there are fewer rows than terms.
@@ -43,13 +43,13 @@ def thresholded_least_squares(
 
 
 def information(squares: float, count: int, terms: int, floor: float = 0.0) -> float:
-    """Bayesian information criterion of a fit with independent normal errors (Schwarz, 1978), lower is better.
+    """Bayesian information criterion (BIC) of a fit with independent normal errors (Schwarz, 1978); lower is better.
 
     Args:
-        squares: Sum of squares.
+        squares: Sum of squared errors.
         count: Number of data.
         terms: Number of fitted constants.
-        floor: Root mean square below which errors do not count, such as those of rounding.
+        floor: Root mean square error below which errors are ignored, such as rounding errors.
     """
     return count * float(np.log(squares / count + floor**2)) + terms * float(np.log(count))
 
@@ -57,7 +57,7 @@ def information(squares: float, count: int, terms: int, floor: float = 0.0) -> f
 def sparse_regression(
     matrix: Float[np.ndarray, "rows terms"], target: Float[np.ndarray, " rows"], thresholds: Sequence[float]
 ) -> Float[np.ndarray, " terms"]:
-    """The coefficients of the threshold with the lowest information criterion.
+    """Thresholded least squares with the threshold of the lowest information criterion.
 
     Raises:
         ValueError: If there are fewer rows than terms, or no threshold.
@@ -80,17 +80,18 @@ def stepwise_regression(
     count: int | None = None,
     floor: float = 1e-8,
 ) -> Float[np.ndarray, " terms"]:
-    """The coefficients of lowest information criterion that single moves lead to, from a set of terms and from none.
+    """Stepwise least squares: single changes of the set of terms, as long as they lower the information criterion.
 
-    A move adds a term, drops one, or replaces one by another: on one closed orbit cubic terms are nearly dependent, and
-    adding and dropping alone ended in other sets from either side.
+    A change adds a term, drops a term, or replaces one by another. Replacements are needed because terms may be nearly
+    dependent, such as cubic terms on one closed orbit; without them, the two searches ended in different sets. One
+    search starts from no terms and one from `present`; the better result is returned.
 
     Args:
-        matrix: Columns of the terms.
+        matrix: One column per term.
         target: Right-hand side.
-        present: Where the moves start from, besides the empty set; all terms unless given.
-        count: Number of independent data, the rows unless given.
-        floor: Root mean square error below which errors do not count, relative to that of the target.
+        present: The terms that the second search starts from; all terms unless given.
+        count: Number of independent data; the number of rows unless given.
+        floor: Root mean square error below which errors are ignored, relative to that of the target.
     """
     rows, terms = matrix.shape
     number = rows if count is None else count
@@ -120,7 +121,7 @@ def stepwise_regression(
 
 
 def _moves(kept: np.ndarray) -> list[np.ndarray]:
-    """The terms that change in each move from a set."""
+    """Masks of the terms that each possible change flips: one for an addition or removal, two for a replacement."""
     unit = np.eye(len(kept), dtype=bool)
     swaps = [unit[i] | unit[j] for i in np.flatnonzero(kept) for j in np.flatnonzero(~kept)]
     return [*unit, *swaps]
@@ -133,27 +134,28 @@ Linear = tuple[Float[np.ndarray, "rows terms"], Float[np.ndarray, "rows size"]]
 
 
 class AbstractEquations(abc.ABC):
-    """How states become linear equations in the coefficients of the terms. Subclasses are frozen dataclasses."""
+    """Makes linear equations for the coefficients of the terms from the states. Subclasses are frozen dataclasses."""
 
     @abc.abstractmethod
     def __call__(self, ts: Times, ys: States, terms: Terms) -> Linear:
-        """Matrix and right-hand sides; one column of coefficients for each component solves them."""
+        """The matrix (rows, terms) and the right-hand sides (rows, size), one column for each component."""
 
 
 @final
 @dataclasses.dataclass(frozen=True)
 class WeakForm(AbstractEquations):
-    r"""Equations tested with bumps: :math:`-\int \varphi' u\,dt = \sum_j \xi_j \int \varphi\,\theta_j(u)\,dt`.
+    r"""Weak form of the equation: :math:`-\int \varphi' u\,dt = \sum_j \xi_j \int \varphi\,\theta_j(u)\,dt`.
 
-    No derivative of the data is taken. :math:`\varphi = (1 - s^2)^p` on windows of 2 `half_width` + 1 times, half of
-    which the next one shares; the integrals are those of cubic splines, so that times need not be equally spaced.
+    No derivative of the data is taken. The test functions are :math:`\varphi = (1 - s^2)^p`, with s from -1 to 1 on a
+    window of 2 `half_width` + 1 times; neighbouring windows are `half_width` // 4 times apart (at least one). Integrals
+    are those of cubic splines, so that times need not be equally spaced.
 
     Source: Messenger, Bortz, "Weak SINDy: Galerkin-based data-driven model selection", Multiscale Modeling &
     Simulation 19 (2021), arXiv:2005.04339, section 3.
 
     Attributes:
-        half_width: In sampling intervals; reduced to what a shorter trajectory has.
-        power: p.
+        half_width: Half of the window length, in sampling intervals; at most a quarter of the trajectory.
+        power: Exponent p of the test functions.
     """
 
     half_width: int = 10
@@ -183,10 +185,10 @@ WEAK_FORM = WeakForm()
 @final
 @dataclasses.dataclass(frozen=True, eq=False)
 class Derivatives(AbstractEquations):
-    """The terms equal given derivatives at the times of the data.
+    """Pointwise equations with given derivatives: the sum of the terms equals dy/dt at the times of the data.
 
     Attributes:
-        values: dy/dt, of the shape of the states.
+        values: The derivatives dy/dt, of the same shape as the states.
     """
 
     values: Float[np.ndarray, "*trajectories times size"]
@@ -195,7 +197,7 @@ class Derivatives(AbstractEquations):
         """As in `AbstractEquations`.
 
         Raises:
-            ValueError: If the derivatives are of another size than the states, or not finite.
+            ValueError: If the derivatives do not have the size of the states, or are not finite.
         """
         values = np.asarray(self.values, np.float64)
         if values.size != ys.size or values.shape[-1] != ys.shape[-1] or not np.all(np.isfinite(values)):

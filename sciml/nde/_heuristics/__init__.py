@@ -1,1 +1,1 @@
-"""What the steps of a solve tell: errors, stiffness, penalties on them, evaluations of the field."""
+"""Measures of the steps of a solve: error estimates, stiffness, numbers of evaluations of the vector field."""

@@ -1,4 +1,4 @@
-"""Measures of a numerical step: its error estimate, and how stiff the vector field is along it; a norm of batches."""
+"""Measures of a numerical step: its error estimate and the stiffness of the vector field; a norm for batches."""
 
 import abc
 import functools
@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PyTree
 from sciml.nde._heuristics.step import Step, innermost
 
 Norm = Callable[[PyTree], Float[Array, ""]]
-_ROUNDINGS = 100  # a difference smaller than this many roundings of its terms is taken for noise
+_ROUNDINGS = 100  # a difference below this many rounding errors of its operands counts as noise
 
 
 class AbstractMeasure(eqx.Module):
@@ -24,24 +24,25 @@ class AbstractMeasure(eqx.Module):
 
     @abc.abstractmethod
     def __call__(self, step: Step) -> Float[Array, ""]:
-        """The measure of one step; called for steps that will be rejected, too, hence without side effects."""
+        """The measure of one step. It is also called for steps that are rejected later."""
 
 
 @final
 class LocalError(AbstractMeasure):
     """q^power |h|^dt_power with q = || e / (atol + rtol max(|y0|, |y1|)) ||, e the solver's error estimate.
 
-    In the controller's own norm and tolerances q is what it compares with 1. The sum over the accepted steps of q |h|
-    is R_E, and of q^2 (power 2, dt_power 0) R_E2 of Pal et al., "Opening the blackbox: accelerating neural
-    differential equations by regularizing internal solver heuristics", 2021, arXiv:2105.03918; the paper writes the
-    plain norm of e, which is rtol = 0 and atol = 1, its code the scaled one.
+    With the norm and the tolerances of the step size controller, q is the scaled error that the controller compares
+    with 1. Over the accepted steps, the sum of q |h| is R_E, and the sum of q^2 (power 2, dt_power 0) is R_E2 of Pal et
+    al., "Opening the blackbox: accelerating neural differential equations by regularizing internal solver heuristics",
+    2021, arXiv:2105.03918. The paper uses the unscaled norm of e, which is rtol = 0 and atol = 1; its code scales e.
 
     Attributes:
-        rtol: Relative tolerance. None is the step size controller's, which a penalty knows and fills in.
+        rtol: Relative tolerance. None stands for that of the step size controller, which a penalty fills in.
         atol: Absolute tolerance, likewise.
-        power: Exponent of the error.
+        power: Exponent of the scaled error q.
         dt_power: Exponent of the step length.
-        norm: None is the step size controller's in a penalty, and otherwise the RMS over all components.
+        norm: Norm of the scaled error. None stands for that of the step size controller in a penalty, and for the root
+            mean square over all components elsewhere.
     """
 
     rtol: Float[Array, ""] | float | None = None
@@ -51,10 +52,10 @@ class LocalError(AbstractMeasure):
     norm: Norm | None = None
 
     def __call__(self, step: Step) -> Float[Array, ""]:
-        """The scaled error.
+        """The value q^power |h|^dt_power of one step.
 
         Raises:
-            ValueError: If the solver estimates no error, or the tolerances are not given.
+            ValueError: If the solver has no error estimate, or a tolerance is not given.
         """
         rtol, atol = self.rtol, self.atol
         if rtol is None or atol is None:
@@ -75,18 +76,18 @@ class LocalError(AbstractMeasure):
 
 @final
 class Stiffness(AbstractMeasure):
-    """S |h|^dt_power with S = ||k_i - k_j|| / ||g_i - g_j||, over the last two stages at one time (c_i = c_j).
+    """S |h|^dt_power with S = ||k_i - k_j|| / ||g_i - g_j||, over the last two stages at the same time (c_i = c_j).
 
-    g_i is the state at which stage i evaluates the vector field and k_i the value there, so that S is a finite
-    difference of the field: at most the norm of its Jacobian, and near the dominant |eigenvalue| where the difference
-    of the states points along its eigenvector (Shampine, "Stiffness and nonstiff differential equation solvers II",
+    g_i is the state at which stage i evaluates the vector field, and k_i is the value of the field there. S is thus a
+    finite difference of the field: at most the norm of its Jacobian, and close to the dominant |eigenvalue| if
+    g_i - g_j points along its eigenvector (Shampine, "Stiffness and nonstiff differential equation solvers II",
     1977; Hairer and Wanner, "Solving Ordinary Differential Equations II", section IV.2). The sum of S |h| over the
     steps is R_S of Pal et al., 2021, arXiv:2105.03918, whose code takes the largest S of a solve instead, and divides
     it by the stability bound.
 
     Attributes:
-        divisor: What S is divided by. None is the solver's `stability_bound`: then |h| S near 1 means that steps are
-            limited by stability, not by accuracy. 1 leaves S an eigenvalue.
+        divisor: What S is divided by. None stands for the solver's `stability_bound`: then |h| S near 1 means that
+            stability limits the steps, not accuracy. With 1, S estimates an eigenvalue.
         dt_power: Exponent of the step length.
         norm: Norm of both differences.
     """
@@ -96,10 +97,10 @@ class Stiffness(AbstractMeasure):
     norm: Norm = optx.rms_norm
 
     def __call__(self, step: Step) -> Float[Array, ""]:
-        """The quotient; 0 if rounding errors make up a hundredth of a difference, as in very short steps.
+        """The value of one step; 0 if rounding errors exceed 1 % of a difference, as in very short steps.
 
         Raises:
-            ValueError: If the solver is no explicit Runge-Kutta method, or no two of its stages share a time.
+            ValueError: If the solver is no explicit Runge-Kutta method, or no two of its stages have the same time.
         """
         tableau = _explicit(step.solver, type(self).__name__)
         first, second = _pair(tableau, type(innermost(step.solver)).__name__)
@@ -121,8 +122,8 @@ class Stiffness(AbstractMeasure):
 class DirectionalStiffness(AbstractMeasure):
     """S |h|^dt_power with S = ||J v|| / ||v||, v = y1 - y0 and J the Jacobian of the drift at (t1, y1).
 
-    One Jacobian-vector product per step, for every solver; for SDEs of the drift alone. As `Stiffness`
-    at most the norm of J, and an |eigenvalue| if v is its eigenvector.
+    It costs one Jacobian-vector product per step and works with every solver; for SDEs it measures the drift only. S is
+    at most the norm of J, and equals an |eigenvalue| if v is the eigenvector.
 
     Attributes:
         divisor: What S is divided by, such as a `stability_bound`.
@@ -135,10 +136,10 @@ class DirectionalStiffness(AbstractMeasure):
     norm: Norm = optx.rms_norm
 
     def __call__(self, step: Step) -> Float[Array, ""]:
-        """The quotient; 0 if the step leads nowhere.
+        """The value of one step; 0 if y1 = y0.
 
         Raises:
-            ValueError: If the terms hold no `diffrax.ODETerm`.
+            ValueError: If there is no `diffrax.ODETerm` among the terms.
         """
         drifts = _drifts(step.terms)
         v = jax.tree.map(jnp.subtract, step.y1, step.y0)
@@ -150,16 +151,16 @@ class DirectionalStiffness(AbstractMeasure):
 
 @final
 class PerSampleMax(eqx.Module):
-    """The largest norm of the samples of a batch, whose axis leads every leaf of the state.
+    """The maximum over a batch of the norms of its samples; the batch is the leading axis of every leaf of the state.
 
     `diffrax.PIDController(rtol, atol, norm=PerSampleMax())` solves a batch as one equation with steps that keep every
-    sample within the tolerance. diffrax's default is a mean over the batch as well, in which the error of one hard
-    sample among B counts 1 / sqrt(B) of itself. Joint steps suit training: the gradient of shared weights is carried
-    once, and not once per sample as under `jax.vmap`, which gives every sample steps of its own and suits prediction
-    for samples that differ. The number of steps, and every penalty on them, means something else in the two.
+    sample within the tolerance. The default norm of diffrax averages over the batch, so that the error of one hard
+    sample among B is divided by sqrt(B). Joint steps suit training, because the backward pass carries the gradient of
+    the shared weights once and not once per sample. `jax.vmap` gives every sample its own steps and suits prediction.
+    Numbers of steps, and penalties on steps, cannot be compared between the two.
 
-    A penalty takes the norm of the controller unless it has its own; with this one its gradient comes from the worst
-    sample of each step, with `LocalError(norm=optimistix.rms_norm)` from all.
+    A penalty uses the norm of the controller unless it has its own. With `PerSampleMax` its gradient comes from the
+    worst sample of each step; with `LocalError(norm=optimistix.rms_norm)` it comes from all samples.
 
     Attributes:
         norm: Norm of one sample.
@@ -168,15 +169,15 @@ class PerSampleMax(eqx.Module):
     norm: Callable[[PyTree], Float[Array, ""]] = optx.rms_norm
 
     def __call__(self, y: PyTree) -> Float[Array, ""]:
-        """The maximum over the leading axis."""
+        """The maximum of the norms over the leading axis."""
         return jnp.max(jax.vmap(self.norm)(y))
 
 
 def stability_bound(solver: dfx.AbstractSolver) -> float:
-    """The largest x for which an explicit Runge-Kutta method is stable on [-x, 0]: |R(z)| <= 1 there.
+    """Real stability bound of an explicit Runge-Kutta method: the largest x with |R(z)| <= 1 on [-x, 0].
 
-    R(z) = 1 + z b (1 - z A)^-1 1 is the method's stability function, a polynomial; 3.5068 for Tsit5. On
-    y' = -lambda y, steps longer than bound / lambda grow.
+    R(z) = 1 + z b (1 - z A)^-1 1 is the stability function of the method, a polynomial. The bound of Tsit5 is 3.5068.
+    On y' = -lambda y, the numerical solution grows for steps longer than bound / lambda.
 
     Raises:
         ValueError: If the solver is no explicit Runge-Kutta method.
@@ -205,7 +206,7 @@ def _explicit(solver: dfx.AbstractSolver, what: str) -> dfx.ButcherTableau:
 
 
 def _pair(tableau: dfx.ButcherTableau, name: str) -> tuple[int, int]:
-    """The last two stages at one time."""
+    """Indices of the last two stages at the same time."""
     c = [0.0, *tableau.c]
     pairs = [(i, j) for j in range(len(c)) for i in range(j) if c[i] == c[j]]
     if not pairs:
@@ -242,7 +243,7 @@ def _drifts(terms: PyTree) -> list[dfx.AbstractTerm]:
 
 
 def _scaled(error: Array, y0: Array, y1: Array, rtol: Array | float, atol: Array | float) -> Array:
-    """The error in units of the tolerance, by the very operations of diffrax: compiled, both are computed once."""
+    """The error in units of the tolerance, by the same operations as diffrax, so that the compiler merges both."""
     error = jnp.where(jnp.isnan(error), jnp.inf, error)
     y1 = jnp.where(jnp.isnan(y1).any(), y0, y1)
     return error / (atol + jnp.maximum(jnp.abs(y0), jnp.abs(y1)) * rtol)

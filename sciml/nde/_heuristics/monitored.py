@@ -1,4 +1,4 @@
-"""A solver that also measures its accepted steps, and the number of evaluations of a solve."""
+"""A solver that also measures its accepted steps, and the number of function evaluations of a solve."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, final
@@ -17,12 +17,12 @@ from sciml.nde._heuristics.step import Step, innermost, without_nonfinite
 
 @final
 class Accumulated(eqx.Module):
-    """A measure over the accepted steps of a solve.
+    """Running statistics of a measure over the accepted steps of a solve.
 
     Attributes:
-        total: Its sum.
-        largest: Its largest value.
-        count: The number of steps.
+        total: Sum of the measure over the accepted steps.
+        largest: Maximum of the measure over the accepted steps.
+        count: Number of accepted steps.
     """
 
     total: Float[Array, "*batch"]
@@ -30,7 +30,7 @@ class Accumulated(eqx.Module):
     count: Int[Array, "*batch"]
 
     def after(self, value: Float[Array, ""]) -> "Accumulated":
-        """With one more step."""
+        """The statistics after one more step with this value."""
         value = value.astype(self.total.dtype)
         largest = jnp.where(self.count == 0, value, jnp.maximum(self.largest, value))
         return Accumulated(self.total + value, largest, self.count + 1)
@@ -53,7 +53,7 @@ def step_max(measure: Accumulated) -> Float[Array, "*batch"]:
 
 @final
 class MonitorState(eqx.Module):
-    """State of `Monitored`: the wrapped solver's own, the measures, the kept steps, the number of accepted steps."""
+    """State of `Monitored`: state of the wrapped solver, measures, kept steps and the number of accepted steps."""
 
     inner: PyTree
     measures: PyTree
@@ -65,18 +65,18 @@ class MonitorState(eqx.Module):
 class Monitored(dfx.AbstractWrappedSolver):
     """A solver that takes the same steps as the one it wraps, bit for bit, and measures them.
 
-    The measures are summed and maximised in the solver's state, in memory that does not grow with the number of steps,
-    and diffrax undoes the state of a rejected step: they run over the accepted steps alone. Their gradient is that of
-    the discrete solution at a fixed sequence of steps, because diffrax differentiates no step length.
+    Sum and maximum of each measure are part of the solver state, so that memory does not grow with the number of steps.
+    diffrax discards the state of a rejected step, so that only accepted steps count. Gradients are those of the
+    discrete solution with the sequence of steps held fixed, because diffrax does not differentiate step lengths.
 
-    Solve with `diffrax.SaveAt(..., solver_state=True)` and read the result by `measured` and `sampled_step`. With
-    `BacksolveAdjoint` diffrax drops the gradient of a solver's state silently; `sciml.nde.diffeqsolve` refuses it.
+    Solve with `diffrax.SaveAt(..., solver_state=True)` and read the results by `measured` and `sampled_step`. With
+    `BacksolveAdjoint`, diffrax silently drops the gradient of the solver state, so `sciml.nde.diffeqsolve` refuses it.
 
     Attributes:
         wrapped: The solver that takes the steps; may itself be a wrapper, such as `diffrax.HalfSolver`.
-        measures: A measure, a pytree of them, or None.
-        sampling: A sampling, a pytree of them, or None; each keeps one accepted step.
-        seeds: Two random words of each sampling; a typed key in a solver breaks diffrax's error handling.
+        measures: A pytree of `AbstractMeasure`, or None.
+        sampling: A pytree of `AbstractSampling`, or None; each keeps one accepted step.
+        seeds: Two random words for each sampling, since a typed key in a solver breaks diffrax's error handling.
     """
 
     wrapped: dfx.AbstractSolver
@@ -98,10 +98,10 @@ class Monitored(dfx.AbstractWrappedSolver):
             solver: Any solver of diffrax.
             measures: One or several `AbstractMeasure`, as a pytree.
             sampling: One or several `AbstractSampling`, as a pytree; they need `key`.
-            key: Decides which steps are kept.
+            key: Random key that decides which steps are kept.
 
         Raises:
-            ValueError: If something else than a measure or a sampling is given, or a sampling without a key.
+            ValueError: If a leaf is no measure or no sampling, or a sampling is given without a key.
         """
         _all_are(AbstractMeasure, measures, "measures", "LocalError(rtol=..., atol=...)")
         _all_are(AbstractSampling, sampling, "sampling", "TimeUniform()")
@@ -120,7 +120,7 @@ class Monitored(dfx.AbstractWrappedSolver):
 
     @property
     def solver(self) -> dfx.AbstractSolver:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The innermost solver: diffrax asks for its kind, and looks through one wrapper only."""
+        """The innermost solver, since diffrax checks its type and looks through one wrapper only."""
         return innermost(self.wrapped)
 
     @property
@@ -170,7 +170,7 @@ class Monitored(dfx.AbstractWrappedSolver):
         return self.wrapped.func(terms, t0, y0, args)
 
     def init(self, terms: PyTree, t0: Any, t1: Any, y0: PyTree, args: PyTree) -> MonitorState:
-        """The wrapped solver's state, and nothing measured yet."""
+        """The initial state of the wrapped solver, with empty measures."""
         zero = jnp.zeros((), jnp.finfo(jnp.result_type(*jax.tree.leaves(y0))).dtype)
         none = jnp.zeros((), jnp.int32)
         return MonitorState(
@@ -183,7 +183,7 @@ class Monitored(dfx.AbstractWrappedSolver):
     def step(
         self, terms: PyTree, t0: Any, t1: Any, y0: PyTree, args: PyTree, solver_state: MonitorState, made_jump: Any
     ) -> tuple[PyTree, PyTree, Any, MonitorState, Any]:
-        """The wrapped solver's step."""
+        """The step of the wrapped solver, and the state with the measures of this step."""
         y1, y_error, dense_info, inner, result = self.wrapped.step(
             terms, t0, t1, y0, args, solver_state.inner, made_jump
         )
@@ -209,7 +209,7 @@ class Monitored(dfx.AbstractWrappedSolver):
 
 
 def measured(sol: dfx.Solution, reduce: Callable[[Accumulated], Float[Array, "*batch"]] = step_sum) -> PyTree:
-    """The measures of a solve with `Monitored`, in the structure they were given in.
+    """The reduced measures of a solve with `Monitored`, as a pytree like `measures`.
 
     Args:
         sol: From `diffrax.diffeqsolve(..., saveat=diffrax.SaveAt(..., solver_state=True))`.
@@ -223,7 +223,7 @@ def measured(sol: dfx.Solution, reduce: Callable[[Accumulated], Float[Array, "*b
 
 
 def sampled_step(sol: dfx.Solution) -> PyTree:
-    """The `SampledStep` that each sampling of `Monitored` kept, in the structure they were given in.
+    """The `SampledStep` that each sampling of `Monitored` kept, as a pytree like `sampling`.
 
     Raises:
         ValueError: If the solution holds no state of `Monitored`, or nothing was sampled.
@@ -234,7 +234,7 @@ def sampled_step(sol: dfx.Solution) -> PyTree:
 
 
 def samples(sol: dfx.Solution) -> PyTree:
-    """As `sampled_step`, of as many samplings as there are."""
+    """As `sampled_step`, without an error if there is no sampling."""
     direction = jnp.where(jnp.asarray(sol.t0) <= jnp.asarray(sol.t1), 1, -1)
     sample = lambda reservoir: reservoir.sample(direction.astype(reservoir.t0.dtype))
     return jax.tree.map(sample, state_of(sol).kept, is_leaf=lambda node: isinstance(node, Reservoir))
@@ -265,20 +265,20 @@ def _all_are(kind: type, tree: PyTree, name: str, example: str) -> None:
 
 
 def nfe(sol: dfx.Solution | Mapping[str, Any], solver: dfx.AbstractSolver) -> Int[Array, "*batch"]:
-    """How often a solve evaluated the vector field (for SDEs the drift), from the numbers of its steps.
+    """Number of function evaluations (NFE) of a solve: of the vector field, for SDEs of the drift.
 
-    s evaluations per step, accepted or rejected, for an explicit Runge-Kutta method of s stages; s - 1 per step and one
-    for the first, if the first stage is the last of the step before (Tsit5: 6 n + 1). Two that diffrax's statistics do
-    not show are not counted, both of such methods: the first stage is evaluated again after a rejected first step, and
-    after each jump of `ClipStepSizeController(jump_ts=...)`. What saving costs is nothing, what a gradient costs is not
-    counted. Of a batch under `jax.vmap` it is the number that each sample would need alone.
+    It is computed from the number of steps n, accepted and rejected: s n for an explicit Runge-Kutta method of s
+    stages, and (s - 1) n + 1 for FSAL methods, whose first stage is the last of the previous step (Tsit5: 6 n + 1). Not
+    counted, because diffrax's statistics do not show them: the additional first stages of FSAL methods after a rejected
+    first step and after each jump of `ClipStepSizeController(jump_ts=...)`. Evaluations of the backward pass are not
+    counted; saving needs none. For a batch under `jax.vmap`, it is the number that each sample would need alone.
 
     Args:
         sol: The solution, or its `stats`.
-        solver: The solver it was computed with, `Monitored` or not.
+        solver: The solver of this solve, `Monitored` or not.
 
     Raises:
-        ValueError: If the number does not follow from the steps, as for implicit solvers, which iterate.
+        ValueError: If the number does not follow from the number of steps, as for implicit solvers, which iterate.
     """
     while isinstance(solver, Monitored):
         solver = solver.wrapped

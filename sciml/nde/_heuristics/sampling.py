@@ -1,4 +1,4 @@
-"""Keeping one accepted step of a solve at random, in constant memory."""
+"""Random sampling of one accepted step of a solve, in constant memory."""
 
 import abc
 from typing import Any, final
@@ -10,21 +10,21 @@ from jaxtyping import Array, Float, Int, Key, PyTree, UInt32
 
 from sciml.nde._heuristics.step import Step
 
-# Random words by a few operations that the compiler joins to those of a step: on CPUs each draw of jax.random is a loop
-# of its own, which solves of small equations feel (docs/decisions.md).
+# Random numbers by a few operations that the compiler fuses with those of a step: on CPUs each call of jax.random is a
+# separate loop, which slows down solves of small equations (docs/decisions.md).
 _GOLDEN = 0x9E3779B9  # 2^32 divided by the golden ratio
 
 
 @final
 class SampledStep(eqx.Module):
-    """One accepted step, as data: nothing can be differentiated through it.
+    """One accepted step as constants: no gradient passes through it.
 
     Attributes:
-        t0: Its start.
-        t1: Its end.
+        t0: Start time of the step.
+        t1: End time of the step.
         y0: The state at t0.
-        scale: The inverse of the probability with which it was chosen, 0 if no step was accepted. `scale` times a
-            measure of the step is an unbiased estimate of the measure's sum over all accepted steps.
+        scale: The inverse of the probability of choosing this step; 0 if no step was accepted. `scale` times a measure
+            of the step is an unbiased estimate of the sum of the measure over all accepted steps.
     """
 
     t0: Float[Array, "*batch"]
@@ -34,7 +34,7 @@ class SampledStep(eqx.Module):
 
 
 class AbstractSampling(eqx.Module):
-    """Which accepted step of a solve is kept."""
+    """How one accepted step of a solve is chosen at random, and what is kept of it."""
 
     @abc.abstractmethod
     def weight(self, step: Step) -> Float[Array, ""]:
@@ -42,12 +42,12 @@ class AbstractSampling(eqx.Module):
 
     @abc.abstractmethod
     def place(self, step: Step, number: Float[Array, ""]) -> tuple[Array, Array, PyTree]:
-        """What is kept of a step: a time, a later time and the state at the first; by a random number in [0, 1)."""
+        """What is kept of a step: a time, a later time and the state at the former. `number` is uniform in [0, 1)."""
 
 
 @final
 class TimeUniform(AbstractSampling):
-    """The step in which a uniformly drawn time falls: probability |h| / (t1 - t0)."""
+    """The step that contains a uniformly drawn time: probability |h| / (t1 - t0)."""
 
     def weight(self, step: Step) -> Float[Array, ""]:
         """The length of the step."""
@@ -60,7 +60,7 @@ class TimeUniform(AbstractSampling):
 
 @final
 class StepUniform(AbstractSampling):
-    """Each accepted step with the same probability: more often where the solver takes small steps."""
+    """Every accepted step with the same probability: times at which the solver takes small steps are more likely."""
 
     def weight(self, step: Step) -> Float[Array, ""]:
         """One."""
@@ -73,7 +73,7 @@ class StepUniform(AbstractSampling):
 
 @final
 class PointUniform(AbstractSampling):
-    """A uniformly drawn time, and the state there by the solver's interpolation."""
+    """A uniformly drawn time, and the state at this time by the solver's interpolation."""
 
     def weight(self, step: Step) -> Float[Array, ""]:
         """The length of the step."""
@@ -88,7 +88,7 @@ class PointUniform(AbstractSampling):
 
 @final
 class Reservoir(eqx.Module):
-    """The kept step, its weight, and the weight of all steps so far."""
+    """Reservoir sampling: the kept step, its weight, and the total weight of all steps so far."""
 
     t0: Float[Array, ""]
     t1: Float[Array, ""]
@@ -103,9 +103,9 @@ class Reservoir(eqx.Module):
 
         Args:
             step: The step.
-            sampling: Says its weight, and what is kept of it.
-            choice: A random number in [0, 1), another one for each step.
-            place: A random number in [0, 1), which may be the same for all steps: one of them is kept.
+            sampling: Determines the weight of the step and what is kept of it.
+            choice: A random number in [0, 1), a new one for each step.
+            place: A random number in [0, 1), which may be the same for all steps, since only one step is kept.
         """
         weight = sampling.weight(step)
         total = self.total + weight
@@ -115,7 +115,7 @@ class Reservoir(eqx.Module):
         return jax.lax.stop_gradient(eqx.tree_at(lambda r: r.total, new, total))
 
     def sample(self, direction: Array) -> SampledStep:
-        """The kept step, with times of the caller's sign."""
+        """The kept step, with times multiplied by `direction` (-1 for a solve backwards in time)."""
         chosen = self.weight > 0
         scale = jnp.where(chosen, self.total / jnp.where(chosen, self.weight, 1), 0)
         return SampledStep(self.t0 * direction, self.t1 * direction, self.y0, scale)
@@ -128,7 +128,7 @@ def empty(t0: Float[Array, ""], y0: PyTree) -> Reservoir:
 
 
 def seeds_of(key: Key[Array, ""], count: int) -> tuple[UInt32[Array, ""], ...]:
-    """Words that depend on all bits of a key, of any generator of jax.random, and on their place."""
+    """`count` different 32-bit words that depend on all bits of a key of any generator of jax.random."""
     state = jnp.uint32(_GOLDEN)
     for word in jax.random.key_data(key).astype(jnp.uint32):
         state = _mixed(state ^ word) + jnp.uint32(_GOLDEN)
@@ -136,20 +136,20 @@ def seeds_of(key: Key[Array, ""], count: int) -> tuple[UInt32[Array, ""], ...]:
 
 
 def numbered_word(seed: UInt32[Array, ""], number: Int[Array, ""]) -> UInt32[Array, ""]:
-    """A word of the sequence that begins with a seed.
+    """The random 32-bit word with this number in the sequence of a seed.
 
-    Source: SplitMix of 32 bits; Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
+    Source: SplitMix with 32 bits; Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
     """
     return _mixed(seed + jnp.uint32(_GOLDEN) * number.astype(jnp.uint32))
 
 
 def uniform(word: UInt32[Array, ""], dtype: Any) -> Float[Array, ""]:
-    """A number in [0, 1), one of 2^24, which float32 holds."""
+    """A number in [0, 1), a multiple of 2^-24, which float32 represents exactly."""
     return (word >> 8).astype(dtype) * 2.0**-24
 
 
 def _mixed(word: UInt32[Array, ""]) -> UInt32[Array, ""]:
-    """Each bit of the result depends on each of the word: the finaliser of MurmurHash3."""
+    """The finaliser of MurmurHash3: each bit of the result depends on each bit of the word."""
     word = (word ^ (word >> 16)) * jnp.uint32(0x85EBCA6B)
     word = (word ^ (word >> 13)) * jnp.uint32(0xC2B2AE35)
     return word ^ (word >> 16)

@@ -1,4 +1,4 @@
-"""One numerical step of a solver, with all that a measure may look at."""
+"""One numerical step of a solver, with all data that measures need."""
 
 from typing import final
 
@@ -13,16 +13,16 @@ Scalar = Float[Array, ""] | float | int
 
 @final
 class Step(eqx.Module):
-    """A step from (t0, y0) to (t1, y1), taken or only tried.
+    """A step from (t0, y0) to (t1, y1), accepted or not.
 
     Attributes:
         y_error: The solver's error estimate, shaped like `y1`; None if the solver has none.
-        dense_info: What the solver hands to its interpolation. For Runge-Kutta methods `dense_info["k"]` are the stages
-            times the step, k_i = h f(t0 + c_i h, g_i), along a leading axis.
+        dense_info: Data for the solver's interpolation. For Runge-Kutta methods `dense_info["k"]` is the stages times
+            the step, k_i = h f(t0 + c_i h, g_i), along a leading axis.
         solver: The solver that took the step.
-        terms: The terms that it was given; within a solve diffrax has wrapped them so that time increases.
+        terms: The terms of the equation; within a solve, as wrapped by diffrax so that time increases.
         args: The arguments of the vector field.
-        tried: If `without_nonfinite` made this step, the one it was made of.
+        tried: The original step, if this one was made by `without_nonfinite`.
     """
 
     t0: Float[Array, ""]
@@ -43,7 +43,7 @@ class Step(eqx.Module):
 
     @property
     def finite(self) -> Bool[Array, ""]:
-        """Whether neither the new state nor the error estimate holds a NaN or an infinity."""
+        """Whether all entries of the new state and of the error estimate are finite."""
         finite = jax.tree.map(jnp.isfinite, self.y1)
         if self.y_error is not None:
             finite = jax.tree.map(lambda ok, e: ok & jnp.isfinite(e), finite, self.y_error)
@@ -51,14 +51,15 @@ class Step(eqx.Module):
 
     @property
     def unguarded(self) -> "Step":
-        """The step as the solver took it, finite or not: less work for a measure, which differentiates it `inert`."""
+        """The original step, finite or not. Cheaper for measures, which must pass its arrays through `inert`."""
         return self if self.tried is None else self.tried
 
     def inert(self, tree: PyTree) -> PyTree:
-        """Arrays with the same values, through which nothing is differentiated if `unguarded` is not finite.
+        """Arrays with the same values, whose derivatives are zero if `unguarded` is not finite.
 
-        A measure passes the states, errors and stages through it with which it goes on to compute, so that no nan comes
-        back; one that evaluates the vector field, whose parameters are not among them, uses the guarded step instead.
+        A measure passes the states, errors and stages of `unguarded` through this function before it computes with
+        them, so that no NaN enters the gradient. A measure that evaluates the vector field must use the guarded step
+        instead, because the parameters of the field do not pass through this function.
         """
         if self.tried is None:
             return tree
@@ -68,7 +69,7 @@ class Step(eqx.Module):
 
 @jax.custom_jvp
 def _inert_unless(ok: Bool[Array, ""], x: Array) -> Array:
-    """x, whose derivative is zero unless `ok`."""
+    """x, with zero derivative unless `ok`."""
     return x
 
 
@@ -79,10 +80,10 @@ def _inert_unless_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array
 
 
 def without_nonfinite(step: Step) -> Step:
-    """`step`, with y1 = y0 and zeros for error and stages if the step is not finite.
+    """The step itself, or if it is not finite, a step with y1 = y0 and zero error and stages.
 
-    A rejected step is multiplied by zero on the way back, and 0 * nan is nan: what is computed from a step that may be
-    rejected must be computed from finite numbers.
+    The backward pass multiplies a rejected step by zero, and 0 * NaN is NaN: everything that is computed from a step
+    that may be rejected must be computed from finite numbers.
     """
     ok = step.finite
     either = lambda new, old: jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, old)
@@ -102,11 +103,11 @@ def one_step(
 ) -> Step:
     """The single step of `solver` from (t0, y0) to t1, differentiable in `terms`, `y0` and `args`.
 
-    It is the step that `diffrax.diffeqsolve` takes between these times, without error control. t1 < t0 is allowed; a
-    Brownian path with Levy areas is the exception, whose signs diffrax turns around in a solve backwards in time.
+    It is the step that `diffrax.diffeqsolve` takes between these times, without error control. t1 < t0 is allowed,
+    except for Brownian paths with Levy areas, whose signs diffrax flips in a solve backwards in time.
 
     Raises:
-        ValueError: If the solver is implicit and waits for the tolerances of a step size controller.
+        ValueError: If the solver is implicit and its root finder has no tolerances of its own.
     """
     (t0, t1), y0 = _promoted(t0, t1, y0)
     return take(terms, solver, (t0, t1), y0, args, solver.init(terms, t0, t1, y0, args))
@@ -120,7 +121,7 @@ def take(
     args: PyTree,
     solver_state: PyTree,
 ) -> Step:
-    """The step over `interval` from a given state of the solver."""
+    """As `one_step`, over `interval` and from a given state of the solver."""
     if unset_tolerances(solver):
         raise ValueError(
             f"{type(innermost(solver)).__name__} takes the tolerances of its root finder from a step size controller, "
@@ -132,7 +133,7 @@ def take(
 
 
 def _promoted(t0: Scalar, t1: Scalar, y0: PyTree) -> tuple[tuple[Array, Array], PyTree]:
-    """Times as floating-point scalars of one type, and a state of at least that type, as in `diffrax.diffeqsolve`."""
+    """Times as floating-point scalars of one dtype, and the state in at least that dtype, as in diffrax."""
     given = jnp.result_type(t0, t1)
     time = given if jnp.issubdtype(given, jnp.floating) else jnp.result_type(float)
     y0 = jax.tree.map(lambda y: jnp.asarray(y, jnp.result_type(y, time)), y0)
@@ -151,5 +152,5 @@ def unset_tolerances(solver: dfx.AbstractSolver) -> list[str]:
     inner = innermost(solver)
     if not isinstance(inner, dfx.AbstractImplicitSolver):
         return []
-    unset = dfx.with_stepsize_controller_tols(dfx.VeryChord)().rtol  # the mark itself has no public name
+    unset = dfx.with_stepsize_controller_tols(dfx.VeryChord)().rtol  # the marker object has no public name
     return [name for name in ("rtol", "atol", "norm") if getattr(inner.root_finder, name, None) is unset]

@@ -18,12 +18,12 @@ class AbstractTrace(eqx.Module):
 
     @abc.abstractmethod
     def integrand(self, x: Array, key: PRNGKeyArray | None) -> Integrand:
-        """The divergence, for one solve from `x`."""
+        """The integrand that computes the divergence during one solve from `x`."""
 
 
 @final
 class ExactTrace(AbstractTrace):
-    """The whole Jacobian: one forward derivative per dimension in each evaluation of the field."""
+    """The trace of the full Jacobian: one forward-mode derivative per dimension in each evaluation of the field."""
 
     def integrand(self, x: Array, key: PRNGKeyArray | None) -> Integrand:
         """As in `AbstractTrace`; the key is not used."""
@@ -32,9 +32,9 @@ class ExactTrace(AbstractTrace):
 
 @final
 class HutchinsonTrace(AbstractTrace):
-    """Unbiased estimates by one random probe per solve, at the cost of one reverse derivative.
+    """Hutchinson's unbiased estimate with one random probe per solve: one vector-Jacobian product per evaluation.
 
-    The log density is then unbiased, its exponential is not.
+    The estimate of the log density is unbiased; the density itself, its exponential, is biased.
 
     Attributes:
         draw: Distribution of the probe's entries, `jax.random.rademacher` or `jax.random.normal`.
@@ -55,23 +55,23 @@ class HutchinsonTrace(AbstractTrace):
 
 @final
 class CNF(eqx.Module):
-    r"""Continuous normalising flow: a density that an ODE carries from the data to the standard normal one.
+    r"""Continuous normalising flow: an ODE that transports the density of the data to the standard normal density.
 
     .. math::  \log p(x) = \log N(y(t_1); 0, 1) + \int_0^{t_1} \mathrm{div} f(t, y) \, dt, \qquad y(0) = x
 
-    Time runs from the data at 0 to the normal variable at t1, so that running integrals of a training step are
-    positive. With `Jointly` in `solve`, `x` may be a batch and results have one value per sample.
+    Time runs from the data at 0 to the normal variable at t1, so that running integrals of positive integrands are
+    positive in training. With `Jointly` in `solve`, `x` may be a batch, and results have one value per sample.
 
     Sources: Chen et al. 2018, arXiv:1806.07366, theorem 1; Grathwohl et al., "FFJORD", 2019, arXiv:1810.01367. Unlike
-    FFJORD's code, the log density is kept out of the error norm of the step sizes, so that regularisers do not change
-    the steps.
+    in FFJORD's code, the error norm of the step size controller ignores the log density, and also the integrals of
+    regularisers, so that neither changes the steps.
 
     Attributes:
         field: `(t, y, args) -> dy/dt`, such as `MLPField`.
-        size: Length of a sample.
-        solve: How it is solved.
+        size: Dimension of a sample.
+        solve: Solve configuration.
         trace: How the divergence is computed.
-        t1: Time at which the density is normal.
+        t1: Time at which the density is standard normal.
     """
 
     field: Field
@@ -81,7 +81,7 @@ class CNF(eqx.Module):
     t1: float = eqx.field(static=True, default=1.0)
 
     def log_prob(self, x: Float[Array, "*batch size"], *, key: PRNGKeyArray | None = None) -> Float[Array, "*batch"]:
-        """The logarithm of the density at `x`. Raises as `solution`."""
+        """The log density at `x`, without a regulariser. Raises the errors of `solution`."""
         return regularised(self, None).solution(x, key=key)[0]
 
     def solution(
@@ -91,18 +91,18 @@ class CNF(eqx.Module):
         integrands: Mapping[str, Integrand] | None = None,
         key: PRNGKeyArray | None = None,
     ) -> tuple[Float[Array, "*batch"], Aux]:
-        """The log density, and what came with it: for training, with a regulariser in `solve`.
+        """The log density and the `Aux` of the solve, for training with a regulariser in `solve`.
 
-        The loss of RNODE is `-log_prob + 0.01 * aux.penalty` with `Solve(regulariser=RNODE())`, in the mean over
-        samples (Finlay et al. 2020, arXiv:2002.02798).
+        The loss of RNODE is the mean over samples of `-log_prob + 0.01 * aux.penalty` with
+        `Solve(regulariser=RNODE())` (Finlay et al. 2020, arXiv:2002.02798).
 
         Args:
             x: The sample.
             integrands: Running integrals in addition to that of the divergence, which is named `divergence`.
-            key: For the probe of `HutchinsonTrace` and a regulariser that draws at random.
+            key: Random key for the probe of `HutchinsonTrace` and for a regulariser that needs one.
 
         Raises:
-            ValueError: If a sample has another size, or a probe is needed and there is no key.
+            ValueError: If the last axis of `x` is not `size` long, or a probe is needed and there is no key.
         """
         probe_key, solve_key = (None, None) if key is None else jax.random.split(key)
         every = {"divergence": self.trace.integrand(self._checked(x), probe_key), **(integrands or {})}
@@ -112,7 +112,7 @@ class CNF(eqx.Module):
         return normal + aux.integrals["divergence"][-1], aux
 
     def sample(self, *, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Float[Array, "*batch size"]:
-        """A sample; a batch of that shape with `Jointly` in `solve`."""
+        """A sample from the model; with `Jointly` in `solve`, a batch of samples of batch shape `shape`."""
         noise_key, solve_key = jax.random.split(key)
         noise = jax.random.normal(noise_key, (*shape, self.size))
         solve = regularised(self.solve, None)

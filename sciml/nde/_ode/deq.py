@@ -12,20 +12,20 @@ from jaxtyping import Array, Float, PyTree
 
 @final
 class DEQ(eqx.Module):
-    """The fixed point z = function(z, x): a network of infinitely many equal layers.
+    """The fixed point z = function(z, x): a network of infinitely many layers with shared weights.
 
-    Its gradient is that of the implicit function theorem: one linear solve with 1 - df/dz at the fixed point, whatever
-    way led there.
+    The gradient follows from the implicit function theorem: one linear solve with 1 - df/dz at the fixed point, however
+    many iterations found it.
 
     Source: Bai, Kolter, Koltun, "Deep equilibrium models", 2019, arXiv:1909.01377, theorem 1.
 
     Attributes:
-        function: `(z, x) -> z`. The default solver needs it to contract in z.
+        function: `(z, x) -> z`; a contraction in z if the default solver is used.
         size: Length of z.
         solver: A fixed-point iteration or, for functions that do not contract, a root finder such as
             `optimistix.Newton(rtol=1e-5, atol=1e-5)`.
         adjoint: How gradients are computed; it holds the linear solver.
-        max_steps: An error is raised beyond.
+        max_steps: Largest number of iterations; an error is raised if more are needed.
     """
 
     function: Callable[[Array, Any], Array]
@@ -39,7 +39,7 @@ class DEQ(eqx.Module):
 
         Args:
             x: Any pytree of arrays.
-            start: First guess, 0 if not given.
+            start: Initial guess; 0 if not given.
         """
         if start is None:
             leaves = jax.tree.leaves(eqx.filter(x, eqx.is_inexact_array))

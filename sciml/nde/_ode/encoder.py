@@ -12,32 +12,32 @@ from sciml.nde._solve.checks import require
 
 @final
 class GRUEncoder(eqx.Module):
-    """A recurrent network that reads a series backwards and returns a normal distribution for its state at `ts[0]`.
+    """A GRU that reads a time series backwards and returns a normal distribution of the latent state at `ts[0]`.
 
-    Each step reads [x, mask, gap]: the values with 0 for the missing, which were observed, and the time to the
-    observation after. Rows without any observation are passed over: adding one behind the first changes nothing.
-    The head reads the last state and the time between `ts[0]` and the first observation.
+    The input at each time is [x, mask, gap]: the values with 0 where missing, 1 where observed and 0 where missing, and
+    the time to the next observation. Times without any observation are skipped: adding one after the first time changes
+    nothing. The head gets the last GRU state and the time from `ts[0]` to the first observation.
 
     Source: Rubanova, Chen, Duvenaud, "Latent ODEs for irregularly-sampled time series", 2019, arXiv:1907.03907, where
     this encoder is the alternative to the ODE-RNN.
 
     Attributes:
         cell: The recurrent cell.
-        head: From [state, time] to means and logarithms of deviations.
+        head: Maps [GRU state, time] to the means and the logarithms of the standard deviations.
     """
 
     cell: eqx.nn.GRUCell
     head: eqx.nn.MLP
 
     def __init__(self, size: int, latent: int, *, hidden: int = 40, units: int = 50, key: PRNGKeyArray) -> None:
-        """Draws the weights.
+        """Initialises the weights.
 
         Args:
             size: Number of values at each time.
             latent: Size of the latent state.
-            hidden: Size of the recurrent state.
+            hidden: Size of the GRU state.
             units: Width of the head's hidden layer.
-            key: Of the random initial values.
+            key: Random key for the weights.
         """
         cell_key, head_key = jax.random.split(key)
         self.cell = eqx.nn.GRUCell(2 * size + 1, hidden, key=cell_key)
@@ -46,7 +46,7 @@ class GRUEncoder(eqx.Module):
     def __call__(
         self, ts: Float[Array, " times"], xs: Float[Array, "times size"]
     ) -> tuple[Float[Array, " latent"], Float[Array, " latent"]]:
-        """Mean and logarithm of the deviation of the state at `ts[0]`; NaN in `xs` is a missing value.
+        """Mean and logarithm of the standard deviation of the state at `ts[0]`; NaN in `xs` marks missing values.
 
         Raises:
             ValueError: If the times do not increase or nothing was observed (a runtime error where they are traced).

@@ -1,4 +1,4 @@
-"""Vector fields made of networks, `(t, y, args) -> dy/dt`."""
+"""Vector fields `(t, y, args) -> dy/dt` given by neural networks."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, final
@@ -11,16 +11,16 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 @final
 class MLPField(eqx.Module):
-    """A network of dense layers with the time appended to the input of each: y <- s(W [y, t] + b).
+    """A multilayer perceptron that appends the time to the input of every layer: y <- s(W [y, t] + b).
 
-    The dynamics of the experiments with regularised neural ODEs: two layers with tanh behind both
-    (`MLPField(784, widths=(100,), last=jnp.tanh, key=key)`) in Pal, Ma, Shah, Rackauckas, "Opening the blackbox", 2021,
-    arXiv:2105.03918.
+    The regularised neural ODEs of the source have two layers, each followed by tanh
+    (`MLPField(784, widths=(100,), last=jnp.tanh, key=key)`). Source: Pal, Ma, Shah, Rackauckas, "Opening the
+    blackbox", 2021, arXiv:2105.03918.
 
     Attributes:
-        layers: The layers in their order.
-        activation: Behind all layers but the last, elementwise.
-        last: Behind the last layer.
+        layers: The linear layers, in order.
+        activation: Elementwise activation after every layer except the last.
+        last: Activation after the last layer.
     """
 
     layers: tuple[eqx.nn.Linear, ...]
@@ -37,15 +37,15 @@ class MLPField(eqx.Module):
         last: Callable[[Array], Array] = jax.nn.identity,
         key: PRNGKeyArray,
     ) -> None:
-        """Draws W and b uniformly in +-1 / sqrt(inputs).
+        """Draws W and b uniformly from +-1 / sqrt(number of inputs of the layer).
 
         Args:
             size: Length of y.
             out_size: Length of the result, `size` if not given.
             widths: Sizes of the hidden layers.
-            activation: Behind the hidden layers.
-            last: Behind the last layer.
-            key: Of the random initial values.
+            activation: Activation after the hidden layers.
+            last: Activation after the last layer.
+            key: Random key for the weights.
         """
         sizes = (size, *widths, size if out_size is None else out_size)
         keys = jax.random.split(key, len(sizes) - 1)
@@ -65,10 +65,10 @@ class MLPField(eqx.Module):
 
 @final
 class Autonomous(eqx.Module):
-    """The field of a network that knows neither time nor `args`: dy/dt = network(y).
+    """A field that depends on the state only, not on time or `args`: dy/dt = network(y).
 
     Attributes:
-        network: From the state to its derivative, such as `equinox.nn.MLP`.
+        network: Maps the state to its derivative, such as `equinox.nn.MLP`.
     """
 
     network: Callable[[PyTree], PyTree]
@@ -80,13 +80,13 @@ class Autonomous(eqx.Module):
 
 @final
 class Guarded(eqx.Module):
-    """A vector field whose derivatives are zero where its value is nan or infinite, and which is unchanged elsewhere.
+    """A vector field whose derivatives are set to zero where its value is NaN or infinite; it is unchanged elsewhere.
 
-    An adaptive solver that tries too long a step may leave the region where the field is defined: sqrt of a negative
-    number, a division by zero. It rejects the step and goes on, yet the gradient becomes nan, because the rejected
-    step is multiplied by zero on the way back and 0 * nan is nan. Zero derivatives there are exact: the
-    solution does not depend on a rejected step. The field is evaluated once more when it is differentiated, unless the
-    compiler sees that both evaluations are the same.
+    An adaptive solver that tries too long a step may leave the region where the field is defined (square root of a
+    negative number, division by zero). The solver rejects the step and continues, but the gradient becomes NaN, because
+    the backward pass multiplies the rejected step by zero and 0 * NaN is NaN. Zero derivatives there are exact, since
+    the solution does not depend on a rejected step. Differentiation evaluates the field once more, unless the compiler
+    merges both evaluations.
 
     Attributes:
         field: `(t, y, args) -> dy/dt`.
@@ -96,7 +96,7 @@ class Guarded(eqx.Module):
 
     def __call__(self, t: Any, y: PyTree, args: PyTree = None) -> PyTree:
         """The value of the field."""
-        # what a closure holds becomes an argument, since custom derivatives allow no other way in
+        # arrays in the closure of the field become arguments, which custom derivatives require
         return _evaluate(eqx.filter_closure_convert(self.field, t, y, args), t, y, args)
 
 
@@ -109,7 +109,7 @@ def _evaluate(field: Callable[..., PyTree], t: Any, y: PyTree, args: PyTree) -> 
 def _evaluate_jvp(primals: tuple, tangents: tuple) -> tuple[PyTree, PyTree]:
     value = _evaluate(*primals)
     finite = jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(value)]))
-    # On the way in for the reverse mode, on the way out for the forward mode.
+    # The gate on the inputs is for reverse mode, the gate on the output for forward mode.
     gate = lambda tree: jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.zeros_like(leaf)), tree)
     _, tangent = eqx.filter_jvp(lambda field, t, y, args: field(t, y, args), primals, gate(tangents))
     return value, gate(tangent)

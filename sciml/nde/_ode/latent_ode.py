@@ -1,4 +1,4 @@
-"""Latent ordinary differential equation: a generative model of irregular series."""
+"""Latent ordinary differential equation: a generative model of irregularly sampled time series."""
 
 import math
 from collections.abc import Callable
@@ -15,14 +15,14 @@ from sciml.nde._solve.solve import AbstractSolve, Aux, Solve, regularised
 
 @final
 class ELBO(eqx.Module):
-    """The evidence lower bound, log_likelihood - kl at weight 1, and its parts.
+    """The evidence lower bound (ELBO) and its parts; the bound is log_likelihood - kl.
 
     Attributes:
         loss: kl_weight * kl - log_likelihood, to be minimised.
-        log_likelihood: Of the observed values, summed, for one draw of the latent state.
-        kl: Divergence of the posterior of the latent state from its prior.
-        squared_error: Mean over the observed values.
-        aux: From the solve.
+        log_likelihood: Sum over the observed values, for one sample of the latent state or path.
+        kl: Kullback-Leibler divergence of the approximate posterior from the prior.
+        squared_error: Mean squared error over the observed values.
+        aux: Penalty, integrals and statistics of the solve.
     """
 
     loss: Float[Array, "*batch"]
@@ -41,7 +41,7 @@ def gaussian_elbo(
     kl_weight: float | Float[Array, ""],
     aux: Aux,
 ) -> ELBO:
-    """The bound of series with normal errors of deviation `noise`; NaN in `xs` is a missing value."""
+    """The ELBO for normal observation errors of standard deviation `noise`; NaN in `xs` marks missing values."""
     seen = ~jnp.isnan(xs)
     squares = jnp.sum((jnp.where(seen, xs, 0) - jnp.where(seen, predicted, 0)) ** 2, axis=(-2, -1))
     count = jnp.sum(seen, axis=(-2, -1))
@@ -51,22 +51,23 @@ def gaussian_elbo(
 
 @final
 class LatentODE(eqx.Module):
-    """A series as noisy observations of a latent state that moves by an ODE.
+    """A time series as noisy observations of a latent state that follows an ODE.
 
     z(t0) ~ N(0, 1), dz/dt = field(t, z), x(t_i) ~ N(decoder(z(t_i)), noise^2). The encoder gives the approximate
     posterior of z(t0). t0 is the first time of a series.
 
-    With `Jointly` in `solve`, a batch of series at the same times `(batch, times, size)` is one solve and results have
-    one value per series; leave out what was not observed as NaN to bring series to the same times.
+    With `Jointly` in `solve`, a batch of series of shape `(batch, times, size)` at the same times is one solve, and
+    results have one value per series. Series at different times share the union of their times, with NaN where a series
+    was not observed.
 
     Source: Rubanova, Chen, Duvenaud 2019, arXiv:1907.03907.
 
     Attributes:
-        encoder: `(ts, xs) -> (mean, log deviation)`, such as `GRUEncoder`.
-        field: Of the latent state, such as `MLPField`.
-        decoder: From a latent state to the means of the values at that time, such as `equinox.nn.Linear`.
-        solve: How it is solved.
-        noise: Deviation of an observation; 0.01 in the source.
+        encoder: `(ts, xs) -> (mean, log standard deviation)` of z(t0), such as `GRUEncoder`.
+        field: Vector field of the latent state, such as `MLPField`.
+        decoder: Maps a latent state to the means of the values at that time, such as `equinox.nn.Linear`.
+        solve: Solve configuration.
+        noise: Standard deviation of an observation; 0.01 in the source.
     """
 
     encoder: Callable[..., Any]
@@ -78,7 +79,7 @@ class LatentODE(eqx.Module):
     def decode(
         self, z0: Float[Array, "*batch latent"], ts: Float[Array, " times"], *, key: PRNGKeyArray | None = None
     ) -> tuple[Float[Array, "*batch times size"], Aux]:
-        """The means of the values at the times `ts` for the latent state `z0` at `ts[0]`, and what came with them."""
+        """The means of the values at the times `ts` given the latent state `z0` at `ts[0]`, and the `Aux`."""
         zs, aux = self.solve(self.field, z0, ts, key=key)
         return jnp.moveaxis(_mapped(self.decoder, zs.ndim - 1)(zs), 0, -2), aux
 
@@ -90,16 +91,16 @@ class LatentODE(eqx.Module):
         *,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "*batch queries size"]:
-        """The means of the values at other times, from the posterior's mean or, with a key, one draw from it.
+        """The means of the values at the times `at`, from the posterior mean of z(t0) or, with a key, a sample of it.
 
         Args:
             ts: Times of the observations.
             xs: Observations, NaN where missing.
             at: Increasing times, not before `ts[0]`.
-            key: Of the draw.
+            key: Random key for the posterior sample.
 
         Raises:
-            ValueError: As the encoder.
+            ValueError: In the cases of the encoder.
         """
         z0, log_deviation = self.encode(ts, xs)
         solve_key = None
@@ -118,21 +119,21 @@ class LatentODE(eqx.Module):
         kl_weight: float | Float[Array, ""] = 1.0,
         key: PRNGKeyArray,
     ) -> ELBO:
-        """The bound for one series, with one draw of its latent state.
+        """The ELBO, with one sample of the latent state per series.
 
-        The likelihood is the sum over the values that are not NaN; divide the loss by their number for one that does
-        not grow with the length of the series.
+        The log likelihood is a sum over the values that are not NaN; divide the loss by their number if it should not
+        grow with the length of the series.
 
         Args:
             ts: Times of the observations.
             xs: Observations, NaN where missing; their values there have no influence.
-            observed: Which values the encoder sees, by default all. The likelihood is that of the hidden ones, too: the
-                model is trained to fill them in.
-            kl_weight: Factor of the divergence in the loss, such as 1 - 0.99^epoch.
-            key: Of the draw, and of a regulariser that draws at random.
+            observed: Which values the encoder sees; all by default. The likelihood includes the hidden values, so that
+                the model learns to impute them.
+            kl_weight: Weight of `kl` in the loss, such as 1 - 0.99^epoch.
+            key: Random key for the sample, and for a regulariser that needs one.
 
         Raises:
-            ValueError: As the encoder.
+            ValueError: In the cases of the encoder.
         """
         draw_key, solve_key = jax.random.split(key)
         mean, log_deviation = self.encode(ts, xs if observed is None else jnp.where(observed, xs, jnp.nan))
@@ -150,17 +151,17 @@ class LatentODE(eqx.Module):
         draws: int,
         key: PRNGKeyArray,
     ) -> Float[Array, "batch times size"]:
-        """Log density of each value, in the mean over draws of the latent state from the posterior.
+        """Log predictive density of each value: the log of the mean density over posterior samples of the latent state.
 
         Args:
             ts: Times of the values.
-            xs: Values of a batch of series, which is solved as one with `Jointly`.
+            xs: Values of a batch of series; `solve` must accept a batch, such as `Jointly`.
             observed: Which values the encoder sees.
-            draws: Number of draws for each series.
-            key: Of the draws.
+            draws: Number of posterior samples for each series.
+            key: Random key for the samples.
 
         Raises:
-            ValueError: As the encoder.
+            ValueError: In the cases of the encoder.
         """
         mean, log_deviation = self.encode(ts, jnp.where(observed, xs, jnp.nan))
         noise = jax.random.normal(key, (draws, *mean.shape), mean.dtype)
@@ -172,7 +173,7 @@ class LatentODE(eqx.Module):
     def sample(
         self, ts: Float[Array, " times"], size: int, *, key: PRNGKeyArray, shape: tuple[int, ...] = ()
     ) -> Float[Array, "*batch times size"]:
-        """The means of the values of a series drawn from the prior; `size` is that of the latent state."""
+        """The means of the values of a series sampled from the prior; `size` is the size of the latent state."""
         draw_key, solve_key = jax.random.split(key)
         z0 = jax.random.normal(draw_key, (*shape, size), ts.dtype)
         return regularised(self, None).decode(z0, ts, key=solve_key)[0]
@@ -180,7 +181,7 @@ class LatentODE(eqx.Module):
     def encode(
         self, ts: Float[Array, " times"], xs: Float[Array, "*batch times size"]
     ) -> tuple[Float[Array, "*batch latent"], Float[Array, "*batch latent"]]:
-        """Mean and logarithm of deviation of the posterior of the latent state at `ts[0]`. Raises as the encoder."""
+        """Mean and log standard deviation of the posterior at `ts[0]`. Raises the errors of the encoder."""
         return _mapped(lambda xs: self.encoder(ts, xs), xs.ndim - 2)(xs)
 
 

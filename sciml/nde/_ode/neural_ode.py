@@ -1,4 +1,4 @@
-"""Neural ordinary differential equations: of first order, of second order, and of an energy."""
+"""Neural ordinary differential equations: first order, second order and Hamiltonian."""
 
 from collections.abc import Callable, Mapping
 from typing import final
@@ -16,16 +16,17 @@ from sciml.nde._solve.solve import AbstractSolve, Aux, Solve, regularised
 class NeuralODE(eqx.Module):
     """The solution of dy/dt = field(t, y, args) as a function of its initial state.
 
-    With `augment` > 0 that many zeros are appended to the initial state and dropped from the solution, so that paths
-    need not cross in the space where they live; the field then acts on `size + augment` entries.
+    With `augment` > 0, that many zeros are appended to the initial state, and the extra entries are dropped from the
+    solution. The field then acts on `size + augment` entries, in which trajectories can pass each other without
+    crossing.
 
     Sources: Chen, Rubanova, Bettencourt, Duvenaud, "Neural ordinary differential equations", 2018, arXiv:1806.07366;
     augmentation: Dupont, Doucet, Teh, "Augmented neural ODEs", 2019, arXiv:1904.01681.
 
     Attributes:
         field: `(t, y, args) -> dy/dt`, such as `MLPField`.
-        solve: How it is solved; `Jointly` for a batch as one state.
-        augment: Number of zeros.
+        solve: Solve configuration; `Jointly` solves a batch as one joint state.
+        augment: Number of appended zeros.
     """
 
     field: Field
@@ -33,7 +34,7 @@ class NeuralODE(eqx.Module):
     augment: int = eqx.field(static=True, default=0)
 
     def __call__(self, y0: PyTree, ts: Float[Array, " times"], args: PyTree = None) -> PyTree:
-        """The states at the times `ts`, the first of which is that of `y0`. Raises as `solution`."""
+        """The states at the times `ts`; `ts[0]` is the time of `y0`. Raises the errors of `solution`."""
         return regularised(self, None).solution(y0, ts, args)[0]
 
     def solution(
@@ -52,10 +53,10 @@ class NeuralODE(eqx.Module):
             ts: Times, increasing or decreasing.
             args: Passed to the field.
             integrands: Running integrals, for example `{"energy": kinetic_energy}`.
-            key: For a regulariser that draws at random.
+            key: Random key for a regulariser that needs one.
 
         Raises:
-            ValueError: If there are fewer than two times, or something other than an array is augmented.
+            ValueError: If there are fewer than two times, or `augment` > 0 and `y0` is not an array.
         """
         if not self.augment:
             return self.solve(self.field, y0, ts, args, integrands=integrands, key=key)
@@ -72,14 +73,14 @@ class NeuralODE(eqx.Module):
 
 @final
 class SecondOrderODE(eqx.Module):
-    """The solution of x'' = acceleration(t, [x, x'], args): a neural ODE whose velocity is the state's derivative.
+    """The solution of the second-order equation x'' = acceleration(t, [x, x'], args).
 
     Source: Norcliffe, Bodnar, Day, Simidjievski, Lio, "On second order behaviour in augmented neural ODEs", 2020,
     arXiv:2006.07220.
 
     Attributes:
-        acceleration: From the 2 n entries [x, x'] to the n of x'', such as `MLPField(2 * n, n, key=key)`.
-        solve: How it is solved.
+        acceleration: Maps the 2 n entries [x, x'] to the n entries of x'', such as `MLPField(2 * n, n, key=key)`.
+        solve: Solve configuration.
     """
 
     acceleration: Field
@@ -110,7 +111,7 @@ class SecondOrderODE(eqx.Module):
         integrands: Mapping[str, Integrand] | None = None,
         key: PRNGKeyArray | None = None,
     ) -> tuple[tuple[Float[Array, "times *batch size"], Float[Array, "times *batch size"]], Aux]:
-        """Positions and velocities, and what came with them; the integrands see the state [x, v]."""
+        """Positions and velocities, and the `Aux`; integrands get the state [x, v] of the first-order system."""
         start = jnp.concatenate((x0, v0), axis=-1)
         ys, aux = self.solve(self.dynamics, start, ts, args, integrands=integrands, key=key)
         size = x0.shape[-1]
@@ -119,17 +120,17 @@ class SecondOrderODE(eqx.Module):
 
 @final
 class HamiltonianODE(eqx.Module):
-    """Motion by an energy: dq/dt = dH/dp, dp/dt = -dH/dq for the state y = [q, p].
+    """Hamiltonian dynamics of a learned energy H: dq/dt = dH/dp, dp/dt = -dH/dq for the state y = [q, p].
 
-    H is conserved by the equation, and by the solution to the solver's tolerance.
+    The exact solution conserves H; the numerical solution conserves H up to the solver's errors.
 
-    Source: Greydanus, Dzamba, Yosinski, "Hamiltonian neural networks", 2019, arXiv:1906.01563. The source fits the
-    derivatives, here the solution can be fitted.
+    Source: Greydanus, Dzamba, Yosinski, "Hamiltonian neural networks", 2019, arXiv:1906.01563. The source fits
+    derivatives; here the solution can be fitted.
 
     Attributes:
-        energy: H, from y to a scalar, such as `equinox.nn.MLP(2 * n, "scalar", 64, 2, jnp.tanh, key=key)`. It must have
-            smooth derivatives: no relu.
-        solve: How it is solved.
+        energy: H, maps y to a scalar, such as `equinox.nn.MLP(2 * n, "scalar", 64, 2, jnp.tanh, key=key)`. Its
+            derivatives must be smooth: no ReLU.
+        solve: Solve configuration.
     """
 
     energy: Callable[[Array], Array]
@@ -144,7 +145,7 @@ class HamiltonianODE(eqx.Module):
     def __call__(
         self, y0: Float[Array, "*batch twice"], ts: Float[Array, " times"]
     ) -> Float[Array, "times *batch twice"]:
-        """The states [q, p] at the times `ts`. Raises as `solution`."""
+        """The states [q, p] at the times `ts`. Raises the errors of `solution`."""
         return regularised(self, None).solution(y0, ts)[0]
 
     def solution(
@@ -155,7 +156,7 @@ class HamiltonianODE(eqx.Module):
         integrands: Mapping[str, Integrand] | None = None,
         key: PRNGKeyArray | None = None,
     ) -> tuple[Float[Array, "times *batch twice"], Aux]:
-        """The states, and what came with them.
+        """The states [q, p] at the times `ts`, and the `Aux`.
 
         Raises:
             ValueError: If the state has an odd number of entries.

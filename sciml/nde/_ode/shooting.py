@@ -1,4 +1,4 @@
-"""Multiple shooting: a long trajectory is fitted in short pieces that must join."""
+"""Multiple shooting: a long trajectory is fitted in short segments whose ends are joined by a penalty."""
 
 from collections.abc import Callable
 
@@ -20,30 +20,30 @@ def multiple_shooting(
     initial: Float[Array, "segments size"] | None = None,
     key: PRNGKeyArray | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    r"""The loss of a trajectory cut into segments: mean squared error plus `continuity` times the mean squared gap.
+    r"""Multiple-shooting loss: mean squared error over the segments plus `continuity` times the mean squared gap.
 
-    Segment k starts at :math:`s_k` and ends where the next one starts, with the gap :math:`y(t_{k+1}; s_k) - s_{k+1}`.
-    Short segments keep the loss smooth in the parameters where a single solve over chaotic or oscillating data would
-    not be. All segments are solved at once.
+    Segment k starts in the state :math:`s_k` at time :math:`t_k` and ends at :math:`t_{k+1}`, where its gap to the next
+    segment is :math:`y(t_{k+1}; s_k) - s_{k+1}`. For chaotic or oscillating data, short segments keep the loss smooth
+    in the parameters, which one solve over the whole trajectory does not. All segments are solved in parallel.
 
     Sources: Bock, Plitt, "A multiple shooting algorithm for direct solution of optimal control problems", IFAC 1984;
     with neural ODEs: Turan, Jäschke, IEEE Control Systems Letters 6 (2021), arXiv:2109.06786.
 
     Args:
-        model: Solves from an initial state.
-        ts: Times, increasing.
+        model: `(y0, ts) -> states at ts`.
+        ts: Increasing times.
         ys: The data at these times.
-        segments: Their number, a divisor of the number of intervals.
-        continuity: Weight of the gaps; increase it in training, by an `optax` schedule.
-        initial: The states s_k, to be trained together with the model; by default the data at the starts of the
-            segments, which is right for data without noise.
-        key: If given, the model is called as `model(y0, ts, key=key)`, with another key for each segment.
+        segments: Number of segments; a divisor of the number of intervals, `times - 1`.
+        continuity: Weight of the gaps; increase it during training, for example by an `optax` schedule.
+        initial: The states s_k, to be trained together with the model. The default, the data at the starts of the
+            segments, is meant for data without noise.
+        key: If given, the model is called as `model(y0, ts, key=key)`, with a different key for each segment.
 
     Returns:
-        The loss, and its parts `error` and `gap`.
+        The loss, and a dictionary of its parts `error` and `gap`.
 
     Raises:
-        ValueError: If the intervals cannot be divided so.
+        ValueError: If `segments` does not divide the number of intervals.
     """
     intervals = ts.shape[0] - 1
     if segments < 1 or intervals < 1 or intervals % segments:

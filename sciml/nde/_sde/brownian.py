@@ -1,4 +1,4 @@
-"""Brownian motions: from a tree at any times, on a grid of times, or from fresh numbers."""
+"""Brownian motions: a virtual Brownian tree, values on a time grid, or independent increments per step."""
 
 import abc
 from typing import Any, final
@@ -11,22 +11,23 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 
 class AbstractBrownian(eqx.Module):
-    """Makes the Brownian motion of one solve."""
+    """A factory for the Brownian motion of one solve."""
 
     @abc.abstractmethod
     def __call__(self, t0: Any, t1: Any, shape: jax.ShapeDtypeStruct, *, key: PRNGKeyArray) -> dfx.AbstractBrownianPath:
-        """A path on [t0, t1] of that shape."""
+        """A Brownian path on [t0, t1] whose values have this shape and dtype."""
 
 
 @final
 class BrownianTree(AbstractBrownian):
-    """A path that is the same however it is stepped through, by `diffrax.VirtualBrownianTree`.
+    """A path that depends on the key only, not on the steps of the solver: `diffrax.VirtualBrownianTree`.
 
     Attributes:
-        tol: Time below which the path is interpolated: smaller than every step, dt0 / 2 for constant ones.
-        levy_area: What is sampled beside increments. The default suits all solvers of this package's noises;
-            `diffrax.BrownianIncrement` costs half as much and suits all but stochastic Runge-Kutta methods (SPaRK,
-            ShARK, GeneralShARK, SlowRK, SRA1, SEA).
+        tol: Time scale below which the path is interpolated. Choose it smaller than every step, such as dt0 / 2 for
+            constant steps.
+        levy_area: What is sampled in addition to the increments. The default suits all solvers for the noises of this
+            package. `diffrax.BrownianIncrement` costs half as much and suits all solvers except stochastic Runge-Kutta
+            methods (SPaRK, ShARK, GeneralShARK, SlowRK, SRA1, SEA).
     """
 
     tol: float = eqx.field(static=True)
@@ -39,10 +40,10 @@ class BrownianTree(AbstractBrownian):
 
 @final
 class IndependentIncrements(AbstractBrownian):
-    """A fresh normal number for each step, by `diffrax.UnsafeBrownianPath`: the fastest, for simulation alone.
+    """Independent normal increments for each step: `diffrax.UnsafeBrownianPath`, the fastest choice for simulation.
 
-    Only for constant steps, and without reverse-mode gradients: `Solve(adjoint=diffrax.ForwardMode())`. Diffrax raises
-    an error otherwise.
+    It supports constant steps only and no reverse-mode gradients: use `Solve(adjoint=diffrax.ForwardMode())`. Otherwise
+    diffrax raises an error.
 
     Attributes:
         levy_area: As for `BrownianTree`.
@@ -57,14 +58,16 @@ class IndependentIncrements(AbstractBrownian):
 
 @final
 class BrownianGrid(AbstractBrownian):
-    """A path drawn at equally spaced times before the solve, and linear between them.
+    """A path that is sampled at equally spaced times before the solve, and linear between them.
 
-    Meant for constant steps, `Solve(solver, diffrax.ConstantStepSize(), dt0=(t1 - t0) / steps)`: then its increments
-    are exact, and diffrax differentiates it in reverse mode; the numbers of all steps are in memory. Has no space-time
-    Levy area: diffrax refuses stochastic Runge-Kutta methods (SPaRK, ShARK, GeneralShARK, SlowRK, SRA1, SEA).
+    It is meant for constant steps on the grid, `Solve(solver, diffrax.ConstantStepSize(), dt0=(t1 - t0) / steps)`:
+    the increments then have the exact distribution, and reverse-mode gradients work. All values are kept in memory. The
+    path has no space-time Levy area, so that diffrax raises an error for stochastic Runge-Kutta methods (SPaRK, ShARK,
+    GeneralShARK, SlowRK, SRA1, SEA).
 
     Attributes:
-        steps: Number of intervals of the grid. Shorter steps see a smooth path; longer ones sum whole intervals.
+        steps: Number of intervals of the grid. Steps of the solver that are shorter than an interval see a piecewise
+            linear path; longer steps sum the increments of the intervals.
     """
 
     steps: int = eqx.field(static=True)

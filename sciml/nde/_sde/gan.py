@@ -1,4 +1,4 @@
-"""Neural SDEs as generators of paths, trained against a critic that is a neural CDE."""
+"""SDE-GAN: a neural SDE as the generator of paths, trained against a neural CDE as the discriminator."""
 
 from collections.abc import Callable
 from typing import Any, final
@@ -16,7 +16,7 @@ from sciml.nn import Dense
 
 
 def lipswish(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """0.909 x sigmoid(x): smooth, with slopes between -0.1 and 1.
+    """LipSwish activation 0.909 x sigmoid(x): smooth, with slopes between -0.1 and 1.
 
     Source: Chen, Behrmann, Duvenaud, Jacobsen 2019, arXiv:1906.02735.
     """
@@ -25,18 +25,18 @@ def lipswish(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 @final
 class CDEDiscriminator(eqx.Module):
-    r"""A critic of paths: one number for a path, whatever the times at which it is given.
+    r"""A neural CDE as discriminator (critic): maps a path, sampled at any times, to one number D.
 
     .. math::  h(t_0) = \zeta(t_0, y_0), \qquad dh = f(h) \, d(t, y), \qquad D = m \cdot h(t_1)
 
-    The path is linear between its rows. Networks use `lipswish`, so that `clip_lipschitz` bounds the Lipschitz
-    constants of zeta and f by 1.
+    The path is interpolated linearly between its rows. The networks use `lipswish`, so that `clip_lipschitz` bounds the
+    Lipschitz constants of zeta and f by 1.
 
     Source: Kidger, Foster, Li, Oberhauser, Lyons, "Neural SDEs as infinite-dimensional GANs", 2021, arXiv:2102.03657.
-    There the field also has t as an argument; here h knows it through the control.
+    There the field also has t as an argument; here t enters through the control only.
 
     Attributes:
-        cde: The equation, with m in its readout.
+        cde: The neural CDE, with m as its readout.
     """
 
     cde: NeuralCDE
@@ -44,15 +44,15 @@ class CDEDiscriminator(eqx.Module):
     def __init__(
         self, channels: int, *, hidden: int = 16, width: int = 16, depth: int = 1, solve: Solve, key: PRNGKeyArray
     ) -> None:
-        """Draws the weights.
+        """Initialises the weights.
 
         Args:
-            channels: Of the paths.
-            hidden: Size of h.
-            width: Of the networks' hidden layers.
-            depth: Number of their hidden layers.
-            solve: Solver, step sizes, adjoint and regulariser.
-            key: Of the random initial values.
+            channels: Number of channels of a path, without time.
+            hidden: Size of the hidden state h.
+            width: Width of the hidden layers of zeta and f.
+            depth: Number of hidden layers of zeta and f.
+            solve: Solver, step size controller, adjoint and regulariser.
+            key: Random key for the weights.
         """
         initial_key, field_key, readout_key = jax.random.split(key, 3)
         self.cde = NeuralCDE(
@@ -64,28 +64,28 @@ class CDEDiscriminator(eqx.Module):
         )
 
     def __call__(self, ts: Float[Array, " times"], ys: Float[Array, "times channels"]) -> Float[Array, ""]:
-        """The number D.
+        """The score D of one path.
 
         Raises:
-            ValueError: As `linear_control`.
+            ValueError: In the cases of `linear_control`.
         """
         return self.cde(ts, ys)
 
 
 @final
 class Generator(eqx.Module):
-    """A neural SDE that starts from standard normal numbers.
+    """A neural SDE whose initial state is computed from standard normal noise.
 
     Attributes:
-        sde: The equation; its `initial` maps the numbers to the first state.
-        numbers: How many of them.
+        sde: The neural SDE; its `initial` maps the noise vector to the initial state.
+        numbers: Length of the noise vector.
     """
 
     sde: NeuralSDE
     numbers: int = eqx.field(static=True)
 
     def __call__(self, ts: Float[Array, " times"], *, key: PRNGKeyArray) -> Float[Array, "times channels"]:
-        """One path."""
+        """One random path."""
         start_key, path_key = jax.random.split(key)
         return self.sde(jax.random.normal(start_key, (self.numbers,), ts.dtype), ts, key=path_key)
 
@@ -98,18 +98,18 @@ def wasserstein_gap(
     *,
     key: PRNGKeyArray,
 ) -> Float[Array, ""]:
-    """Mean of the critic over true paths minus its mean over as many generated ones.
+    """Wasserstein GAN objective: mean discriminator score of true paths minus that of as many generated paths.
 
-    The generator is trained to make it small and the critic to make it large, in turns, the critic followed by
-    `clip_lipschitz`: over critics with a bounded Lipschitz constant its maximum is a multiple of the Wasserstein
-    distance (Arjovsky, Chintala, Bottou 2017, arXiv:1701.07875).
+    The generator minimises it and the discriminator maximises it, in alternation; apply `clip_lipschitz` after each
+    update of the discriminator. The maximum over discriminators with a bounded Lipschitz constant is a multiple of the
+    Wasserstein distance (Arjovsky, Chintala, Bottou 2017, arXiv:1701.07875).
 
     Args:
         generator: `(ts, key=key) -> path`, such as `Generator`.
-        discriminator: `(ts, path) -> number`, such as `CDEDiscriminator`.
-        ts: Times of all paths.
+        discriminator: `(ts, path) -> score`, such as `CDEDiscriminator`.
+        ts: Times shared by all paths.
         ys: True paths.
-        key: Of the generated ones.
+        key: Random key for the generated paths.
     """
     fakes = jax.vmap(lambda key: generator(ts, key=key))(jax.random.split(key, ys.shape[0]))
     critic = jax.vmap(lambda path: discriminator(ts, path))
@@ -117,10 +117,11 @@ def wasserstein_gap(
 
 
 def clip_lipschitz(model: PyTree) -> PyTree:
-    """The model with the weights of every dense layer clipped to +-1 / (number of its inputs).
+    """The model with the weights of every dense layer clipped to [-1 / inputs, 1 / inputs] of the layer.
 
-    A layer then has at most the Lipschitz constant 1 in the maximum norm, and so has a network of such layers with
-    activations that do. Clipped are `equinox.nn.Linear` and `sciml.nn.Dense` at any depth; biases stay.
+    Each layer then has a Lipschitz constant of at most 1 in the maximum norm, and so has a network of such layers with
+    activations of Lipschitz constant 1. Every `equinox.nn.Linear` and `sciml.nn.Dense` within the model is clipped;
+    biases are not.
 
     Source: Kidger, Foster, Li, Lyons, "Efficient and accurate gradients for neural SDEs", 2021, arXiv:2105.13493,
     section 5.

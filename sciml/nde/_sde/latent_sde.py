@@ -1,4 +1,4 @@
-"""Latent stochastic differential equation: a generative model of irregular series with a random path."""
+"""Latent stochastic differential equation: a generative model of irregularly sampled time series."""
 
 import dataclasses
 from collections.abc import Callable
@@ -46,17 +46,18 @@ def _solve(noise: lx.AbstractLinearOperator, difference: Array) -> Array:
 def kl_path(prior_drift: Field, diffusion: Callable[..., Any]) -> Integrand:
     r"""The integrand :math:`\frac12 |g^{-1} (f - h)|^2` of dy = f dt + g dW against dy = h dt + g dW.
 
-    Its integral along a path of the first equation has the Kullback-Leibler divergence of the two as its mean. f is the
-    drift that `with_integrals` extends. The extended equation's noise acts on the state alone: the integral has none.
+    The mean of its integral over paths of the first equation is the Kullback-Leibler divergence of the first from the
+    second. f is the drift that `with_integrals` extends. The noise of the extended equation must act on the state only,
+    not on the integral.
 
     Sources: Li, Wong, Chen, Duvenaud, "Scalable gradients for stochastic differential equations", 2020,
     arXiv:2001.01328; Girsanov's theorem.
 
     Args:
         prior_drift: h, `(t, y, args) -> dy/dt`.
-        diffusion: g, `(t, y, args)` to a vector (diagonal noise, or a number for all states), a matrix states x noises,
-            or a `lineax` operator, which is solved by its structure. With more noises than states the solution of least
-            norm is taken, as the theorem demands.
+        diffusion: g, `(t, y, args)` to a vector (diagonal noise), a scalar (for all states), a matrix (states, noises),
+            or a `lineax` operator, whose structure is used. With more noises than states, the minimum-norm solution is
+            taken, as the theorem requires.
 
     Raises:
         ValueError: When called, if there are fewer noises than states.
@@ -66,15 +67,15 @@ def kl_path(prior_drift: Field, diffusion: Callable[..., Any]) -> Integrand:
 
 @final
 class ContextEncoder(eqx.Module):
-    """A recurrent network that reads a series backwards and keeps what it knows at each time.
+    """A GRU that reads a time series backwards and returns a context vector for each time.
 
-    Each step reads [x, mask, gap]: the values with 0 for the missing, which were observed, and the time to the row
-    after.
+    The input at each time is [x, mask, gap]: the values with 0 where missing, 1 where observed and 0 where missing, and
+    the time to the next row.
 
     Attributes:
         cell: The recurrent cell.
-        context: From its state to the context of one time.
-        start: From its state at the first time to mean and logarithm of deviation of the latent state.
+        context: Maps the GRU state at one time to the context of that time.
+        start: Maps the GRU state at the first time to mean and log standard deviation of the latent state.
     """
 
     cell: eqx.nn.GRUCell
@@ -82,14 +83,14 @@ class ContextEncoder(eqx.Module):
     start: eqx.nn.Linear
 
     def __init__(self, size: int, latent: int, *, context: int = 16, hidden: int = 40, key: PRNGKeyArray) -> None:
-        """Draws the weights.
+        """Initialises the weights.
 
         Args:
             size: Number of values at each time.
             latent: Size of the latent state.
             context: Size of the context.
-            hidden: Size of the recurrent state.
-            key: Of the random initial values.
+            hidden: Size of the GRU state.
+            key: Random key for the weights.
         """
         cell_key, context_key, start_key = jax.random.split(key, 3)
         self.cell = eqx.nn.GRUCell(2 * size + 1, hidden, key=cell_key)
@@ -99,7 +100,7 @@ class ContextEncoder(eqx.Module):
     def __call__(
         self, ts: Float[Array, " times"], xs: Float[Array, "times size"]
     ) -> tuple[Float[Array, "times context"], Float[Array, " latent"], Float[Array, " latent"]]:
-        """Contexts, of which row i knows the rows i, i + 1, ..., and mean and logarithm of deviation at `ts[0]`.
+        """Contexts, whose row i depends on rows i, i + 1, ... of `xs`; mean and log standard deviation at `ts[0]`.
 
         Raises:
             ValueError: If there are fewer than two times or they do not increase (a runtime error if traced).
@@ -124,7 +125,7 @@ class _Contexts(eqx.Module):
     values: Float[Array, "times context"]
 
     def __call__(self, t: Any) -> Array:
-        """The context of the next time after t."""
+        """The context of the first time after t (of the last time if there is none)."""
         return self.values[jnp.minimum(jnp.searchsorted(self.ts, t, side="right"), self.ts.shape[0] - 1)]
 
 
@@ -138,28 +139,29 @@ class _WithContext(eqx.Module):
 
 @final
 class LatentSDE(eqx.Module):
-    r"""A series as noisy observations of a latent state that moves by an SDE.
+    r"""A time series as noisy observations of a latent state that follows an SDE.
 
     .. math::  z(t_0) \sim N(0, 1), \qquad dz = h(t, z) \, dt + \sigma(t, z) \, dW, \qquad x(t_i) \sim N(d(z(t_i)), s^2)
 
-    The approximate posterior has the same diffusion, another drift f that sees a context of the observations after t,
-    and a normal distribution at t_0. Its divergence from the prior is that of the initial states plus the mean of
-    :math:`\int \frac12 |(f - h) / \sigma|^2 dt` along its paths, one of which is drawn. The solver decides between Ito
-    and Stratonovich, see `NeuralSDE`; the divergence is the same, since both drifts have the same correction.
+    The approximate posterior has a normal distribution at t_0, the same diffusion, and another drift f, whose input
+    includes a context of the observations after t. Its Kullback-Leibler divergence from the prior is that at t_0
+    plus the mean of :math:`\int \frac12 |(f - h) / \sigma|^2 dt` over paths of the posterior, estimated by one
+    path. The solver determines the Ito or Stratonovich sense, see `NeuralSDE`; the divergence is the same in both,
+    since prior and posterior drift have the same correction.
 
     Source: Li, Wong, Chen, Duvenaud 2020, arXiv:2001.01328, section 5. There the prior at t_0 is a trained normal
-    distribution, here the standard one; decoder and drifts can express the same.
+    distribution, here the standard normal one; decoder and drifts can absorb the difference.
 
     Attributes:
-        encoder: `(ts, xs) -> (contexts, mean, log deviation)`, such as `ContextEncoder`.
-        prior: h, `(t, z, args) -> (latent,)`, such as `MLPField(latent)`.
-        posterior: f, of [z, context]: `MLPField(latent + context, latent)`.
-        diffusion: sigma, `(t, z, args) -> (latent,)`, without zeros.
-        decoder: d, of one state.
-        solve: Solver, step sizes, adjoint and regulariser. Adaptive controllers also step to all times of the series,
-            where the context changes, and do not see the integral.
+        encoder: `(ts, xs) -> (contexts, mean, log standard deviation)`, such as `ContextEncoder`.
+        prior: Prior drift h, `(t, z, args) -> (latent,)`, such as `MLPField(latent)`.
+        posterior: Posterior drift f, with [z, context] in place of z, such as `MLPField(latent + context, latent)`.
+        diffusion: sigma, `(t, z, args) -> (latent,)`, nonzero everywhere.
+        decoder: d, maps one latent state to the means of the values.
+        solve: Solver, step size controller, adjoint and regulariser. Adaptive controllers step exactly to all times of
+            the series, where the context changes. The integral does not influence the steps.
         brownian: `BrownianTree(tol)` or `BrownianGrid(steps)`.
-        noise: Deviation s of an observation.
+        noise: Standard deviation s of an observation.
     """
 
     encoder: Callable[..., Any]
@@ -174,17 +176,17 @@ class LatentSDE(eqx.Module):
     def infer(
         self, ts: Float[Array, " times"], xs: Float[Array, "times size"], *, key: PRNGKeyArray
     ) -> tuple[Float[Array, "times latent"], Float[Array, ""], Aux]:
-        """One path of the posterior, its divergence from the prior, and what came with the solve.
+        """One path of the posterior, the estimate of its divergence from the prior, and the `Aux` of the solve.
 
-        The part of the divergence up to each time that stems from the path is `aux.integrals["kl"]`.
+        `aux.integrals["kl"]` is the part of the divergence from the path up to each time, without the initial state.
 
         Args:
             ts: Increasing times.
             xs: Observations, NaN where they are missing.
-            key: Of the first state and the Brownian motion, and of a regulariser that draws at random.
+            key: Random key for the initial state, the Brownian motion and a regulariser that needs one.
 
         Raises:
-            ValueError: As the encoder.
+            ValueError: In the cases of the encoder.
         """
         start_key, path_key, penalty_key = jax.random.split(key, 3)
         contexts, mean, log_deviation = self.encoder(ts, xs)
@@ -213,18 +215,18 @@ class LatentSDE(eqx.Module):
         Args:
             ts: Increasing times.
             xs: Observations, NaN where they are missing; their values there have no influence.
-            kl_weight: Factor of the divergence in the loss.
+            kl_weight: Weight of the divergence in the loss.
             key: As for `infer`.
 
         Raises:
-            ValueError: As the encoder.
+            ValueError: In the cases of the encoder.
         """
         zs, kl, aux = self.infer(ts, xs, key=key)
         predicted = jax.vmap(self.decoder)(zs)
         return gaussian_elbo(xs, predicted, kl, noise=self.noise, kl_weight=kl_weight, aux=aux)
 
     def sample(self, ts: Float[Array, " times"], size: int, *, key: PRNGKeyArray) -> Float[Array, "times size"]:
-        """The means of the values of a series drawn from the prior; `size` is that of the latent state."""
+        """The means of the values of a series sampled from the prior; `size` is the size of the latent state."""
         start_key, path_key, penalty_key = jax.random.split(key, 3)
         z0 = jax.random.normal(start_key, (size,), ts.dtype)
         noise = noise_term(self.diffusion, DiagonalNoise(), self.brownian, ts, z0, key=path_key)

@@ -17,36 +17,36 @@ from sciml.nde._solve.solve import Aux, Solve, regularised
 
 
 class AbstractNoise(eqx.Module):
-    """How the values of a diffusion multiply a Brownian motion."""
+    """The structure of the noise: how the values of a diffusion multiply the Brownian increments."""
 
     @abc.abstractmethod
     def channels(self, size: int) -> int:
-        """Number of independent Brownian motions for a state of that size."""
+        """Number of independent Brownian motions for a state with `size` entries."""
 
     @abc.abstractmethod
     def __call__(self, diffusion: Field, t: Any, y: Any, args: Any) -> Any:
-        """The matrix or `lineax` operator that multiplies their increments."""
+        """The matrix or `lineax` operator that multiplies the Brownian increments."""
 
 
 @final
 class DiagonalNoise(AbstractNoise):
-    """One Brownian motion for each entry of the state: the diffusion is `(t, y, args) -> (size,)`."""
+    """One independent Brownian motion for each entry of the state: the diffusion is `(t, y, args) -> (size,)`."""
 
     def channels(self, size: int) -> int:
-        """As many as entries."""
+        """The size of the state."""
         return size
 
     def __call__(self, diffusion: Field, t: Any, y: Any, args: Any) -> lx.DiagonalLinearOperator:
-        """The diagonal operator."""
+        """The diagonal operator with the values of the diffusion."""
         return lx.DiagonalLinearOperator(diffusion(t, y, args))
 
 
 @final
 class GeneralNoise(AbstractNoise):
-    """The diffusion is a matrix, `(t, y, args) -> (size, motions)`.
+    """Matrix-valued noise: the diffusion is `(t, y, args) -> (size, motions)`.
 
-    Unless its columns commute as vector fields, no solver of diffrax converges faster than with strong order 1/2, and
-    an adaptive controller needs `diffrax.ClipStepSizeController(controller, store_rejected_steps=100)` to be unbiased.
+    Unless the columns commute as vector fields, the solvers of diffrax have at most strong order 1/2, and an adaptive
+    controller needs `diffrax.ClipStepSizeController(controller, store_rejected_steps=100)` to be unbiased.
 
     Attributes:
         motions: Number of Brownian motions.
@@ -65,23 +65,23 @@ class GeneralNoise(AbstractNoise):
 
 @final
 class AdditiveNoise(AbstractNoise):
-    """A diffusion that does not see the state: it is called with y = None.
+    """Additive noise: the diffusion does not depend on the state and is called with y = None.
 
-    Ito and Stratonovich solutions are the same, and `diffrax.ShARK`, `diffrax.SRA1` and `diffrax.SEA`, which are for
-    this case alone, converge with strong order 3/2 (SEA 1).
+    Ito and Stratonovich solutions are the same. The solvers `diffrax.ShARK` and `diffrax.SRA1` (strong order 3/2) and
+    `diffrax.SEA` (strong order 1) are for additive noise only.
 
     Attributes:
-        noise: What the values multiply: `DiagonalNoise()` or `GeneralNoise(motions)`.
+        noise: Structure of the values: `DiagonalNoise()` or `GeneralNoise(motions)`.
     """
 
     noise: AbstractNoise
 
     def channels(self, size: int) -> int:
-        """Those of the inner noise."""
+        """The number of Brownian motions of the inner noise."""
         return self.noise.channels(size)
 
     def __call__(self, diffusion: Field, t: Any, y: Any, args: Any) -> Any:
-        """What the inner noise makes of the diffusion at this time."""
+        """The matrix or operator of the inner noise at this time."""
         return self.noise(diffusion, t, None, args)
 
 
@@ -103,7 +103,7 @@ def noise_term(
     *,
     key: PRNGKeyArray,
 ) -> dfx.ControlTerm:
-    """The term g dW for states like `y` between the first and the last of `ts`."""
+    """The term g dW from `ts[0]` to `ts[-1]`, for states of the size and dtype of `y`."""
     shape = jax.ShapeDtypeStruct((noise.channels(y.shape[0]),), y.dtype)
     return dfx.ControlTerm(_Diffusion(noise, diffusion), brownian(ts[0], ts[-1], shape, key=key))
 
@@ -114,22 +114,22 @@ class NeuralSDE(eqx.Module):
 
     .. math::  y(t_0) = \zeta(v), \qquad dy = f(t, y) \, dt + g(t, y) \, dW, \qquad x(t) = \ell(y(t))
 
-    The solver decides what the noise means. In the sense of Ito: `diffrax.Euler`, `ItoMilstein`. In the sense of
+    The solver determines whether the SDE is an Ito or a Stratonovich equation. Ito: `diffrax.Euler`, `ItoMilstein`.
     Stratonovich: `EulerHeun`, `Heun`, `Midpoint`, `Ralston`, `ReversibleHeun`, `StratonovichMilstein`, `SPaRK`,
     `SlowRK`, `GeneralShARK`. With additive noise both are the same.
 
-    Constant steps: `Solve(diffrax.Heun(), diffrax.ConstantStepSize(), dt0=0.01)`. Adaptive steps need an estimate of
-    the error, which SPaRK, Heun, Midpoint, Ralston and, for additive noise, ShARK and SRA1 have; `diffrax.HalfSolver`
-    gives one to the others but Euler. Between two steps the path is interpolated linearly.
+    Constant steps: `Solve(diffrax.Heun(), diffrax.ConstantStepSize(), dt0=0.01)`. Adaptive steps need an error
+    estimate. SPaRK, Heun, Midpoint, Ralston and, for additive noise, ShARK and SRA1 have one; `diffrax.HalfSolver` adds
+    one to all others except Euler. The path is interpolated linearly within a step.
 
     Sources: Tzen, Raginsky 2019, arXiv:1905.09883; Kidger, Foster, Li, Oberhauser, Lyons 2021, arXiv:2102.03657.
 
     Attributes:
-        initial: zeta, from what the model is called with to the first state; `equinox.nn.Identity()` if it is given.
+        initial: zeta, maps the argument `start` to the initial state; `equinox.nn.Identity()` if `start` is that state.
         drift: f, `(t, y, args) -> (size,)`.
-        diffusion: g, as its `noise` says.
-        readout: The map l of one state.
-        solve: Solver, step sizes, adjoint and regulariser.
+        diffusion: g, `(t, y, args)` to values of the shape that `noise` requires.
+        readout: l, maps one state to the output.
+        solve: Solver, step size controller, adjoint and regulariser.
         brownian: `BrownianTree(tol)`, `BrownianGrid(steps)` or `IndependentIncrements()`.
         noise: `DiagonalNoise()`, `GeneralNoise(motions)` or `AdditiveNoise(...)`.
     """
@@ -145,18 +145,18 @@ class NeuralSDE(eqx.Module):
     def __call__(
         self, start: Float[Array, " start"], ts: Float[Array, " times"], *, key: PRNGKeyArray
     ) -> Float[Array, "times ..."]:
-        """The outputs along one path."""
+        """The outputs along one random path."""
         return jax.vmap(self.readout)(regularised(self, None).solution(start, ts, key=key)[0])
 
     def solution(
         self, start: Float[Array, " start"], ts: Float[Array, " times"], *, key: PRNGKeyArray
     ) -> tuple[Float[Array, "times size"], Aux]:
-        """The states along one path, and the penalty and statistics of the solve.
+        """The states along one random path, and the penalty and statistics of the solve.
 
         Args:
             start: Argument of `initial`.
-            ts: Increasing times, the first is that of the first state.
-            key: Of the Brownian motion, and of a regulariser that draws at random.
+            ts: Increasing times; `ts[0]` is the time of the initial state.
+            key: Random key for the Brownian motion, and for a regulariser that needs one.
         """
         path_key, penalty_key = jax.random.split(key)
         y0 = self.initial(start)
@@ -170,10 +170,11 @@ def moment_matching(
     means: Float[Array, "times channels"],
     variances: Float[Array, "times channels"],
 ) -> Float[Array, ""]:
-    r""":math:`\sum_t |\hat\mu(t) - \mu(t)|^2 + |\hat\sigma^2(t) - \sigma^2(t)|^2` of several paths at given times.
+    r"""Moment-matching loss :math:`\sum_t |\hat\mu(t) - \mu(t)|^2 + |\hat\sigma^2(t) - \sigma^2(t)|^2` of sample paths.
 
-    The moments of the paths are their mean and their variance with the divisor `paths` - 1. The loss of the stochastic
-    spiral in Pal, Ma, Shah, Rackauckas 2021, arXiv:2105.03918.
+    The hats denote the sample mean and the sample variance (divisor `paths` - 1) at each time, which are compared with
+    `means` and `variances`. This is the loss of the stochastic spiral in Pal, Ma, Shah, Rackauckas 2021,
+    arXiv:2105.03918.
 
     Raises:
         ValueError: If there are fewer than two paths.
@@ -186,18 +187,19 @@ def moment_matching(
 
 @final
 class Together(eqx.Module):
-    """The field of one path for the states of several, one behind the other in a vector: they are solved as one SDE.
+    """The field of several sample paths that are solved as one SDE: it applies the field of one path to each path.
 
-    With both fields of a `NeuralSDE` in it and diagonal noise the paths share their steps and are independent.
+    The state is a vector of length paths * size that concatenates the states of all paths. Wrap both the drift and the
+    diffusion of a `NeuralSDE` with `DiagonalNoise`: the paths then share the steps of the solver and stay independent.
 
     Attributes:
-        field: `(t, y, args) -> value` of one path.
-        size: Length of its state.
+        field: Drift or diffusion of one path, `(t, y, args) -> (size,)`.
+        size: Size of the state of one path.
     """
 
     field: Field
     size: int = eqx.field(static=True)
 
     def __call__(self, t: Any, y: Float[Array, " states"], args: Any = None) -> Float[Array, " states"]:
-        """The field at all states."""
+        """The values of the field at all paths, concatenated like `y`."""
         return jax.vmap(lambda y: self.field(t, y, args))(y.reshape(-1, self.size)).reshape(-1)

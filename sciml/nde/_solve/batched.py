@@ -37,7 +37,7 @@ class Batched(AbstractSolve):
     solve: Solve
 
     def solved(self, problem: InitialValueProblem, key: PRNGKeyArray | None) -> tuple[PyTree, Aux]:
-        """As in `AbstractSolve`; every leaf of `y0` leads with the batch, integrals and statistics are per sample.
+        """As in `AbstractSolve`; the batch is the first axis of `y0`; integrals and statistics are per sample.
 
         Raises:
             ValueError: If the adjoint is another one, or if there is a regulariser.
@@ -159,7 +159,7 @@ def _active(state: _State, last: Array) -> Array:
 
 
 def _attempt(problem: _Problem, state: _State) -> tuple:
-    """One attempted step of every sample: what solver and controller say of it."""
+    """One attempted step of every sample: the results of solver and controller."""
     terms, args, solve, _ = problem
 
     def one(start, end, y, solver_state, controller_state, jump):

@@ -1,4 +1,4 @@
-"""Checks of values that may or may not be known while a model is traced."""
+"""Checks of values that may be concrete or traced."""
 
 import equinox as eqx
 from jax.core import Tracer
@@ -6,11 +6,11 @@ from jaxtyping import Array, Bool
 
 
 def require(value: Array, condition: Bool[Array, ""], message: str) -> Array:
-    """`value`, if the condition holds.
+    """Returns `value` if the condition holds, and raises an error with the message otherwise.
 
     Raises:
-        ValueError: With the message, if it does not and its value is known.
-        EqxRuntimeError: With the message, when the traced program runs.
+        ValueError: If the condition is concrete and false.
+        EqxRuntimeError: If the condition is traced and false when the program runs.
     """
     if isinstance(condition, Tracer):
         return eqx.error_if(value, ~condition, message)

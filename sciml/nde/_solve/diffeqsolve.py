@@ -29,30 +29,30 @@ def diffeqsolve(
 ) -> tuple[dfx.Solution, Float[Array, ""]]:
     """The solution of `diffrax.diffeqsolve`, unchanged bit for bit, and a penalty on the steps that it took.
 
-    The gradient of the penalty is that at the accepted steps, held fixed: rejected steps contribute nothing. Where a
-    solve can fail, pass `throw=False`: the penalty is then that of the steps up to the failure, and `sol.result` says
-    what happened. A vector field that is nan or infinite within a rejected step does not change the penalty, but makes
-    every gradient through the solve nan, also without a penalty; wrap such a field in `Guarded`.
+    The penalty is differentiated with the accepted steps held fixed; rejected steps contribute nothing. If a solve may
+    fail, pass `throw=False`: the penalty is then that of the steps up to the failure, and `sol.result` tells what
+    happened. A vector field that is NaN or infinite within a rejected step does not change the penalty, but makes every
+    gradient through the solve NaN, with or without a penalty; wrap such a field in `Guarded`.
 
     Args:
-        terms: As in diffrax, like all others that are not listed.
+        terms: Terms of the equation, as in diffrax.
         solver: Any solver; error penalties need one with an error estimate.
-        t0: Start.
-        t1: End, before or after the start.
+        t0: Start time.
+        t1: End time, before or after the start.
         dt0: First step, negative for t1 < t0; None lets an adaptive controller choose it.
         y0: Initial state.
         args: Arguments of the vector field.
         regulariser: A penalty on the steps, for example `0.1 * ErrorPenalty()`, or None. Regularisers that move the
-            times or integrate along the solution are for `Solve`.
-        key: For local penalties, which keep one step at random.
+            times or integrate along the solution need `Solve` instead.
+        key: Random key for local penalties, which keep one random step.
         **options: `saveat`, `stepsize_controller`, `adjoint`, `max_steps`, `event`, `throw`, ... of diffrax.
 
     Returns:
-        The solution with what `saveat` asked for, and the penalty, 0 without a regulariser.
+        The solution with what `saveat` asked for, and the penalty; 0 without a regulariser.
 
     Raises:
         ValueError: If the adjoint cannot differentiate the penalty, the controller has no tolerances, the solver has no
-            error estimate or no stages for the stiffness, a key is missing, or the regulariser is for `Solve`.
+            error estimate or no stages for the stiffness, a key is missing, or the regulariser needs `Solve`.
     """
     problem = (terms, solver, t0, t1, dt0, y0, args)
     if regulariser is None:
@@ -77,7 +77,7 @@ def diffeqsolve(
 def measured_solve(
     problem: tuple[Any, ...], plan: Plan, key: PRNGKeyArray | None, options: dict[str, Any]
 ) -> tuple[dfx.Solution, Steps]:
-    """The solution of `diffrax.diffeqsolve(*problem, **options)`, and what the plan asks to be kept of its steps."""
+    """The solution of `diffrax.diffeqsolve(*problem, **options)`, with the measures and kept steps of the plan."""
     terms, solver, t0, t1, dt0, y0, args = problem
     options = dict(options)
     controller = options.get("stepsize_controller", dfx.ConstantStepSize())
@@ -102,10 +102,10 @@ def measured_solve(
 
 
 def _adjoint(adjoint: dfx.AbstractAdjoint, monitored: Monitored) -> dfx.AbstractAdjoint:
-    """The adjoint to use.
+    """The adjoint for the monitored solve.
 
     Raises:
-        ValueError: If it would give a wrong gradient of the penalty.
+        ValueError: If the adjoint would give a wrong gradient of the penalty.
     """
     if isinstance(adjoint, dfx.ImplicitAdjoint):
         raise ValueError(
@@ -120,12 +120,12 @@ def _adjoint(adjoint: dfx.AbstractAdjoint, monitored: Monitored) -> dfx.Abstract
             "over all steps would silently be zero. Use RecursiveCheckpointAdjoint or DirectAdjoint, or a local "
             "penalty such as LocalErrorPenalty, which works with this adjoint."
         )
-    # The equation that is solved backwards is not to be monitored.
+    # The backward solve needs no monitoring.
     return dfx.BacksolveAdjoint(**{"solver": monitored.wrapped, **adjoint.kwargs})
 
 
 def _with_tolerances(solver: dfx.AbstractSolver, controller: dfx.AbstractStepSizeController) -> dfx.AbstractSolver:
-    """The solver with the root finder's open tolerances taken from the controller, as diffrax does for a solve."""
+    """The solver with unset tolerances of its root finder taken from the controller, as in `diffrax.diffeqsolve`."""
     names = unset_tolerances(solver)
     if not names or not isinstance(controller, dfx.AbstractAdaptiveStepSizeController):
         return solver
@@ -135,7 +135,7 @@ def _with_tolerances(solver: dfx.AbstractSolver, controller: dfx.AbstractStepSiz
 
 
 def _in_either_mode(solver: dfx.AbstractSolver, adjoint: dfx.AbstractAdjoint) -> dfx.AbstractSolver:
-    """The solver with a loop over stages that has a forward mode, if the adjoint has one."""
+    """The solver with a loop over stages that supports forward-mode derivatives, if the adjoint uses them."""
     inner = innermost(solver)
     forward = isinstance(adjoint, dfx.DirectAdjoint | dfx.ForwardMode)
     if not forward or not isinstance(inner, dfx.AbstractRungeKutta | dfx.AbstractSRK) or inner.scan_kind is not None:

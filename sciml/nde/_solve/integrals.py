@@ -1,4 +1,4 @@
-"""Running integrals along a solve: what regularises, measures or scores a path is integrated beside its state."""
+"""Running integrals along a solve, for regularisers, measures and log densities: they extend the state."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -35,16 +35,16 @@ class _WithIntegrals(eqx.Module):
 def with_integrals(field: Field, integrands: Mapping[str, Integrand]) -> Field:
     r"""The field of the state `(y, {name: I})` with dy/dt = f(t, y) and dI/dt = integrand(t, y, f(t, y), args, f).
 
-    So :math:`I(t) = \int_{t_0}^t` integrand dt, negative where time runs backwards. Start from `start_integrals`, and
-    keep the integrals out of the step sizes by `state_norm`: otherwise a regulariser changes the steps that it is
-    meant to make cheap. `Solve` does both.
+    So :math:`I(t) = \int_{t_0}^t` integrand dt, with the opposite sign if time runs backwards. Start from
+    `start_integrals`, and use `state_norm` in the controller, so that the integrals do not change the steps. `Solve`
+    does both.
 
     A penalty's coefficient is any `optax` schedule: `loss = task + coefficient(step) * integral`, such as
     `coefficient = optax.exponential_decay(0.1, steps, 0.1)`.
 
     Args:
         field: Derivative of the state, `(t, y, args) -> dy/dt`.
-        integrands: Their names and functions; arrays of any shape are integrated elementwise.
+        integrands: Functions by name; arrays of any shape are integrated elementwise.
     """
     return _WithIntegrals(field, dict(integrands))
 
@@ -52,7 +52,7 @@ def with_integrals(field: Field, integrands: Mapping[str, Integrand]) -> Field:
 def start_integrals(
     field: Field, integrands: Mapping[str, Integrand], t0: Any, y0: PyTree, args: PyTree = None
 ) -> tuple[PyTree, dict[str, Array]]:
-    """The state `(y0, {name: 0})` that a field of `with_integrals` starts from; nothing is computed."""
+    """The state `(y0, {name: 0})` for a field of `with_integrals`; the integrands are not evaluated."""
     rates = lambda: _WithIntegrals(field, dict(integrands))(jnp.asarray(t0), (y0, {}), args)[1]
     shapes = eqx.filter_eval_shape(rates)
     return y0, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
@@ -67,9 +67,9 @@ class _StateNorm(eqx.Module):
 
 
 def state_norm(norm: Callable[[PyTree], Any] = optx.rms_norm) -> Callable[[PyTree], Any]:
-    """The norm of the state alone, for `diffrax.PIDController(norm=...)`: the steps are those of the plain solve.
+    """The norm of the state alone, for `diffrax.PIDController(norm=...)`: the integrals do not change the steps.
 
-    The integrals are then as accurate as the steps of the state make them, not held to a tolerance of their own.
+    The error of the integrals is then not controlled; it follows from the steps that the state needs.
 
     Args:
         norm: Norm of y.
@@ -87,20 +87,20 @@ def kinetic_energy(t: Any, y: PyTree, dy: PyTree, args: PyTree, field: Field) ->
 
 
 def jacobian_frobenius(t: Any, y: PyTree, dy: PyTree, args: PyTree, field: Field) -> Float[Array, ""]:
-    """The squared Frobenius norm of df/dy by one forward derivative per dimension; see `HutchinsonFrobenius`."""
+    """The squared Frobenius norm of df/dy, by one forward-mode derivative per dimension; see `HutchinsonFrobenius`."""
     return jnp.sum(_jacobian(t, y, args, field) ** 2)
 
 
 def divergence(t: Any, y: PyTree, dy: PyTree, args: PyTree, field: Field) -> Float[Array, ""]:
-    """The trace of df/dy by one forward derivative per dimension; see `HutchinsonDivergence`."""
+    """The trace of df/dy, by one forward-mode derivative per dimension; see `HutchinsonDivergence`."""
     return jnp.trace(_jacobian(t, y, args, field))
 
 
 class AbstractHutchinson(eqx.Module):
-    """An unbiased estimate from the product of one random probe with the Jacobian, a single reverse derivative.
+    """An unbiased estimate from one vector-Jacobian product e^T (df/dy) with a random probe e.
 
-    Two estimates with one probe in one solve share that product under jit. The probe has the structure of the state,
-    mean 0 and unit covariance, and stays the same along the solve, as an adaptive solver needs; see `probe`.
+    Two estimates with the same probe in one solve share this product under jit. The probe has the structure of the
+    state, mean 0 and unit covariance. It is constant during a solve, which adaptive solvers require; see `probe`.
     """
 
     probe: eqx.AbstractVar[PyTree]
@@ -136,9 +136,10 @@ class HutchinsonFrobenius(AbstractHutchinson):
 
 
 def probe(y: PyTree, *, draw: Callable[..., Array] = jax.random.rademacher, key: Array) -> PyTree:
-    """A probe for Hutchinson's estimates at states like `y`, with signs for entries unless asked otherwise.
+    """A random probe for Hutchinson's estimates, with the structure and shapes of `y` and entries +-1 by default.
 
-    Of independent entries signs give the divergence its smallest variance. `draw` may be `jax.random.normal`.
+    Among independent entries, +-1 (Rademacher) gives the divergence the smallest variance. `draw` may be
+    `jax.random.normal`.
     """
     leaves, structure = jax.tree.flatten(y)
     keys = jax.random.split(key, len(leaves))
@@ -148,7 +149,7 @@ def probe(y: PyTree, *, draw: Callable[..., Array] = jax.random.rademacher, key:
 
 @final
 class JointField(eqx.Module):
-    """The field of a batch as one state: that of a single state, mapped over the samples."""
+    """The field of a batch as one joint state: the field of a single state, mapped over the samples."""
 
     single: Field
 
@@ -168,7 +169,7 @@ class _JointIntegrand(eqx.Module):
 
 
 def mapped(integrand: Integrand) -> Integrand:
-    """The integrand of a single state as that of a batch, whose field is a `JointField`."""
+    """The integrand for a batch whose field is a `JointField`: that of a single state, mapped over the samples."""
     return _JointIntegrand(integrand)
 
 
@@ -208,9 +209,10 @@ class _Taylor(eqx.Module):
 def taylor(order: int) -> Integrand:
     r"""TayNODE's integrand :math:`|d^K y / dt^K|^2` along the solution, K = `order`.
 
-    Each total derivative is the directional derivative of the one before along (1, f), so the second is f_t + J f.
-    Forward derivatives are nested, which any field supports and which costs about 2^(K-1) evaluations of the field;
-    the source's Taylor arithmetic grows as K^2. `per_dimension(taylor(3))` does not grow with the dimension.
+    Each total time derivative is the directional derivative of the previous one along (1, f), so that the second is
+    f_t + J f. It is computed by nested forward-mode derivatives, which any field supports, at a cost of about 2^(K-1)
+    evaluations of the field; the cost of the source's Taylor arithmetic grows as K^2. With `per_dimension(taylor(3))`
+    the value does not grow with the dimension.
 
     Source: Kelly, Bettencourt, Johnson, Duvenaud, "Learning differential equations that are easy to solve", 2020,
     arXiv:2007.04504.

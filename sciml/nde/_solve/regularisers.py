@@ -1,4 +1,4 @@
-"""Regularisers: what training adds to a solve so that the learned differential equation is cheap to solve."""
+"""Regularisers for training: they make the learned differential equation cheap to solve."""
 
 import abc
 import dataclasses
@@ -42,11 +42,11 @@ class Problem(eqx.Module):
 
 @final
 class Steps(NamedTuple):
-    """What is known of the steps of a finished solve, and what is needed to take one of them again.
+    """Measures and kept steps of a finished solve, and what is needed to compute one of its steps again.
 
     Attributes:
-        measured: What was accumulated for `Plan.measures`.
-        kept: The steps that were kept for `Plan.sampling`.
+        measured: The accumulated values of `Plan.measures`.
+        kept: The steps kept by `Plan.sampling`.
         solver: The solver, without a monitor.
         direction: 1, or -1 for a solve backwards in time.
     """
@@ -62,12 +62,12 @@ class Steps(NamedTuple):
 
 @final
 class Plan(NamedTuple):
-    """What a regulariser asks of one solve.
+    """What a regulariser needs from one solve.
 
     Attributes:
         ts: The times to solve at.
-        value: The number for the loss, from the steps and the integrals over the whole solve.
-        measures: What `Monitored` accumulates; a `LocalError` takes what it leaves open from the controller.
+        value: Computes the penalty from the steps and the integrals over the whole solve.
+        measures: What `Monitored` accumulates; unset tolerances and norms of a `LocalError` are the controller's.
         sampling: Which steps `Monitored` keeps.
         integrands: What is integrated along the solution.
     """
@@ -82,16 +82,16 @@ class Plan(NamedTuple):
 class AbstractRegulariser(eqx.Module):
     """Makes the learned equation cheap to solve: `Solve(regulariser=ErrorPenalty())`.
 
-    A regularised solve hands a number back as `aux.penalty`, and the loss is `task + coefficient * aux.penalty`. The
+    A regularised solve returns its value as `aux.penalty`, and the loss is `task + coefficient * aux.penalty`. The
     coefficient is a number or an optax schedule of the step; choose it on validation data. A regulariser changes which
-    equation is learned: it suits maps from a first to a last state, and biases an equation that is to be identified.
+    equation is learned: it suits maps from the first to the last state, and biases an equation to be identified.
 
     Regularisers can be added and multiplied by a number: `ErrorPenalty() + 0.1 * StiffnessPenalty()`.
     """
 
     @abc.abstractmethod
     def plan(self, problem: Problem, key: PRNGKeyArray | None) -> Plan:
-        """What this regulariser asks of the solve of `problem`."""
+        """What this regulariser needs from the solve of `problem`."""
 
     def __add__(self, other: "AbstractRegulariser") -> "SumRegulariser":
         return SumRegulariser((self, other))
@@ -107,14 +107,15 @@ class AbstractRegulariser(eqx.Module):
 class ErrorPenalty(AbstractRegulariser):
     """A reduction over all accepted steps of the error estimate; by default R_E = sum_j q_j |h_j|.
 
-    Pal et al., 2021, arXiv:2105.03918, section 3. Their code takes the mean over the steps (`reduce=step_mean`);
-    R_E2 = sum_j q_j^2 is `ErrorPenalty(LocalError(power=2, dt_power=0))`. The trajectory is the plain one, bit for bit.
+    q_j is the error estimate of step j relative to the tolerance, h_j the length of the step. Pal et al., 2021,
+    arXiv:2105.03918, section 3. Their code takes the mean over the steps (`reduce=step_mean`); R_E2 = sum_j q_j^2 is
+    `ErrorPenalty(LocalError(power=2, dt_power=0))`. The trajectory does not change, bit for bit.
 
-    The controller holds q_j near a constant, so that the value of R_E hardly says how hard a problem is. Its gradient
-    does: it asks for smaller errors on the same steps. Report the steps or `nfe`, not R_E.
+    The controller keeps q_j nearly constant, so that the value of R_E says little about the cost of a solve. Its
+    gradient asks for smaller errors on the same steps. Report the number of steps or `nfe`, not R_E.
 
     Attributes:
-        measure: The error, in the controller's tolerances and norm unless it has its own.
+        measure: The error measure; its unset tolerances and norm are the controller's.
         reduce: `step_sum`, `step_mean`, `step_max` or a function of your own.
     """
 
@@ -131,8 +132,8 @@ class StiffnessPenalty(AbstractRegulariser):
     """A reduction over all accepted steps of a stiffness estimate; by default the mean of S_j / stability bound.
 
     Pal et al., 2021, arXiv:2105.03918, section 3; their code takes the maximum (`reduce=step_max`), and the paper's
-    R_S = sum_j S_j |h_j| is `StiffnessPenalty(Stiffness(divisor=1.0, dt_power=1), step_sum)`. It can pay only where
-    stability limits the steps, |h| S / bound near 1. The trajectory is the plain one, bit for bit.
+    R_S = sum_j S_j |h_j| is `StiffnessPenalty(Stiffness(divisor=1.0, dt_power=1), step_sum)`. It helps only if
+    stability limits the steps, that is if |h| S / bound is near 1. The trajectory does not change, bit for bit.
 
     Attributes:
         measure: The stiffness of a step.
@@ -149,23 +150,23 @@ class StiffnessPenalty(AbstractRegulariser):
 
 @final
 class LocalErrorPenalty(AbstractRegulariser):
-    """An unbiased estimate of R_E = sum_j q_j |h_j| from one accepted step, taken again with its own length.
+    """An unbiased estimate of R_E = sum_j q_j |h_j| from one random accepted step j, which is computed again.
 
-    Its start is data, so that the gradient lacks how the parameters move z_j, and does not pass through the solve: it
-    costs one step and works with any adjoint. With `TimeUniform` it is (t1 - t0) q_j, with `StepUniform` n q_j |h_j|.
-    In the spirit of Pal et al., "Locally regularized neural differential equations", 2023, arXiv:2303.02262, whose own
-    form is `FreshErrorPenalty`.
+    The start of the step is treated as a constant: the gradient ignores how the parameters change it and does not pass
+    through the solve. The cost is one more step, with any adjoint. The value is (t1 - t0) q_j with `TimeUniform`, and
+    n q_j |h_j| with `StepUniform` for n accepted steps. The idea is that of Pal et al., "Locally regularized neural
+    differential equations", 2023, arXiv:2303.02262; their own form is `FreshErrorPenalty`.
 
     Attributes:
         measure: As for `ErrorPenalty`.
-        where: How the step is drawn.
+        where: How the step is sampled.
     """
 
     measure: LocalError = LocalError()
     where: AbstractSampling = TimeUniform()
 
     def plan(self, problem: Problem, key: PRNGKeyArray | None) -> Plan:
-        """Keeps one step; the value is its measure over the probability with which it was kept."""
+        """Keeps one step; the value is its measure divided by the probability of keeping it."""
 
         def value(steps: Steps, _: tuple[Array, ...]) -> Float[Array, ""]:
             kept: SampledStep = steps.kept
@@ -177,26 +178,27 @@ class LocalErrorPenalty(AbstractRegulariser):
 
 @final
 class FreshErrorPenalty(AbstractRegulariser):
-    """q |h| of a fresh step from a random time, as published: Pal et al., 2023, arXiv:2303.02262, section 3.
+    """q |h| of one new step from a random time, as published: Pal et al., 2023, arXiv:2303.02262, section 3.
 
-    The time is uniform and the state there interpolated (`PointUniform`, "unbiased"), or it is the start of an
-    accepted step (`StepUniform`, "biased"). h is the automatic initial step of Hairer, Norsett and Wanner, "Solving
-    Ordinary Differential Equations I", section II.4, cut at the end of the accepted step. Time, state, h and the
-    first stage of FSAL methods are data: the gradient passes through the other stages alone. Neither form estimates
-    R_E: h is short, q |h| is of the order of 1e-7 at tight tolerances, and the coefficient accordingly large.
+    The new step starts at a uniformly drawn time with the interpolated state (`PointUniform`, "unbiased"), or at the
+    start of a random accepted step (`StepUniform`, "biased"). h is the automatic initial step of Hairer, Norsett and
+    Wanner, "Solving Ordinary Differential Equations I", section II.4, and ends with the accepted step at the latest.
+    Time, state, h and the first stage of FSAL methods are treated as constants: the gradient passes through the other
+    stages only. Neither form estimates R_E: h is short, so that q |h| is of the order of 1e-7 at tight tolerances and
+    the coefficient has to be large.
 
     Attributes:
         measure: As for `ErrorPenalty`.
-        where: How the time is drawn.
+        where: How the time is sampled.
     """
 
     measure: LocalError = LocalError()
     where: AbstractSampling = PointUniform()
 
     def plan(self, problem: Problem, key: PRNGKeyArray | None) -> Plan:
-        """Keeps one time; the value is the measure of a fresh step from there.
+        """Keeps one time; the value is the measure of a new step from there.
 
-        The value raises a ValueError if the equation is not an ODE, for which alone the initial step is defined.
+        Computing the value raises a ValueError if the equation is no ODE: the initial step is defined for ODEs only.
         """
         return Plan(problem.ts, self._value, sampling=self.where)
 
@@ -220,14 +222,14 @@ class FreshErrorPenalty(AbstractRegulariser):
 class Steer(AbstractRegulariser):
     """STEER: random times in training, so that the field is not tuned to a single end time; the penalty is 0.
 
-    With two times the end is drawn uniformly within `reach` around itself. Of more than two, each but the first is
-    drawn within half of the smaller neighbouring gap. The states come back at the drawn times.
+    With two times, the end time t1 is drawn uniformly from (t1 - reach, t1 + reach). With more, each time except the
+    first is shifted by up to half of the smaller neighbouring gap. The states are returned at the drawn times.
 
     Source: Ghosh, Behl, Dupont, Torr, Namboodiri, "STEER: simple temporal regularization for neural ODEs", 2020,
-    arXiv:2006.10711; reach 0.5 on [0, 1] there.
+    arXiv:2006.10711, with reach 0.5 on [0, 1].
 
     Attributes:
-        reach: Largest shift of the end, less than the length of the interval.
+        reach: Largest shift of the end time; smaller than the length of the interval.
     """
 
     reach: float = 0.5
@@ -245,9 +247,9 @@ class Steer(AbstractRegulariser):
 
 @final
 class TayNODE(AbstractRegulariser):
-    r"""The integral of :math:`|d^K y / dt^K|^2` along the solution over the dimension, in the mean of a batch.
+    r"""The integral of :math:`|d^K y / dt^K|^2` along the solution, divided by the dimension; mean over a batch.
 
-    Of an SDE it is the derivative along the drift. Source: Kelly et al. 2020, arXiv:2007.04504; see `taylor`.
+    For an SDE, the derivative is taken along the drift. Source: Kelly et al. 2020, arXiv:2007.04504; see `taylor`.
 
     Attributes:
         order: K.
@@ -262,10 +264,10 @@ class TayNODE(AbstractRegulariser):
 
 @final
 class RNODE(AbstractRegulariser):
-    """The integral of |f|^2 + |e^T df/dy|^2 over the dimension, in the mean of a batch, for a random probe e.
+    """The integral of |f|^2 + |e^T df/dy|^2 with a random probe e, divided by the dimension; mean over a batch.
 
-    If the solve already has an integral with a Hutchinson probe, as a `CNF` with `HutchinsonTrace`, that probe is used,
-    so that the Jacobian's norm costs nothing beyond the divergence.
+    If the solve already has an integral with a Hutchinson probe, as in a `CNF` with `HutchinsonTrace`, that probe is
+    used, so that the norm of the Jacobian costs nothing in addition to the divergence.
 
     Source: Finlay, Jacobsen, Nurbekyan, Oberman, "How to train your neural ODE", 2020, arXiv:2002.02798, equation (9),
     with equal coefficients as there.
@@ -287,12 +289,12 @@ class RNODE(AbstractRegulariser):
 
 @final
 class SumRegulariser(AbstractRegulariser):
-    """The sum of regularisers, what `+` makes."""
+    """A sum of regularisers, the result of `+`."""
 
     parts: tuple[AbstractRegulariser, ...]
 
     def plan(self, problem: Problem, key: PRNGKeyArray | None) -> Plan:
-        """Asks for what all parts ask for; moved times are moved on by the next part."""
+        """Combines the plans of all parts; each part gets the times as moved by the parts before it."""
         plans: list[Plan] = []
         for number, part in enumerate(self.parts):
             own = None if key is None else jax.random.fold_in(key, number)
@@ -314,13 +316,13 @@ class SumRegulariser(AbstractRegulariser):
 
 @final
 class ScaledRegulariser(AbstractRegulariser):
-    """A regulariser times a number, what `*` makes; the number may be traced, as a coefficient from a schedule."""
+    """A regulariser times a number, the result of `*`; the number may be traced, such as the value of a schedule."""
 
     regulariser: AbstractRegulariser
     factor: Float[Array, ""] | float
 
     def plan(self, problem: Problem, key: PRNGKeyArray | None) -> Plan:
-        """Asks for the same; the value is the product."""
+        """The plan of the regulariser, with its value multiplied by the factor."""
         plan = self.regulariser.plan(problem, key)
         return plan._replace(value=lambda steps, integrals: self.factor * plan.value(steps, integrals))
 
@@ -334,8 +336,8 @@ def steer(key: PRNGKeyArray, t1: Any, b: float) -> Float[Array, ""]:
 def steer_times(key: PRNGKeyArray, ts: Float[Array, " times"]) -> Float[Array, " times"]:
     """Times drawn uniformly around `ts`, by up to half of the smaller neighbouring gap; the first one stays.
 
-    Ghosh et al. 2020 take half of the gap before each time, which may exchange times if gaps are unequal; on equal gaps
-    the two agree. The last time has one gap.
+    Ghosh et al. 2020 use half of the gap before each time, which may change the order of the times if the gaps are
+    unequal; for equal gaps both rules agree. The last time has one gap only.
     """
     gaps = jnp.diff(ts)
     reach = jnp.minimum(jnp.abs(gaps), jnp.abs(jnp.append(gaps[1:], gaps[-1]))) / 2
@@ -353,10 +355,10 @@ def _needed(key: PRNGKeyArray | None, why: str) -> PRNGKeyArray:
 
 
 def in_tolerances_of(controller: dfx.AbstractStepSizeController, measure: LocalError) -> LocalError:
-    """`measure` with the tolerances and the norm that it leaves open read off the controller.
+    """`measure` with unset tolerances and an unset norm taken from the controller.
 
     Raises:
-        ValueError: If the controller has none.
+        ValueError: If a tolerance is unset and the controller has none.
     """
     adaptive = isinstance(controller, dfx.AbstractAdaptiveStepSizeController)
     if not adaptive and (measure.rtol is None or measure.atol is None):

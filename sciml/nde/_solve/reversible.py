@@ -1,4 +1,4 @@
-"""Reversible Runge-Kutta steps: exact gradients of the discrete solution, whose memory does not grow with the steps."""
+"""Reversible Runge-Kutta steps: exact gradients of the discrete solution, in memory independent of their number."""
 
 from typing import Any, cast, final
 
@@ -16,28 +16,28 @@ from sciml.nde._solve.solve import AbstractSolve, Aux, InitialValueProblem
 
 @final
 class Reversible(AbstractSolve):
-    r"""A solve by fixed steps that can be undone, in place of `Solve`.
+    r"""A solve with fixed, algebraically reversible steps; use it in place of `Solve`.
 
-    With the increment :math:`\Psi_h(t, x)` of an explicit Runge-Kutta method and a second state z, equal to y at first,
+    With the increment :math:`\Psi_h(t, x)` of an explicit Runge-Kutta method and a second state z, with z_0 = y_0,
 
     .. math::
         y_{n+1} = \lambda y_n + (1 - \lambda) z_n + \Psi_h(t_n, z_n), \qquad
         z_{n+1} = z_n - \Psi_{-h}(t_{n+1}, y_{n+1}).
 
-    Both equations can be solved for the old states, so that the backward pass reconstructs them to rounding and returns
-    the gradient of the discrete solution in the field's parameters, the initial state, `args` and the times. It keeps
-    the last pair of states and those at the times asked for, whatever the number of steps is. The order is that of the
-    method; a step costs two of it.
+    Both equations can be solved for the old states. The backward pass reconstructs the states up to rounding errors and
+    returns the gradient of the discrete solution with respect to the field's parameters, the initial state, `args` and
+    the times. It stores the last pair of states and the states at the requested times, however many steps there are.
+    The order is that of the Runge-Kutta method; one step costs two Runge-Kutta steps.
 
-    Rounding errors grow backwards by 1 / coupling in each step. On y' = -a y the scheme is stable for steps
-    h < (1 - coupling) / a, to leading order; with larger ones y - z grows as fast as y decays. It suits intervals of
-    few decay times.
+    Rounding errors grow by 1 / coupling in each step of the backward pass. On y' = -a y the scheme is stable for steps
+    h < (1 - coupling) / a, to leading order; with larger steps y - z grows as fast as y decays. The scheme suits
+    intervals of a few decay times 1 / a.
 
     Source: McCallum, Foster, "Efficient, accurate and stable gradients for neural ODEs", 2024, arXiv:2410.11648.
 
     Attributes:
         steps: Number of equal steps between two neighbouring times.
-        solver: The Runge-Kutta method.
+        solver: The explicit Runge-Kutta method.
         coupling: lambda, in (0, 1].
     """
 
@@ -52,7 +52,7 @@ class Reversible(AbstractSolve):
             raise ValueError(f"Expected at least one step between two times, got {self.steps}.")
 
     def solved(self, problem: InitialValueProblem, key: PRNGKeyArray | None) -> tuple[PyTree, Aux]:
-        """As in `AbstractSolve`; there is no regulariser, the penalty is 0."""
+        """As in `AbstractSolve`; there are no regularisers, and the penalty is 0."""
         field, ts, args, integrands = problem.field, problem.ts, problem.args, problem.integrands
         state = start_integrals(field, integrands, ts[0], problem.y0, args)
         extended = with_integrals(field, integrands)
@@ -61,7 +61,7 @@ class Reversible(AbstractSolve):
         def flat(t: Any, x: Array, args: PyTree) -> Array:
             return ravel_pytree(extended(t, restore(x), args))[0].astype(x.dtype)
 
-        # A custom derivative sees what it is given, not what a closure holds.
+        # Custom derivatives need all arrays as arguments: those in the closure become arguments here.
         closed = eqx.filter_closure_convert(flat, ts[0], start, args)
         states = _solve((closed, start, ts, args), scheme=self)
         ys, integrals = jax.vmap(restore)(states)
@@ -70,13 +70,13 @@ class Reversible(AbstractSolve):
 
 
 def _increment(scheme: Reversible, problem: PyTree, ends: tuple[Array, Array], at: Any, sign: int, x: Array) -> Array:
-    """Psi over one step forwards (sign 1) or backwards (-1) from the step's number `at` between two times."""
+    """Psi over one step, forwards (sign 1) or backwards (sign -1), from step number `at` between the times `ends`."""
     field, args = problem
     tableau = cast(dfx.ButcherTableau, scheme.solver.tableau)
     t0, t1 = ends
     h = (t1 - t0) / scheme.steps
     t, h = t0 + at * h, sign * h
-    used = int(np.flatnonzero(tableau.b_sol)[-1]) + 1  # the last stage of many methods serves the next step alone
+    used = int(np.flatnonzero(tableau.b_sol)[-1]) + 1  # in FSAL methods the last stage is for the next step only
     slopes: list[Array] = []
     for c, row in list(zip((0.0, *tableau.c), ((), *tableau.a_lower), strict=True))[:used]:
         slopes.append(field(t + float(c) * h, x + _combined(h, row, slopes, x), args))

@@ -1,4 +1,4 @@
-"""How a model's equation is solved: one configuration for all models."""
+"""The solve configuration of all models: solver, step size controller, adjoint and regulariser."""
 
 import abc
 import dataclasses
@@ -27,12 +27,12 @@ from sciml.nde._solve.regularisers import AbstractRegulariser, Plan, Problem
 
 @final
 class Aux(eqx.Module):
-    """What a solve yields besides the solution.
+    """What a solve returns in addition to the states.
 
     Attributes:
-        penalty: The number of `Solve.regulariser`, which the loss adds with a coefficient; 0 without one.
-        integrals: The running integrals at the times of the solution, 0 at the first.
-        stats: Numbers of steps: `num_steps`, and of an adaptive solver `num_accepted_steps`, `num_rejected_steps`.
+        penalty: Value of `Solve.regulariser`, to be added to the loss with a coefficient; 0 without a regulariser.
+        integrals: Values of the running integrals at the times of the solution; 0 at the first time.
+        stats: Step counts: `num_steps`, and (not from `Reversible`) `num_accepted_steps` and `num_rejected_steps`.
     """
 
     penalty: Float[Array, ""]
@@ -52,7 +52,7 @@ class InitialValueProblem(eqx.Module):
 
 
 class AbstractSolve(eqx.Module):
-    """Solves dy/dt = field(t, y, args) from y0 at `ts[0]` and returns the states at all times `ts`, y0 among them."""
+    """Solves dy/dt = field(t, y, args) from y0 at `ts[0]` and returns the states at all times `ts`, including y0."""
 
     def __call__(
         self,
@@ -64,47 +64,47 @@ class AbstractSolve(eqx.Module):
         integrands: Mapping[str, Integrand] | None = None,
         key: PRNGKeyArray | None = None,
     ) -> tuple[PyTree, Aux]:
-        """The states, with time as their first axis, and what came with them.
+        """The states, with time as their first axis, and an `Aux` with penalty, integrals and statistics.
 
         Args:
-            field: Derivative of the state, `(t, y, args) -> dy/dt`. Parameters that it holds as an Equinox module are
-                differentiated by every adjoint, those of a closure not by `diffrax.BacksolveAdjoint`.
+            field: Derivative of the state, `(t, y, args) -> dy/dt`. Every adjoint differentiates the parameters of an
+                Equinox module; `diffrax.BacksolveAdjoint` does not differentiate those captured in a closure.
             y0: State at `ts[0]`.
             ts: At least two times, increasing or decreasing.
             args: Passed to the field.
             integrands: Running integrals, see `with_integrals`. They do not change the steps.
-            key: For a regulariser that draws at random.
+            key: Random key for a regulariser that needs one.
 
         Raises:
-            ValueError: If there are fewer than two times, and as `solved`.
+            ValueError: If there are fewer than two times, and in the cases of `solved`.
         """
         problem = InitialValueProblem(field, y0, _at_least_two(ts), args, dict(integrands or {}))
         return self.solved(problem, key)
 
     @abc.abstractmethod
     def solved(self, problem: InitialValueProblem, key: PRNGKeyArray | None) -> tuple[PyTree, Aux]:
-        """The states and what came with them, of a problem whose times were counted."""
+        """Solves a problem that has at least two times; the results are those of `__call__`."""
 
 
 @final
 class Solve(AbstractSolve):
     """A solve by diffrax: `Solve(diffrax.Tsit5(), diffrax.PIDController(rtol=1e-7, atol=1e-7))`.
 
-    Tolerances are numbers, and other numbers compile anew.
+    Tolerances are Python numbers: new values trigger a new compilation.
 
-    With a regulariser it is a solve for training. Methods of models that return an `Aux` use it, and hand its number
-    back as `aux.penalty`; methods that return values alone predict and never do. `regularised(model, None)` is the
-    model without it, for predictions that need an `Aux`.
+    A regulariser acts in training only. Methods of models that return an `Aux` apply it and return its value as
+    `aux.penalty`; methods that return values alone are for prediction and never apply it. For predictions that need an
+    `Aux`, `regularised(model, None)` removes it.
 
     Attributes:
-        solver: Any solver.
-        controller: Step sizes.
+        solver: Any diffrax solver.
+        controller: Step size controller.
         adjoint: How gradients are computed; the default differentiates the steps and recomputes them from checkpoints.
-        dt0: First step, all steps for `diffrax.ConstantStepSize`; None lets an adaptive controller choose.
-        max_steps: An error is raised beyond.
-        regulariser: What makes the learned equation cheap to solve: `ErrorPenalty()`, `StiffnessPenalty()`,
-            `LocalErrorPenalty()`, `FreshErrorPenalty()`, `Steer(0.5)`, `TayNODE(2)`, `RNODE()`, their sums and
-            multiples, or None.
+        dt0: First step size, which `diffrax.ConstantStepSize` keeps; None lets an adaptive controller choose it.
+        max_steps: Largest number of steps; an error is raised if the solve needs more.
+        regulariser: Makes the learned equation cheap to solve: `ErrorPenalty()`, `StiffnessPenalty()`,
+            `LocalErrorPenalty()`, `FreshErrorPenalty()`, `Steer(0.5)`, `TayNODE(2)`, `RNODE()`, sums and multiples of
+            these, or None.
     """
 
     solver: dfx.AbstractSolver = dfx.Tsit5()
@@ -115,7 +115,7 @@ class Solve(AbstractSolve):
     regulariser: AbstractRegulariser | None = None
 
     def solved(self, problem: InitialValueProblem, key: PRNGKeyArray | None) -> tuple[PyTree, Aux]:
-        """As in `AbstractSolve`. Raises as `run`."""
+        """As in `AbstractSolve`; raises the errors of `run`."""
         term = dfx.ODETerm(problem.field)  # pyright: ignore[reportArgumentType]
         return self.run(term, problem.y0, problem.ts, problem.args, integrands=problem.integrands, key=key)
 
@@ -129,19 +129,20 @@ class Solve(AbstractSolve):
         integrands: Mapping[str, Integrand] | None = None,
         key: PRNGKeyArray | None = None,
     ) -> tuple[PyTree, Aux]:
-        """The states at the times `ts` for any diffrax terms, with controls or noise for example.
+        """Solves for any diffrax terms, for example with controls or noise; the results are those of `__call__`.
 
         Args:
-            terms: The terms, or a function that makes them from the times of the solve, which STEER moves.
+            terms: The terms, or a function from the times of the solve to the terms (STEER moves the times).
             y0: State at `ts[0]`.
             ts: At least two times.
             args: Passed to the terms.
-            integrands: Running integrals along the `diffrax.ODETerm`, alone or first in a `diffrax.MultiTerm`.
-            key: For a regulariser that draws at random.
+            integrands: Running integrals along a `diffrax.ODETerm`, the only term or the first of a `MultiTerm`.
+            key: Random key for a regulariser that needs one.
 
         Raises:
-            ValueError: If there are integrals and the terms are others, or the controller has a norm that integrals
-                cannot be kept out of; if the regulariser needs a key and there is none, or cannot be differentiated.
+            ValueError: If there are integrals and the first term is no `diffrax.ODETerm`, or the norm of the controller
+                cannot exclude the integrals; if the regulariser needs a key and there is none, or the adjoint cannot
+                differentiate it.
         """
         own = dict(integrands or {})
         plan = Plan(_at_least_two(ts), lambda steps, integrals: jnp.zeros((), ts.dtype))
@@ -170,9 +171,9 @@ class Solve(AbstractSolve):
 
 
 def regularised(model: Any, regulariser: AbstractRegulariser | None) -> Any:
-    """The model with this regulariser in all its solves; with None, the model that predicts.
+    """A copy of the model in which every `Solve` has this regulariser, or none for None.
 
-    `loss = task(regularised(model, R)) + coefficient * aux.penalty` trains a model whose own solve has none.
+    `loss = task(regularised(model, R)) + coefficient * aux.penalty` trains a model defined without a regulariser.
 
     Raises:
         ValueError: If the model has no `Solve` that could have a regulariser.
@@ -189,32 +190,37 @@ def regularised(model: Any, regulariser: AbstractRegulariser | None) -> Any:
 
 @final
 class Jointly(AbstractSolve):
-    """Solves for a batch of initial states as for a single state, with the field mapped over the batch inside.
+    """Solves a batch of initial states as one joint state: one solve, in which the field is mapped over the batch.
 
-    `NeuralODE(field, Jointly(Solve()))` takes `y0` of shape `(batch, size)` and returns `(time, batch, size)`.
-    `jax.vmap(NeuralODE(field, Solve()), (0, None))` returns `(batch, time, size)`, by steps of each sample's own.
-    The joint solve is faster to differentiate in the field's parameters, because their gradient is carried through the
-    backward pass once and not once per sample. But the default norm is a mean over the batch too, in which a hard
-    sample may exceed the tolerance: give the controller `PerSampleMax` where that matters.
+    `NeuralODE(field, Jointly(Solve()))` takes `y0` of shape `(batch, size)` and returns `(time, batch, size)`; all
+    samples share the steps. `jax.vmap(NeuralODE(field, Solve()), (0, None))` returns `(batch, time, size)`; each sample
+    has its own steps. The joint solve has the cheaper gradient in the field's parameters, because the backward pass
+    carries it once for the batch and not once per sample. The controller's default norm averages over the batch, so
+    that a hard sample may exceed the tolerance: use `diffrax.PIDController(..., norm=PerSampleMax())` where that
+    matters.
 
-    Integrals and log densities have one value per sample, and a probe of Hutchinson's has the shape of the batch. The
-    times and `args` are shared. The penalty and the statistics are those of the one solve.
+    Integrals and log densities have one value per sample. A Hutchinson probe has the shape of the batch. Times and
+    `args` are shared. Penalty and statistics are those of the joint solve.
 
     Attributes:
-        solve: Solves the joint equation; its regulariser serves the batch.
+        solve: Solves the joint equation; its regulariser applies to the whole batch.
     """
 
     solve: AbstractSolve
 
     def solved(self, problem: InitialValueProblem, key: PRNGKeyArray | None) -> tuple[PyTree, Aux]:
-        """As in `AbstractSolve`; every leaf of `y0` leads with the batch."""
+        """As in `AbstractSolve`; the leading axis of every leaf of `y0` is the batch."""
         integrands = {name: mapped(integrand) for name, integrand in problem.integrands.items()}
         joint = dataclasses.replace(problem, field=JointField(problem.field), integrands=integrands)
         return self.solve.solved(joint, key)
 
 
 def ignoring_integrals(controller: dfx.AbstractStepSizeController) -> dfx.AbstractStepSizeController:
-    """The controller with the norm of the state alone."""
+    """The controller with a norm that ignores the running integrals, so that they do not change the steps.
+
+    Raises:
+        ValueError: If the controller is not a PIDController, ClipStepSizeController, ConstantStepSize or StepTo.
+    """
     if isinstance(controller, dfx.PIDController):
         return dataclasses.replace(controller, norm=state_norm(controller.norm))
     if isinstance(controller, dfx.ClipStepSizeController):
@@ -235,7 +241,7 @@ def _at_least_two(ts: Float[Array, " times"]) -> Float[Array, " times"]:
 
 @final
 class _NormWithout(eqx.Module):
-    """A norm that does not see some of the running integrals."""
+    """A norm that ignores the running integrals with the given names."""
 
     norm: Callable[[PyTree], Any]
     names: tuple[str, ...] = eqx.field(static=True)
@@ -246,7 +252,7 @@ class _NormWithout(eqx.Module):
 
 
 def _without(names: list[str], measures: PyTree) -> PyTree:
-    """Measures that do not see the integrals of a regulariser, so that a sum of regularisers is that of its parts."""
+    """Measures that ignore the integrals of regularisers: a sum of regularisers has the sum of their values."""
     is_measure = lambda node: isinstance(node, LocalError | Stiffness | DirectionalStiffness)
     blind = lambda m: dataclasses.replace(m, norm=_NormWithout(m.norm, tuple(names))) if is_measure(m) and m.norm else m
     return jax.tree.map(blind, measures, is_leaf=is_measure)
@@ -254,7 +260,7 @@ def _without(names: list[str], measures: PyTree) -> PyTree:
 
 @final
 class _NoiseBesideIntegrals(dfx.AbstractTerm):
-    """The noise of a state that has running integrals beside it, which have none."""
+    """The noise term of a state extended by running integrals; the integrals receive no noise."""
 
     term: dfx.AbstractTerm
     integrals: dict[str, Array]
@@ -272,7 +278,7 @@ class _NoiseBesideIntegrals(dfx.AbstractTerm):
 def _beside_integrals(
     terms: dfx.AbstractTerm, integrands: dict[str, Integrand], t0: Array, y0: PyTree, args: PyTree
 ) -> tuple[dfx.AbstractTerm, PyTree]:
-    """Terms and first state of the equation with running integrals beside the state."""
+    """Terms and initial state of the equation whose state is extended by running integrals."""
     drift, *noises = terms.terms if isinstance(terms, dfx.MultiTerm) else (terms,)
     if not isinstance(drift, dfx.ODETerm):
         raise ValueError(
