@@ -5,10 +5,14 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from sciml import plot, train
 from sciml.data import Windows, cached, trajectories
+from sciml.metrics import relative_l2
 from sciml.rollout import rollout_batch
 from sciml.tasks._fields import Generated, Parts
 
@@ -37,6 +41,15 @@ def rollout_parts(source: Generated, problem: Any, *, history: int, horizon: int
     return Parts(Windows(first, history=history, stop=last), *rollouts)
 
 
+@jax.jit
+def _errors(
+    prediction: Float[Array, "samples frames values"], truth: Float[Array, "samples frames values"]
+) -> tuple[Float[Array, " samples"], Float[Array, " frames"]]:
+    """The error of each sample's frames in one norm, and the mean over the samples of each frame's error."""
+    frames = jax.vmap(jax.vmap(relative_l2))(prediction[:, :, None], truth[:, :, None])
+    return jax.vmap(relative_l2)(prediction, truth), frames.mean(0)
+
+
 def rollout_errors(model: Any, windows: Windows) -> dict[str, float]:
     """Relative L2 errors of rollouts over the output frames of windows, means over the samples.
 
@@ -45,11 +58,9 @@ def rollout_errors(model: Any, windows: Windows) -> dict[str, float]:
     """
     x, y = windows[np.arange(len(windows))]
     prediction = rollout_batch(functools.partial(train.predict, model), x, windows.horizon)
-    frames = (len(y), windows.horizon, -1)
-    error, size = (np.linalg.norm(a.reshape(frames), axis=2) for a in (prediction - y, y))
-    whole = np.linalg.norm(error, axis=1) / np.linalg.norm(size, axis=1)
-    each = np.mean(error / size, axis=0)
-    return {"relative_l2": float(np.mean(whole)), "each_frame": float(np.mean(each)), "first_frame": float(each[0])}
+    pairs = (jnp.reshape(u, (len(y), windows.horizon, -1)) for u in (prediction, y))
+    whole, each = _errors(*pairs)
+    return {"relative_l2": float(whole.mean()), "each_frame": float(each.mean()), "first_frame": float(each[0])}
 
 
 def draw_rollouts(windows: Windows) -> Callable[[Mapping[str, Any], pathlib.Path], None]:

@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from sciml.nde import (
     AdditiveNoise,
@@ -110,6 +111,7 @@ def test_a_path_is_judged_by_its_trace_and_not_by_its_rows(getkey):
     assert abs(judge(times, path[::-1]) - first) > 1e-3
 
 
+@pytest.mark.slow  # compiles a gradient through both players
 def test_both_players_have_gradients_and_learn(getkey):
     players = (generator(getkey()), clip_lipschitz(critic(getkey())))
     ys = jnp.cumsum(jax.random.normal(getkey(), (8, 3, CHANNELS)), axis=1)

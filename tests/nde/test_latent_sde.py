@@ -135,6 +135,7 @@ def test_the_bound_against_the_likelihood_of_scipy():
     np.testing.assert_allclose(bound.squared_error, np.nanmean((xs - means) ** 2), rtol=1e-5)
 
 
+@pytest.mark.slow  # compiles two gradients of an SDE
 def test_a_batch_is_its_samples_and_gradients_reach_all_weights_but_no_missing_value(getkey):
     model, batch, keys = network(getkey()), jnp.stack([series(0), series(1)]), jax.random.split(getkey(), 2)
 

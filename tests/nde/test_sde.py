@@ -117,7 +117,9 @@ def test_the_solver_decides_between_ito_and_stratonovich(solver, correction):
     assert_moments(values, mean, mean**2 * (np.exp(sigma**2) - 1))
 
 
-@pytest.mark.parametrize("brownian", [BrownianTree(2.0**-9, dfx.BrownianIncrement), BrownianGrid(128)])
+@pytest.mark.parametrize(
+    "brownian", [BrownianTree(2.0**-9, dfx.BrownianIncrement), pytest.param(BrownianGrid(128), marks=pytest.mark.slow)]
+)
 def test_strong_order_1_along_the_same_path(brownian):
     drift, sigma, count = 0.5, 0.7, 200
     motion = paths(sde(zero, ones, fixed(dfx.Euler(), 0.25), brownian), [0.0], [0.0, 1.0], count)[:, 1]

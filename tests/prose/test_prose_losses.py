@@ -156,6 +156,7 @@ def test_the_loss_without_equations(words):
         assert value == logs["data"] > 0.1
 
 
+@pytest.mark.slow  # compiles two gradients of a transformer
 def test_activations_in_16_bits_and_parameters_in_32():
     batch = jax.tree.map(jnp.asarray, sample(np.random.default_rng(0)))
     batch = jax.tree.map(lambda a: a.astype(jnp.float32) if a.dtype.kind == "f" else a, batch)

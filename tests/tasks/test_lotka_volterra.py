@@ -20,6 +20,7 @@ def module():
     return experiment.load_file(FILE)
 
 
+@pytest.mark.slow  # its parts have tests in nde and symbolic
 def test_the_smoke_preset_trains_forecasts_and_writes_equations(module, tmp_path):
     config = module.PRESETS["smoke"]
     with jax.enable_x64(True):

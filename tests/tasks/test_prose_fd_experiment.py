@@ -34,6 +34,7 @@ def folder(module, tmp_path_factory):
     return where
 
 
+@pytest.mark.slow  # as prose_ode, with frames
 def test_the_smoke_preset_trains_and_draws(folder):
     found = json.loads((folder / "run" / "metrics.json").read_text())["test"]
     assert set(found) == {

@@ -290,6 +290,7 @@ def test_fitted_equations_are_solved_beside_the_forecast(runs, capsys, monkeypat
     assert re.search(r"They fit the trajectory up to \S+e-\d+ of its deviation, and are solved", text)
 
 
+@pytest.mark.slow  # as tests/prose/test_solved_forecast.py
 def test_equations_that_cannot_be_solved_so_far_are_written_alone(runs, capsys, monkeypatch):
     times = np.linspace(0, 0.9, GIVEN)
     path, out = as_csv(runs / "escape.csv", times, 1 / (1 - times[:, None])), runs / "out" / "unsolved"

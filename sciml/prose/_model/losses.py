@@ -14,7 +14,7 @@ from sciml.prose._samples.dataset import Sample
 
 EPSILON = 1e-5
 Squares = Callable[[Array, Sample, int], Array]
-"""Predicted states, their sample and the number of given times to the squared error of the sample."""
+"""`(predicted states, sample, number of given times) -> squared error of the sample`."""
 
 
 def relative_squares(

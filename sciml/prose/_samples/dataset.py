@@ -11,7 +11,7 @@ from sciml.systems import Trajectories
 
 _NUMBERS = NumberCodec()
 Guess = Callable[[Sequence[str]], Sequence[str]]
-"""The tokens of the true equations to the tokens that the model is given."""
+"""`tokens of the true equations -> tokens of the guess`, which the model reads."""
 
 
 class Sample(NamedTuple):
