@@ -1,5 +1,6 @@
 """Settings of every test: shape checks on, rank promotion refused, a compilation cache that outlives the run."""
 
+import gc
 import os
 import pathlib
 
@@ -35,6 +36,13 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "reference" in item.fixturenames:
             item.add_marker(pytest.mark.reference)
+
+
+def pytest_collection_finish():
+    """Tracing makes millions of objects that live until a module ends; looking for garbage among them is in vain."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
 
 
 @pytest.fixture(scope="session")
