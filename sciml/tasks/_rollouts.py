@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -58,8 +57,8 @@ def rollout_errors(model: Any, windows: Windows) -> dict[str, float]:
     """
     x, y = windows[np.arange(len(windows))]
     prediction = rollout_batch(functools.partial(train.predict, model), x, windows.horizon)
-    pairs = (jnp.reshape(u, (len(y), windows.horizon, -1)) for u in (prediction, y))
-    whole, each = _errors(*pairs)
+    shape = (len(y), windows.horizon, -1)
+    whole, each = _errors(prediction.reshape(shape), y.reshape(shape))
     return {"relative_l2": float(whole.mean()), "each_frame": float(each.mean()), "first_frame": float(each[0])}
 
 
