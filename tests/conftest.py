@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """Tracing makes millions of objects that live until a module ends; looking for garbage among them is in vain."""
+    """Collects garbage less often: tracing makes millions of objects, and most of them live until a module ends."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)

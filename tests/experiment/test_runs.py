@@ -420,7 +420,7 @@ def test_steps_cover_the_epochs_and_stand_in_for_them():
     assert experiment.Training(epochs=1.5, steps=3).steps_for(100) == 3
 
 
-@pytest.mark.slow  # three processes; tests/train/test_checkpoint.py goes on bit for bit within one
+@pytest.mark.slow  # starts three processes; tests/train/test_checkpoint.py resumes bit for bit within one
 def test_a_killed_run_goes_on_and_ends_bit_for_bit_where_an_uninterrupted_one_ends(file, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     uninterrupted = command(file, whole)

@@ -105,7 +105,7 @@ def test_the_two_ends_alone_keep_no_history():
         np.testing.assert_allclose(ends[1], all_times[-1], rtol=1e-12)
 
 
-@pytest.mark.slow  # of memory; that it is right is the test of gradients above
+@pytest.mark.slow  # plans the memory of two large gradients; the test of gradients above checks their values
 def test_the_gradient_of_shared_weights_is_not_carried_per_sample():
     """The planned memory of the gradient: less than two thirds of vmap's where weights are larger than states."""
     batch, size, hidden = 64, 32, 128

@@ -63,10 +63,9 @@ def test_layers_that_begin_as_the_identity(getkey):
         layers = made.decoder(WIDTH, DEPTH, rotation=Rotary(), key=keys[2])
         np.testing.assert_array_equal(eqx.filter_jit(layers)(x, memory=memory), x)
         assert np.any(eqx.filter_jit(form(PreNorm).decoder(WIDTH, DEPTH, key=keys[2]))(x, memory=memory) != x)
-        slopes = eqx.filter_jit(eqx.filter_grad(lambda layers: jnp.sum(layers(x, memory=memory) ** 2)))(layers).layers[
-            0
-        ]
-        for dense in (slopes.own[1].out, slopes.other[1].out, slopes.network[1].layers[-1]):
+        slopes = eqx.filter_jit(eqx.filter_grad(lambda layers: jnp.sum(layers(x, memory=memory) ** 2)))(layers)
+        first = slopes.layers[0]
+        for dense in (first.own[1].out, first.other[1].out, first.network[1].layers[-1]):
             assert np.all(dense.weight != 0)  # they leave it with the first step of an optimiser
 
 
