@@ -1,0 +1,25 @@
+"""How files are written and read: complete or not there at all, with digests, without following links or running code.
+
+| verb | what it does |
+|---|---|
+| `write_bytes`, `write_json` | a file that appears complete or not at all |
+| `read_json` | checks the digest and the types of a JSON file |
+| `write_manifest`, `check_manifest` | SHA-256 digests of all files of a folder |
+| `check_tree` | refuses links and devices inside of a folder |
+| `locked` | one process at a time in a folder |
+"""
+
+from sciml.files._json import as_kind as as_kind
+from sciml.files._json import decode_json as decode_json
+from sciml.files._json import read_json as read_json
+from sciml.files._json import sealed as sealed
+from sciml.files._json import unsealed as unsealed
+from sciml.files._json import write_json as write_json
+from sciml.files._lock import locked as locked
+from sciml.files._manifest import MANIFEST as MANIFEST
+from sciml.files._manifest import check_manifest as check_manifest
+from sciml.files._manifest import digest_of as digest_of
+from sciml.files._manifest import write_manifest as write_manifest
+from sciml.files._plain import Damaged as Damaged
+from sciml.files._plain import check_tree as check_tree
+from sciml.files._plain import write_bytes as write_bytes
