@@ -22,6 +22,7 @@ LAYER = {
     "prose": 3,
     "zoo": 3,
     "interop": 3,
+    "structure": 4,
     "train": 4,
     "experiment": 5,
     "tasks": 6,

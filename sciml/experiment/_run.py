@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from sciml import train
+from sciml import structure, train
 from sciml.data import fingerprint
 from sciml.experiment._definition import Experiment, held_out
 from sciml.experiment._figures import draw_run
@@ -78,7 +78,7 @@ def run(
         KeyboardInterrupt: With a message that says from where the run can go on.
     """
     names = ("steps", "batch", "metric", "seed")
-    config = {name: getattr(experiment, name) for name in names} | {"model": train.describe(experiment.model)}
+    config = {name: getattr(experiment, name) for name in names} | {"model": structure.describe(experiment.model)}
     check_folder(pathlib.Path(folder), config)
     return _run(experiment, pathlib.Path(folder), {"name": None, "config": config, "file": None}, console, progress)
 
@@ -99,7 +99,7 @@ def _run(
         metrics = read_json(folder / "metrics.json")
         say(f"{folder} is finished: {_line(metrics['test'])}")
         return metrics
-    description = train.describe(experiment.model)
+    description = structure.describe(experiment.model)
     name = started["name"] or _name(experiment.model)
     say(f"{folder}: {name}, {train.parameters(experiment.model):,} parameters, trains on {_summary(experiment)}")
     folder.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from types import FunctionType, ModuleType
 from typing import Any
 
-from sciml import train
+from sciml import structure, train
 from sciml.experiment._definition import Prediction, held_out
 from sciml.experiment._figures import draw_run
 from sciml.experiment._file import load_file, with_settings
@@ -26,7 +26,7 @@ def load(folder: str | pathlib.Path, classes: Sequence[Any] = ()) -> Any:
         ValueError: If the model uses a class that is not known.
     """
     folder = pathlib.Path(folder)
-    like = train.rebuild(read_json(folder / "model.json"), classes)
+    like = structure.rebuild(read_json(folder / "model.json"), classes)
     checkpoints = train.Checkpoints(folder / "checkpoints", metric=read_json(folder / "run.json")["metric"])
     finished = folder / "metrics.json"
     try:

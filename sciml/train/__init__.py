@@ -33,5 +33,3 @@ from sciml.train._state import TrainState as TrainState
 from sciml.train._state import init as init
 from sciml.train._state import make_step as make_step
 from sciml.train._state import parameters as parameters
-from sciml.train._structure import describe as describe
-from sciml.train._structure import rebuild as rebuild

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sciml import experiment, train
+from sciml import experiment, structure, train
 
 RUNS = pathlib.Path(__file__).resolve().parent / "runs_of_0_1"
 ROOT = RUNS.parents[2]
@@ -30,8 +30,8 @@ def test_a_latent_ode_predicts_what_it_predicted():
 @pytest.mark.parametrize("path", sorted(RUNS.glob("models/*.json")), ids=lambda path: path.stem)
 def test_a_model_is_rebuilt(path):
     description = json.loads(path.read_text())
-    model = train.rebuild(description)
-    assert train.describe(train.rebuild(train.describe(model))) == train.describe(model)
+    model = structure.rebuild(description)
+    assert structure.describe(structure.rebuild(structure.describe(model))) == structure.describe(model)
     assert train.parameters(model) > 0
 
 

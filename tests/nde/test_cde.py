@@ -21,7 +21,7 @@ from sciml.nde import (
     observation_counts,
     rectilinear_control,
 )
-from sciml.train import describe
+from sciml.structure import describe
 
 HIDDEN, CHANNELS = 3, 2
 LOOSE = Solve(dfx.Heun(), dfx.ConstantStepSize(), dt0=0.25, max_steps=64)

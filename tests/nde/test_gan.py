@@ -23,7 +23,7 @@ from sciml.nde import (
     wasserstein_gap,
 )
 from sciml.nn import MLP
-from sciml.train import describe
+from sciml.structure import describe
 
 CHANNELS, HIDDEN = 2, 5
 TIMES = jnp.asarray([0.0, 0.5, 1.0])

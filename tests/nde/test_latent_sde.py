@@ -12,7 +12,7 @@ import pytest
 from scipy.stats import norm
 
 from sciml.nde import BrownianTree, ContextEncoder, LatentSDE, MLPField, Solve
-from sciml.train import describe
+from sciml.structure import describe
 
 LATENT, CONTEXT, SIZE = 2, 3, 4
 TIMES = jnp.asarray([0.0, 0.5, 0.75, 1.5])

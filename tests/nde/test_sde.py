@@ -21,7 +21,7 @@ from sciml.nde import (
     Solve,
     moment_matching,
 )
-from sciml.train import describe
+from sciml.structure import describe
 
 REVERSE, DIAGONAL = dfx.RecursiveCheckpointAdjoint(), DiagonalNoise()
 

@@ -11,7 +11,7 @@ import optimistix as optx
 import pytest
 
 from sciml import nde
-from sciml.train import describe
+from sciml.structure import describe
 
 BATCH, SIZE = 4, 3
 TIGHT = nde.Solve(controller=dfx.PIDController(rtol=1e-9, atol=1e-9))

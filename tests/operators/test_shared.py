@@ -11,7 +11,7 @@ import optax
 import pytest
 from helpers import OPERATORS, assert_trees_close
 
-from sciml import train
+from sciml import structure, train
 from sciml.grid import Dirichlet, Grid, Neumann, Periodic
 from sciml.nn import partition
 
@@ -66,7 +66,7 @@ def test_saved_and_rebuilt_without_its_constructor(name, getkey, tmp_path):
     checkpoints = train.Checkpoints(tmp_path)
     checkpoints.save(train.init(operator, optax.sgd(0.1)))
     checkpoints.wait()
-    like = train.rebuild(json.loads(json.dumps(train.describe(operator))), classes=(helpers._Network,))
+    like = structure.rebuild(json.loads(json.dumps(structure.describe(operator))), classes=(helpers._Network,))
     restored = checkpoints.restore_model(like)
     checkpoints.close()
     np.testing.assert_array_equal(apply(restored, x), apply(operator, x))

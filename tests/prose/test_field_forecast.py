@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sciml import operators, prose, train
+from sciml import operators, prose, structure
 from sciml.prose._model.field_forecast import frame_errors
 from sciml.prose._model.losses import applied
 
@@ -93,7 +93,7 @@ def test_errors_are_those_of_each_frame(model, sample):
 def test_a_trained_operator_can_be_described():
     operator = operators.FNO(INPUTS * CHANNELS, LATER * CHANNELS, modes=(4, 4), width=3, depth=1, key=jax.random.key(0))
     model = prose.FieldForecast(operator, prose.PerTrajectory(1e-8))
-    again = train.rebuild(train.describe(model))
+    again = structure.rebuild(structure.describe(model))
     assert jax.tree.structure(again) == jax.tree.structure(model)
     assert again.scaling == model.scaling
 

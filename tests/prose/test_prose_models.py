@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers import assert_trees_close, drawn
 
-from sciml import prose, train
+from sciml import prose, structure
 
 TIMES, COMPONENTS, QUERIES, TOKENS, WRITTEN, WORDS = 6, 3, 4, 5, 7, 11
 SIZES = prose.ProseSizes(8, 2, 12, 1, 1, 1, 1, 1, positions=9)
@@ -191,7 +191,7 @@ def test_a_patch_sees_its_own_points_alone(getkey):
 def test_a_model_is_rebuilt_from_its_description(make):
     with jax.enable_x64(True):
         model = drawn(make)
-        again = train.rebuild(train.describe(model))
+        again = structure.rebuild(structure.describe(model))
         assert_trees_close(again, jax.tree.map(jnp.zeros_like, model))
 
 

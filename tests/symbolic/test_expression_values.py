@@ -9,7 +9,7 @@ from expression_strategies import NAMES, SMOOTH, beartype_draws, repeatable, rou
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sciml import train
+from sciml import structure
 from sciml.symbolic import (
     ARITY,
     PLACEHOLDER,
@@ -187,7 +187,7 @@ def test_powers_of_negative_numbers_have_derivatives():
 
 
 def test_a_field_can_be_described_by_the_engine():
-    rebuilt = train.rebuild(train.describe(VectorField(LORENZ)))
+    rebuilt = structure.rebuild(structure.describe(VectorField(LORENZ)))
     assert jax.tree.structure(rebuilt) == jax.tree.structure(VectorField(LORENZ))
 
 
