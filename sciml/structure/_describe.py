@@ -81,16 +81,16 @@ def _describe_container(node: Any, path: str) -> Any:
 
 def _describe_fields(node: Any, path: str) -> Any:
     fields = {}
+    listed = _vocabulary.names()
     for field in dataclasses.fields(node):
         if not (field.init or isinstance(node, eqx.Module)):
             continue  # derived in __post_init__, which runs again
         value = getattr(node, field.name)
-        try:
-            fields[field.name] = _describe(value, f"{path}.{field.name}")
-        except ValueError:
-            if default_of(type(node), field.name) is not value:
-                raise
+        unlisted = callable(value) and not dataclasses.is_dataclass(value) and id(value) not in listed
+        if unlisted and default_of(type(node), field.name) is value:
             fields[field.name] = {"default": field.name}  # such as the lambda in the signature of equinox.nn.MLP
+        else:
+            fields[field.name] = _describe(value, f"{path}.{field.name}")
     return {"class": _name(type(node), path), "fields": fields}
 
 
