@@ -107,7 +107,7 @@ def run(file, tmp_path):
 def test_a_run_is_evaluated_under_other_conditions(run, capsys):
     assert exit_code("evaluate", run, "--condition", "size=0.5", "rate=1,size=2") == 0
     assert "size=0.5 rate=1.0 size=2.0" in words(capsys.readouterr().out)
-    metrics = experiment.read_json(run / "metrics.json")
+    metrics = experiment.read_metrics(run).as_json()
     sizes = {name: found["size"] for name, found in metrics["conditions"].items()}
     assert set(sizes) == {"size=0.5", "rate=1.0 size=2.0"}
     weight, bias = (np.asarray(part) for part in (experiment.load(run).weight, experiment.load(run).bias))
@@ -119,7 +119,7 @@ def test_a_run_is_evaluated_under_other_conditions(run, capsys):
     for condition, message in (("colour=red", "--colour"), ("size=big", "size"), ("steps=2.5", "steps")):
         assert exit_code("evaluate", run, "--condition", condition) == 2
         assert message in words(capsys.readouterr().err)
-    assert set(experiment.read_json(run / "metrics.json")["conditions"]) == set(sizes)
+    assert set(experiment.read_metrics(run).conditions) == set(sizes)
 
 
 def test_a_run_predicts_from_a_file_with_the_options_of_its_experiment(run, tmp_path, capsys):

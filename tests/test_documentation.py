@@ -31,7 +31,7 @@ def test_your_own_data(shape, tmp_path, monkeypatch):
     exec(compile(code, "your_own_data.md", "exec"), {})
     model = experiment.load("runs/mine")
     assert train.predict(model, x).shape == (30, 1, *shape[1:])
-    error = experiment.read_json(pathlib.Path("runs/mine/metrics.json"))["test"]["relative_l2"]
+    error = experiment.read_metrics("runs/mine").test["relative_l2"]
     assert error < 0.3  # a multiple of the input is learned in 100 steps; the prediction zero has 1
 
 

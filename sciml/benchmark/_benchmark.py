@@ -13,7 +13,8 @@ from sciml.benchmark._figures import draw
 from sciml.benchmark._plan import Plan, run_name
 from sciml.benchmark._report import report
 from sciml.benchmark._table import explanation, table, write_csv, write_markdown
-from sciml.experiment import check_folder, read_json, write_json
+from sciml.experiment import check_folder
+from sciml.files import locked, read_json, write_json
 
 
 def benchmark(plan: Plan, out: str | pathlib.Path, *, console: Console | None = None) -> dict[str, Any]:
@@ -37,14 +38,15 @@ def benchmark(plan: Plan, out: str | pathlib.Path, *, console: Console | None = 
 
     Raises:
         ValueError: If the folder holds anything else, the budget is too short, or the target is no validation error.
+        BlockingIOError: If another process works in the folder.
     """
     out = pathlib.Path(out)
     console = Console() if console is None else console
     check_folder(out, plan.settings())
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "config.json", plan.settings())
     failures: dict[str, str] = {}
-    with Board(plan.models, plan.seeds, console) as board:
+    with locked(out), Board(plan.models, plan.seeds, console) as board:
+        write_json(out / "config.json", plan.settings())
         calibration = _calibrate(plan, out, failures, board)
         content = report(plan, out, calibration, failures)
         for seed, model in plan.runs:
@@ -62,7 +64,7 @@ def benchmark(plan: Plan, out: str | pathlib.Path, *, console: Console | None = 
 def _calibrate(plan: Plan, out: pathlib.Path, failures: dict[str, str], board: Board) -> dict[str, Any]:
     """What the steps of the models cost, from `calibration.json` where it is known."""
     path = out / "calibration.json"
-    known = read_json(path) if path.exists() else {}
+    known = read_json(path, dict[str, dict[str, float | None]]) if path.exists() else {}
     for model in plan.models:
         if model in known:
             continue

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sciml.benchmark._plan import Plan, run_name
-from sciml.experiment import provenance, read_json
+from sciml.experiment import provenance, read_metrics, read_run
 from sciml.train import read_log
 
 
@@ -56,19 +56,19 @@ def _run(
     known: dict[str, Any] = {"run": folder.name, "model": which[0], "seed": which[1], "failure": failure}
     if failure is not None:
         return known
-    found, log = read_json(folder / "metrics.json"), read_log(folder / "log.jsonl")
-    training, epochs = log[-1]["training_seconds"], found["steps"] / calibration[which[0]]["steps_per_epoch"]
+    found, log = read_metrics(folder), read_log(folder / "log.jsonl")
+    training, epochs = log[-1]["training_seconds"], found.steps / calibration[which[0]]["steps_per_epoch"]
     return {
         **known,
-        "parameters": found["parameters"],
-        "steps": found["steps"],
+        "parameters": found.parameters,
+        "steps": found.steps,
         "epochs": epochs,
-        "seconds": found["seconds"],
+        "seconds": found.seconds,
         "training_seconds": training,
         "seconds_per_epoch": training / epochs,
         "of_budget": None if plan.budget is None else training / plan.budget,
         "validation": next((one["validation"] for one in reversed(log) if "validation" in one), None),
-        "test": found["test"],
+        "test": found.test,
     }
 
 
@@ -84,7 +84,7 @@ def curve(log: Sequence[Mapping[str, Any]], metric: str | None) -> list[tuple[fl
 
 def metric_of(folder: pathlib.Path) -> str | None:
     """The validation error that decides in a run, None without validation."""
-    return read_json(folder / "run.json")["metric"]
+    return read_run(folder).metric
 
 
 def _target(plan: Plan, out: pathlib.Path, curves: Mapping[str, Sequence[tuple[float, float]]]) -> Any:

@@ -49,10 +49,12 @@ from sciml.experiment._file import settings as settings
 from sciml.experiment._file import with_settings as with_settings
 from sciml.experiment._folder import check_folder as check_folder
 from sciml.experiment._folder import provenance as provenance
-from sciml.experiment._folder import read_json as read_json
 from sciml.experiment._folder import to_json as to_json
 from sciml.experiment._folder import versions as versions
-from sciml.experiment._folder import write_json as write_json
+from sciml.experiment._records import Metrics as Metrics
+from sciml.experiment._records import Run as Run
+from sciml.experiment._records import read_metrics as read_metrics
+from sciml.experiment._records import read_run as read_run
 from sciml.experiment._run import run as run
 from sciml.experiment._run import run_file as run_file
 from sciml.experiment._trained import evaluate as evaluate

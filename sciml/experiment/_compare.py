@@ -2,24 +2,33 @@
 
 import pathlib
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from sciml.experiment._figures import draw_losses, draw_resolutions
-from sciml.experiment._folder import read_json, write_json
+from sciml.experiment._records import read_metrics, read_run
 from sciml.experiment._trained import load_with, module_of, read_config
+from sciml.files import write_json
 from sciml.train import read_log
 
 
-def compare(folders: Sequence[str | pathlib.Path], out: str | pathlib.Path, *, console: Console | None = None) -> Any:
+def compare(
+    folders: Sequence[str | pathlib.Path],
+    out: str | pathlib.Path,
+    *,
+    file: str | pathlib.Path | None = None,
+    console: Console | None = None,
+) -> Any:
     """Prints a table of finished runs and draws their losses, predictions and errors against the resolution.
 
     Args:
         folders: Folders of runs of one experiment file; the test data are those of the first one.
         out: Folder for `table.json` and the figures `losses.png`, `predictions.png` and, for runs that were evaluated
             at several resolutions, `resolutions.png`.
+        file: The experiment file to execute for the predictions, if it is not the recorded one; see `module_of`.
         console: Where the table is printed.
 
     Returns:
@@ -27,32 +36,34 @@ def compare(folders: Sequence[str | pathlib.Path], out: str | pathlib.Path, *, c
 
     Raises:
         FileNotFoundError: If a folder is not a finished run, or the experiment file is gone.
+        PermissionError: If the recorded experiment file is not the one that made the runs; see `module_of`.
         ValueError: If no folder is given, or the runs belong to different experiment files.
     """
     paths = [pathlib.Path(folder) for folder in folders]
     if not paths:
         raise ValueError("Expected at least one finished run to compare, got none.")
-    found = [read_json(path / "metrics.json") for path in paths]
-    started = [read_json(path / "run.json") for path in paths]
-    files = {one["experiment"] for one in started}
+    found = [read_metrics(path).as_json() for path in paths]
+    started = [read_run(path) for path in paths]
+    files = {one.experiment for one in started}
     if len(files) > 1:
         raise ValueError(f"Expected runs of one experiment file, got runs of {', '.join(map(str, files))}.")
     models = [one["model"] for one in found]
     names = [one if models.count(one) == 1 else path.name for one, path in zip(models, paths, strict=True)]
+    module = None if files == {None} and file is None else module_of(paths[0], file)
     out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)
     rows = [{"run": name, **one} for name, one in zip(names, found, strict=True)]
     write_json(out / "table.json", rows)
     (Console() if console is None else console).print(_table(rows))
-    metric = started[0]["metric"] or next(iter(found[0]["test"]))
+    metric = started[0].metric or next(iter(found[0]["test"]))
     draw_losses(
         {name: read_log(path / "log.jsonl") for name, path in zip(names, paths, strict=True)},
         metric,
         out / "losses.png",
     )
     draw_resolutions(dict(zip(names, found, strict=True)), metric, out / "resolutions.png")
-    if files != {None}:
-        _draw_predictions(names, paths, out)
+    if module is not None:
+        _draw_predictions(module, names, paths, out)
     return rows
 
 
@@ -70,8 +81,9 @@ def _table(rows: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
-def _draw_predictions(names: Sequence[str], paths: Sequence[pathlib.Path], out: pathlib.Path) -> None:
-    module = module_of(paths[0])
+def _draw_predictions(
+    module: ModuleType, names: Sequence[str], paths: Sequence[pathlib.Path], out: pathlib.Path
+) -> None:
     figures = module.build(read_config(paths[0], module)).figures
     if figures is not None:
         figures({name: load_with(path, module) for name, path in zip(names, paths, strict=True)}, out)

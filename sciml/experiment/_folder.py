@@ -1,10 +1,9 @@
-"""The files of a run folder: JSON written atomically, the settings of the run, what it ran on."""
+"""The settings of a run as JSON, and what it ran on."""
 
 import dataclasses
 import datetime
 import enum
 import importlib.metadata
-import json
 import os
 import pathlib
 import platform
@@ -15,30 +14,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+import typeguard
+
+from sciml.files import read_json
 
 _PACKAGES = ("sciml-jax", "jax", "jaxlib", "equinox", "optax", "flax", "orbax-checkpoint", "numpy")
-
-
-def write_json(path: pathlib.Path, content: Any) -> None:
-    """Writes a file that is complete or not there at all."""
-    new = path.with_name(f"{path.name}.new")
-    with new.open("w") as file:
-        json.dump(content, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-
-
-def read_json(path: pathlib.Path) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        FileNotFoundError: If it is missing, hence the folder is not a run.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path.parent} is not the folder of a run: it has no {path.name}.")
-    return json.loads(path.read_text())
 
 
 def to_json(value: Any) -> Any:
@@ -106,7 +86,7 @@ def config_from_json(kind: type, value: Mapping[str, Any]) -> Any:
     it is. Settings that the run has not get their defaults.
 
     Raises:
-        ValueError: If the run has settings that the Config does not know.
+        ValueError: If the run has settings that the Config does not know, or a value is of another type.
     """
     anywhere = dict(_entries(value))
     left = {name for name, item in anywhere.items() if not isinstance(item, Mapping)}
@@ -126,7 +106,7 @@ def config_from_json(kind: type, value: Mapping[str, Any]) -> Any:
                 items, name = places[0]
                 left.difference_update(dict(_entries({name: items[name]})))
                 former = _FORMER_VALUES.get(field.name, {})
-                found[field.name] = from_json(inner, former.get(str(items[name]), items[name]))
+                found[field.name] = _setting(field.name, inner, former.get(str(items[name]), items[name]))
         return kind(**found)
 
     config = group(kind, value)
@@ -136,6 +116,17 @@ def config_from_json(kind: type, value: Mapping[str, Any]) -> Any:
             "does not know. Use the file that made the run."
         )
     return config
+
+
+def _setting(name: str, kind: Any, value: Any) -> Any:
+    """The value of a setting, of its annotated type."""
+    try:
+        return typeguard.check_type(from_json(kind, value), kind)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, typeguard.TypeCheckError) as error:
+        expected = getattr(kind, "__name__", kind)
+        raise ValueError(
+            f"Expected {expected} for the setting {name} of the run, got {value!r:.80} ({error})."
+        ) from None
 
 
 def _entries(value: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -188,12 +179,12 @@ def check_folder(folder: pathlib.Path, config: Any) -> None:
     if not folder.is_dir():
         raise ValueError(f"{folder} is a file. Give a folder for the run.")
     if not (folder / "config.json").exists():
-        others = sorted(path.name for path in folder.iterdir() if not path.name.endswith(".new"))
+        others = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
         if others:
             shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
             raise ValueError(f"{folder} is not a run and holds other files ({shown}). Use another folder.")
         return
-    saved = read_json(folder / "config.json")
+    saved = read_json(folder / "config.json", dict[str, Any])
     if dataclasses.is_dataclass(config):
         saved = to_json(config_from_json(type(config), saved))  # runs of earlier versions in the present form
     found = differences(saved, to_json(config))
@@ -215,7 +206,7 @@ def versions() -> dict[str, str]:
 
 
 def provenance(path: pathlib.Path | None) -> dict[str, Any]:
-    """What a result depends on besides its settings: `commit`, `time`, `device` and `versions`.
+    """What a result depends on besides its settings: `commit`, `time`, `device`, `x64` and `versions`.
 
     Args:
         path: The experiment file; the commit is that of the repository that holds it, None outside of one.
@@ -226,6 +217,7 @@ def provenance(path: pathlib.Path | None) -> dict[str, Any]:
         "commit": _commit(where),
         "time": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "device": {"platform": one.platform, "kind": one.device_kind, "count": jax.local_device_count()},
+        "x64": jax.config.read("jax_enable_x64"),
         "versions": versions(),
     }
 

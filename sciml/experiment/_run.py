@@ -1,12 +1,15 @@
 """A run: an experiment trained into a folder."""
 
+import contextlib
 import functools
+import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
 import jax
+import msgspec
 import numpy as np
 from rich.console import Console
 
@@ -15,8 +18,10 @@ from sciml.data import fingerprint
 from sciml.experiment._definition import Experiment, held_out
 from sciml.experiment._figures import draw_run
 from sciml.experiment._file import settings
-from sciml.experiment._folder import as_numbers, check_folder, provenance, read_json, to_json, write_json
-from sciml.experiment._training import ShowProgress, train_into
+from sciml.experiment._folder import as_numbers, check_folder, provenance, to_json
+from sciml.experiment._records import FORMAT, Metrics, Run, Start, read_metrics, read_run, write_record
+from sciml.experiment._training import ShowProgress, prepare, train_into
+from sciml.files import Damaged, check_tree, digest_of, locked, write_json
 
 
 def run_file(
@@ -24,6 +29,7 @@ def run_file(
     config: Any,
     folder: str | pathlib.Path,
     *,
+    start: int | None = None,
     console: Console | None = None,
     progress: ShowProgress | None = None,
 ) -> dict[str, Any]:
@@ -33,6 +39,7 @@ def run_file(
         module: From `load_file`.
         config: A `Config` of it.
         folder: New or empty, or a run of this config.
+        start: As in `run`.
         console: As in `run`.
         progress: As in `run`.
 
@@ -41,29 +48,32 @@ def run_file(
     """
     folder = pathlib.Path(folder)
     check_folder(folder, config)
-    name = dict(settings(config)).get("model")
-    started = {"name": name, "config": to_json(config), "file": pathlib.Path(str(module.__file__)).resolve()}
-    return _run(module.build(config), folder, started, console, progress)
+    file = pathlib.Path(str(module.__file__)).resolve()
+    made_of = _Made(dict(settings(config)).get("model"), to_json(config), config, file)
+    return _run(module.build(config), folder, made_of, start, console, progress)
 
 
 def run(
     experiment: Experiment,
     folder: str | pathlib.Path,
     *,
+    start: int | None = None,
     console: Console | None = None,
     progress: ShowProgress | None = None,
 ) -> dict[str, Any]:
     """Trains an experiment into a folder, or goes on where a run of the same experiment stopped.
 
     The folder holds `config.json`, `run.json` (commit, versions, device, digest of the training data), `model.json`
-    (structure of the model), `log.jsonl`, `checkpoints/`, `metrics.json` once the run is finished, and `figures/`. A
-    resumed run ends with the same parameters, bit for bit, as one that was never interrupted, on the same machine and
-    number of devices. The model that is tested, and that `load` returns, is the best on the validation data, or the
-    last without them.
+    (structure of the model), `log.jsonl`, `checkpoints/`, `figures/`, and `metrics.json` once the run is finished. Each
+    file has a digest, and a damaged one is refused by name. One process at a time works in a folder. A resumed run ends
+    with the same parameters, bit for bit, as one that was never interrupted, on the same machine and number of devices.
+    The model that is tested, and that `load` returns, is the best on the validation data, or the last without them.
 
     Args:
         experiment: What is trained on what data.
         folder: New or empty, or a run of this experiment.
+        start: Step of the checkpoint from which an unfinished run goes on, by default the last one. Later ones and
+            damaged ones are moved to `set_aside/`.
         console: Where progress is written.
         progress: `name of the run -> context of a hook`, shows the training; by default `train.Progress`.
 
@@ -72,89 +82,196 @@ def run(
         alone, `steps`, `checkpoint`, `test`.
 
     Raises:
-        ValueError: If the folder holds anything else or a run on other data, or a part of the model has no name.
-        FloatingPointError: If the loss is not finite; it names the step, the learning rate and the last checkpoint.
+        ValueError: If the folder holds anything else or a run on other data, a part of the model has no name, or
+            `evaluate` does not return the metric that chooses the checkpoint.
+        FloatingPointError: If the loss, a test metric or all validation errors are not finite.
+        Damaged: If a file of the run has changed since it was written; it names the file and the last good checkpoint.
+        BlockingIOError: If another process works in the folder.
         OSError: If the disk is full; earlier checkpoints are intact.
         KeyboardInterrupt: With a message that says from where the run can go on.
     """
     names = ("steps", "batch", "metric", "seed")
     config = {name: getattr(experiment, name) for name in names} | {"model": structure.describe(experiment.model)}
     check_folder(pathlib.Path(folder), config)
-    return _run(experiment, pathlib.Path(folder), {"name": None, "config": config, "file": None}, console, progress)
+    return _run(experiment, pathlib.Path(folder), _Made(None, config, config, None), start, console, progress)
+
+
+class _Made(msgspec.Struct):
+    """What a run is made of: its name, its config as JSON and as it is compared, its experiment file."""
+
+    name: str | None
+    json: dict[str, Any]
+    config: Any
+    file: pathlib.Path | None
 
 
 def _run(
     experiment: Experiment,
     folder: pathlib.Path,
-    started: Mapping[str, Any],
+    made_of: _Made,
+    start: int | None,
     console: Console | None,
     progress: ShowProgress | None,
 ) -> dict[str, Any]:
     console = Console() if console is None else console
     progress = functools.partial(train.Progress, console=console) if progress is None else progress
     say = functools.partial(console.print, highlight=False, soft_wrap=True, markup=False)
-    known = fingerprint(experiment.train)
-    _check_data(folder, known)
+    known, description = fingerprint(experiment.train), structure.describe(experiment.model)
+    name = made_of.name or _name(experiment.model)
+    finished = functools.partial(_finished, folder, made_of.config, known, say)
     if (folder / "metrics.json").exists():
-        metrics = read_json(folder / "metrics.json")
-        say(f"{folder} is finished: {_line(metrics['test'])}")
-        return metrics
-    description = structure.describe(experiment.model)
-    name = started["name"] or _name(experiment.model)
-    say(f"{folder}: {name}, {train.parameters(experiment.model):,} parameters, trains on {_summary(experiment)}")
+        return finished()
+    prepared = prepare(experiment)
+    with _held(folder):
+        check_folder(folder, made_of.config)  # another process may have begun or finished the run in the meantime
+        if (folder / "metrics.json").exists():
+            return finished()
+        before = _before(folder, known)
+        say(f"{folder}: {name}, {train.parameters(experiment.model):,} parameters, trains on {_summary(experiment)}")
+        write_json(folder / "config.json", made_of.json)
+        write_json(folder / "model.json", description)
+        with _from_there(folder):
+            if start is not None:
+                _go_back(folder, start, say)
+            checkpoints = train.Checkpoints(
+                folder / "checkpoints", metric=experiment.metric if experiment.validation is not None else None
+            )
+            _note_start(folder, made_of.file, experiment, known, before, checkpoints.latest or 0, say)
+            try:
+                log = train_into(folder, experiment, prepared, checkpoints, console, progress)
+                best = checkpoints.best
+                model = checkpoints.restore_model(experiment.model, best)
+            finally:
+                checkpoints.close()
+        metrics = Metrics(
+            model=name,
+            parameters=train.parameters(model),
+            seconds=round(log.seconds, 1),
+            train_seconds=log.records[-1].get("training_seconds"),
+            steps=log.records[-1]["step"],
+            checkpoint=best,
+            test=tested(experiment, model, held_out(experiment), folder),
+        )
+        draw_run(experiment, metrics.as_json(), model, folder)
+        write_record(folder / "metrics.json", metrics)  # last: a run without it is not finished
+        say(f"{folder}: {_line(metrics.test)}")
+        return metrics.as_json()
+
+
+def _finished(folder: pathlib.Path, config: Any, known: Mapping[str, Any], say: Any) -> dict[str, Any]:
+    """The results of a finished run of this config on these data."""
+    check_folder(folder, config)
+    _before(folder, known)
+    metrics = read_metrics(folder)
+    say(f"{folder} is finished: {_line(metrics.test)}")
+    return metrics.as_json()
+
+
+@contextlib.contextmanager
+def _held(folder: pathlib.Path) -> Iterator[None]:
+    """Holds the folder for this process; a folder in which nothing was begun is removed again."""
+    made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", started["config"])
-    write_json(folder / "model.json", description)
-    checkpoints = train.Checkpoints(
-        folder / "checkpoints", metric=experiment.metric if experiment.validation is not None else None
-    )
-    _note_start(folder, started["file"], experiment, known, checkpoints.latest or 0)
+    check_tree(folder)
+    with locked(folder):
+        try:
+            yield
+        finally:
+            if made and {path.name for path in folder.iterdir()} <= {".lock"}:
+                (folder / ".lock").unlink(missing_ok=True)
+                folder.rmdir()
+
+
+@contextlib.contextmanager
+def _from_there(folder: pathlib.Path) -> Iterator[None]:
+    """Adds to an error of a damaged checkpoint how the run goes on from the last good one."""
     try:
-        log = train_into(folder, experiment, checkpoints, console, progress)
-        best = checkpoints.best
-        model = checkpoints.restore_model(experiment.model, best)
-    finally:
-        checkpoints.close()
-    metrics = {
-        "model": name,
-        "parameters": train.parameters(model),
-        "seconds": round(log.seconds, 1),
-        "train_seconds": log.records[-1].get("training_seconds"),
-        "steps": log.records[-1]["step"],
-        "checkpoint": best,
-        "test": as_numbers(experiment.evaluate(model, held_out(experiment))),
-    }
-    write_json(folder / "metrics.json", metrics)
-    say(f"{folder}: {_line(metrics['test'])}")
-    draw_run(experiment, metrics, model, folder)
-    return metrics
+        yield
+    except Damaged as error:
+        remedy = "Go on from there with --from STEP (start=STEP in Python); damaged ones are moved to set_aside/."
+        raise Damaged(f"{error} {remedy}") from None
 
 
-def _check_data(folder: pathlib.Path, known: Mapping[str, Any]) -> None:
-    """Refuses to go on with other training data."""
-    path = folder / "run.json"
-    before = read_json(path).get("data") if path.exists() else None
-    different = [] if before is None else [name for name in known if before.get(name) != known[name]]
-    if before is not None and different:
+def _go_back(folder: pathlib.Path, step: int, say: Any) -> None:
+    moved = train.go_back(folder / "checkpoints", step, folder / "set_aside")
+    if moved:
+        say(f"{folder} goes on from step {step}; the checkpoints {', '.join(map(str, moved))} are in set_aside/")
+
+
+def tested(experiment: Experiment, model: Any, data: Any, folder: pathlib.Path) -> dict[str, float]:
+    """The errors of a trained model on test data, all of them finite.
+
+    Raises:
+        FloatingPointError: If one is not finite.
+    """
+    found = as_numbers(experiment.evaluate(model, data))
+    wrong = [name for name, value in found.items() if not math.isfinite(value)]
+    if wrong:
+        raise FloatingPointError(
+            f"The test error {wrong[0]} of {folder} is {found[wrong[0]]}. Check what `evaluate` does with such "
+            "predictions; the trained model is kept, sciml.experiment.load(folder) returns it, and the same command "
+            "tests it again."
+        )
+    return found
+
+
+def _before(folder: pathlib.Path, known: Mapping[str, Any]) -> Run | None:
+    """What the run was made from, None for a new one; refuses to go on with other training data or other numbers."""
+    if not (folder / "run.json").exists():
+        return None
+    before = read_run(folder)
+    different = [] if before.data is None else [name for name in known if before.data.get(name) != known[name]]
+    if before.data is not None and different:
         name = different[0]
         raise ValueError(
-            f"{folder} was started with other training data: {name} {before.get(name)}, now {known[name]}. "
+            f"{folder} was started with other training data: {name} {before.data.get(name)}, now {known[name]}. "
             "Use another folder for these data."
+        )
+    check_precision(folder, before)
+    return before
+
+
+def check_precision(folder: pathlib.Path, before: Run) -> None:
+    """Refuses to go on with a run, or to load it, with numbers of another length.
+
+    Raises:
+        ValueError: If 64-bit numbers were on and are off, or the other way round.
+    """
+    then, now = before.starts[-1].x64 if before.starts else None, jax.config.read("jax_enable_x64")
+    if then is not None and then != now:
+        raise ValueError(
+            f"{folder} was made {'with' if then else 'without'} 64-bit numbers, now they are {'on' if now else 'off'}. "
+            f"Set JAX_ENABLE_X64={int(then)}."
         )
 
 
 def _note_start(
-    folder: pathlib.Path, file: pathlib.Path | None, experiment: Experiment, known: Mapping[str, Any], step: int
+    folder: pathlib.Path,
+    file: pathlib.Path | None,
+    experiment: Experiment,
+    known: dict[str, Any],
+    before: Run | None,
+    step: int,
+    say: Any,
 ) -> None:
     """Writes what the run, or its continuation, runs on; earlier entries stay."""
-    path = folder / "run.json"
-    content = {
-        "experiment": None if file is None else str(file),
-        "metric": None if experiment.validation is None else experiment.metric,
-        "data": known,
-        "starts": [*(read_json(path)["starts"] if path.exists() else ()), {"step": step, **provenance(file)}],
-    }
-    write_json(path, content)
+    here = msgspec.convert({"step": step, **provenance(file)}, Start)
+    starts = [] if before is None else before.starts
+    then = starts[-1].device.count if starts else here.device.count
+    if then != here.device.count:
+        say(f"{folder} goes on with {here.device.count} devices, before with {then}: its result differs by rounding.")
+    digest = None if file is None else digest_of(file)
+    if before is not None and before.digest not in (None, digest):
+        say(f"{file} has changed since {folder} was started")
+    record = Run(
+        experiment=None if file is None else str(file),
+        digest=digest,
+        metric=None if experiment.validation is None else experiment.metric,
+        data=known,
+        starts=[*starts, here],
+        format=FORMAT,
+    )
+    write_record(folder / "run.json", record)
 
 
 def _summary(experiment: Experiment) -> str:

@@ -9,53 +9,77 @@ from sciml import structure, train
 from sciml.experiment._definition import Prediction, held_out
 from sciml.experiment._figures import draw_run
 from sciml.experiment._file import load_file, with_settings
-from sciml.experiment._folder import as_numbers, config_from_json, read_json, write_json
+from sciml.experiment._folder import config_from_json
+from sciml.experiment._records import read_metrics, read_part, read_run, write_record
+from sciml.experiment._run import check_precision, tested
+from sciml.files import digest_of, locked
 
 
-def load(folder: str | pathlib.Path, classes: Sequence[Any] = ()) -> Any:
+def load(folder: str | pathlib.Path, classes: Sequence[Any] = (), *, step: int | None = None) -> Any:
     """The trained model of a run: the one that was tested, or the best so far if the run is not finished.
 
-    Nothing of the experiment file is executed: the structure comes from `model.json`, the arrays from the checkpoint.
+    Nothing of the run is executed: the structure comes from `model.json`, whose names stand for objects of the table of
+    `sciml.structure` or of `classes`, the arrays from the checkpoint, whose files are compared with their digests.
 
     Args:
         folder: The folder of the run.
-        classes: Classes and functions of the model that are not part of sciml or of the packages it builds on.
+        classes: Your own classes and functions that the model consists of.
+        step: The number of steps of another checkpoint.
 
     Raises:
-        FileNotFoundError: If the folder is not a run, or has no checkpoint yet.
-        ValueError: If the model uses a class that is not known.
+        FileNotFoundError: If the folder is not a run, or has no such checkpoint.
+        Damaged: If a file has changed since it was written; it names the file and the last good checkpoint.
+        ValueError: If the model uses a class that is not known, or the folder holds links.
     """
     folder = pathlib.Path(folder)
-    like = structure.rebuild(read_json(folder / "model.json"), classes)
-    checkpoints = train.Checkpoints(folder / "checkpoints", metric=read_json(folder / "run.json")["metric"])
-    finished = folder / "metrics.json"
+    run = read_run(folder)
+    check_precision(folder, run)
+    description = read_part(folder, "model.json", Any)
     try:
-        step = read_json(finished)["checkpoint"] if finished.exists() else checkpoints.best
-        return checkpoints.restore_model(like, step)
-    finally:
-        checkpoints.close()
+        like = structure.rebuild(description, classes)
+    except ValueError as error:
+        raise ValueError(f"{folder / 'model.json'}: {error}") from None
+    checkpoints = train.Checkpoints(folder / "checkpoints", metric=run.metric, digests=run.format > 1)
+    if step is None:
+        step = read_metrics(folder).checkpoint if (folder / "metrics.json").exists() else checkpoints.best
+    return checkpoints.restore_model(like, step)
 
 
 def module_of(folder: str | pathlib.Path, file: str | pathlib.Path | None = None) -> ModuleType:
-    """The experiment file of a run, imported. This executes its code.
+    """The experiment file of a run, imported. This executes its code, if it is the file that made the run.
 
     Args:
         folder: The folder of the run.
-        file: The experiment file, if it is no longer where the run found it.
+        file: An experiment file to execute in place of the recorded one: naming it is the consent to run its code.
 
     Raises:
         FileNotFoundError: If the folder is not a run, or its experiment file is gone.
+        PermissionError: If the recorded file is inside of the folder, or is not, byte for byte, the one that made the
+            run.
         ValueError: If the run was not made from a file.
     """
-    started = read_json(pathlib.Path(folder) / "run.json")["experiment"]
-    if file is None and started is None:
+    if file is not None:
+        return load_file(file)
+    folder = pathlib.Path(folder)
+    run = read_run(folder)
+    if run.experiment is None:
         raise ValueError(f"The run {folder} was not made from an experiment file. Give the file.")
-    return load_file(started if file is None else file)
+    path = pathlib.Path(run.experiment)
+    allow = f"If you trust it, name it: --file {path} (file= in Python)."
+    if path.resolve().is_relative_to(folder.resolve()):
+        raise PermissionError(f"{folder} asks to execute {path}, a file inside of the run folder. {allow}")
+    if not path.is_file():
+        raise FileNotFoundError(f"The experiment file {path} of {folder} is gone. Name another one: --file FILE.")
+    if not path.is_absolute() or digest_of(path) != run.digest:
+        what = "is not recorded with its digest" if run.digest is None else "is not the file that made the run"
+        raise PermissionError(f"{folder} asks to execute {path}, which {what}. {allow}")
+    return load_file(path)
 
 
 def load_with(folder: str | pathlib.Path, module: ModuleType) -> Any:
     """The trained model of a run, which may consist of classes and functions of its experiment file."""
-    return load(folder, [one for one in vars(module).values() if isinstance(one, type | FunctionType)])
+    own = [one for one in vars(module).values() if isinstance(one, type | FunctionType)]
+    return load(folder, [one for one in own if one.__module__ == module.__name__])
 
 
 def read_config(folder: str | pathlib.Path, module: ModuleType) -> Any:
@@ -63,9 +87,13 @@ def read_config(folder: str | pathlib.Path, module: ModuleType) -> Any:
 
     Raises:
         FileNotFoundError: If the folder is not a run.
-        ValueError: If the config has settings that the file does not know.
+        ValueError: If the config has settings that the file does not know, or values of other types.
     """
-    return config_from_json(module.Config, read_json(pathlib.Path(folder) / "config.json"))
+    saved = read_part(folder, "config.json", dict[str, Any])
+    try:
+        return config_from_json(module.Config, saved)
+    except ValueError as error:
+        raise ValueError(f"{pathlib.Path(folder) / 'config.json'}: {error}") from None
 
 
 def evaluate(
@@ -81,7 +109,7 @@ def evaluate(
         folder: The folder of the run.
         resolutions: Numbers of points along each axis of the test data.
         conditions: Settings of the experiment's config that make other test data: `{"noise": 0.1}`.
-        file: The experiment file, if it is no longer where the run found it.
+        file: The experiment file to execute, if it is not the recorded one; see `module_of`.
 
     Returns:
         The content of `metrics.json`, with `resolutions: {"32": {"relative_l2": ..., "note": how it was evaluated}}`
@@ -89,27 +117,31 @@ def evaluate(
 
     Raises:
         FileNotFoundError: If the folder is not a run, or its experiment file is gone.
+        PermissionError: If the recorded experiment file is not the one that made the run; see `module_of`.
+        BlockingIOError: If another process works in the folder.
+        Damaged: If a file of the run has changed since it was written.
+        FloatingPointError: If an error is not finite.
         ValueError: If the run is not finished, or there are no such test data.
     """
     folder = pathlib.Path(folder)
-    read_json(folder / "run.json")
+    read_run(folder)
     if not (folder / "metrics.json").exists():
         raise ValueError(f"The run {folder} is not finished. Run its command again first; it goes on where it stopped.")
-    metrics, module = read_json(folder / "metrics.json"), module_of(folder, file)
-    config, trained = read_config(folder, module), load_with(folder, module)
-    experiment = module.build(config)
-    for resolution in resolutions:
-        known = held_out(experiment, resolution)
-        model, note = experiment.at_resolution(trained, resolution)
-        found = as_numbers(experiment.evaluate(model, known))
-        metrics.setdefault("resolutions", {})[str(resolution)] = {**found, "note": note}
-    for condition in conditions:
-        changed = module.build(with_settings(config, condition))
-        name = " ".join(f"{setting}={value}" for setting, value in condition.items())
-        metrics.setdefault("conditions", {})[name] = as_numbers(changed.evaluate(trained, held_out(changed)))
-    write_json(folder / "metrics.json", metrics)
-    draw_run(experiment, metrics, trained, folder)
-    return metrics
+    module = module_of(folder, file)
+    with locked(folder):
+        metrics, config, trained = read_metrics(folder), read_config(folder, module), load_with(folder, module)
+        experiment = module.build(config)
+        for resolution in resolutions:
+            known = held_out(experiment, resolution)
+            model, note = experiment.at_resolution(trained, resolution)
+            metrics.resolutions[str(resolution)] = {**tested(experiment, model, known, folder), "note": note}
+        for condition in conditions:
+            changed = module.build(with_settings(config, condition))
+            name = " ".join(f"{setting}={value}" for setting, value in condition.items())
+            metrics.conditions[name] = tested(changed, trained, held_out(changed), folder)
+        write_record(folder / "metrics.json", metrics)
+        draw_run(experiment, metrics.as_json(), trained, folder)
+    return metrics.as_json()
 
 
 def prediction(folder: str | pathlib.Path, *, file: Any = None) -> tuple[Prediction, Any]:
@@ -117,6 +149,7 @@ def prediction(folder: str | pathlib.Path, *, file: Any = None) -> tuple[Predict
 
     Raises:
         FileNotFoundError: If the folder is not a run, or its experiment file is gone.
+        PermissionError: If the recorded experiment file is not the one that made the run; see `module_of`.
         ValueError: If the experiment predicts nothing from files.
     """
     module = module_of(folder, file)

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -35,12 +35,18 @@ def cadences(experiment: Experiment) -> tuple[int, int]:
 def train_into(
     folder: pathlib.Path,
     experiment: Experiment,
+    prepared: tuple[train.TrainState, Step, train.Batches],
     checkpoints: train.Checkpoints,
     console: Console,
     progress: ShowProgress,
 ) -> train.Log:
-    """Trains to the end, from the last checkpoint if there is one, and waits until everything is saved."""
-    state, step, batches = prepare(experiment)
+    """Trains to the end, from the last checkpoint if there is one, and waits until everything is saved.
+
+    Raises:
+        FloatingPointError: If the loss is not finite, or if no validation error was.
+        ValueError: If `evaluate` does not return the metric that chooses the checkpoint.
+    """
+    state, step, batches = prepared
     if checkpoints.latest is not None:
         state = checkpoints.restore(state)
         console.print(f"{folder} goes on at step {checkpoints.latest}", highlight=False, soft_wrap=True)
@@ -48,6 +54,7 @@ def train_into(
     known = [one["validation"].get(experiment.metric) for one in log.records if "validation" in one]
     history = [float("nan") if value is None else value for value in known]
     if experiment.patience is not None and train.stalled(history, experiment.patience):
+        _check_validated(log, experiment, checkpoints)
         return log
     with progress(folder.name) as show:
         hooks = [*_hooks(experiment, checkpoints, log, show, history), *experiment.hooks(folder)]
@@ -60,7 +67,31 @@ def train_into(
         except KeyboardInterrupt:
             checkpoints.wait()
             raise KeyboardInterrupt(f"{_last(checkpoints, 'saved')} Run the same command again to go on.") from None
+    _check_validated(log, experiment, checkpoints)
     return log
+
+
+def _check_validated(log: train.Log, experiment: Experiment, checkpoints: train.Checkpoints) -> None:
+    """Refuses a run in which no validation error was finite, so that none chooses a checkpoint."""
+    known = [one["validation"].get(experiment.metric) for one in log.records if "validation" in one]
+    if known and all(value is None for value in known):
+        raise FloatingPointError(
+            f"The validation error {experiment.metric} was not finite in any of {len(known)} evaluations, so that it "
+            f"chooses no checkpoint. {_last(checkpoints, 'saved')} Check what `evaluate` does with the predictions."
+        )
+
+
+def _validation(experiment: Experiment) -> Callable[[Any], Mapping[str, Any]]:
+    def score(model: Any) -> Mapping[str, Any]:
+        found = experiment.evaluate(model, experiment.validation)
+        if experiment.metric not in found:
+            raise ValueError(
+                f"Expected the metric {experiment.metric} from `evaluate`, since it chooses the checkpoint, got "
+                f"{', '.join(found) or 'nothing'}. Set Experiment.metric to one of these."
+            )
+        return found
+
+    return score
 
 
 def _hooks(
@@ -73,8 +104,7 @@ def _hooks(
     often, shown = cadences(experiment)
     hooks: list[train.Every] = []
     if experiment.validation is not None:
-        score = lambda model: experiment.evaluate(model, experiment.validation)
-        hooks.append(train.every(often, train.evaluation(score)))
+        hooks.append(train.every(often, train.evaluation(_validation(experiment))))
     hooks += [train.every(shown, log), train.every(shown, show)]
     hooks.append(train.every(often, train.checkpointing(checkpoints, seconds=experiment.save_seconds)))
     if experiment.patience is not None:

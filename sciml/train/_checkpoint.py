@@ -1,5 +1,6 @@
-"""Checkpoints: atomic, written while training goes on, the best and the last ones kept."""
+"""Checkpoints: atomic, written while training goes on, the best and the last ones kept, each with its digests."""
 
+import asyncio
 import contextlib
 import errno
 import logging
@@ -16,9 +17,24 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+from orbax.checkpoint.path import atomicity
 
+from sciml.files import Damaged, check_tree, write_manifest
 from sciml.train._ema import ema_of
 from sciml.train._state import TrainState
+from sciml.train._stored import UNLISTED, Stored, stored_steps
+
+_REMOVED = ".removed"
+
+
+class _WithDigests(atomicity.AtomicRenameTemporaryPath):
+    """The temporary folder of a checkpoint, which gets its `SHA256SUMS` before it is renamed."""
+
+    async def finalize(self) -> None:
+        """Writes the digests of all files, then renames. Orbax calls it for each item as well, which needs none."""
+        if self.get_final().name.isdecimal():
+            await asyncio.to_thread(write_manifest, pathlib.Path(self.get()), unlisted=UNLISTED)
+        await super().finalize()
 
 
 class Checkpoints:
@@ -26,35 +42,50 @@ class Checkpoints:
 
     Only arrays are stored, under their paths in the pytree, so that they can be compared and loaded without the code
     that made them. A checkpoint is written to a temporary folder that is renamed at the end; a killed run leaves the
-    previous one intact.
+    previous one intact. It holds the SHA-256 digests of its files in `SHA256SUMS`, and nothing is returned from one
+    whose files differ from them.
 
     Args:
-        folder: Made if it does not exist.
+        folder: Made if it does not exist, when the first state is saved.
         metric: Name of the metric that decides which checkpoint is the best (the lowest); None keeps only the last.
         keep: Number of last checkpoints to keep beside the best.
+        digests: Whether checkpoints have digests; False for those of version 0.1.
+
+    Raises:
+        Damaged: If the metrics of a checkpoint have changed since they were saved.
+        ValueError: If the folder holds links or devices.
     """
 
-    def __init__(self, folder: str | pathlib.Path, *, metric: str | None = None, keep: int = 2):
+    def __init__(self, folder: str | pathlib.Path, *, metric: str | None = None, keep: int = 2, digests: bool = True):
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs each phase of a save; errors are raised here
         self.folder = pathlib.Path(folder).absolute()
-        self._metric = metric
-        self._clean = False
+        if self.folder.exists():
+            check_tree(self.folder)
+        self._metric, self._keep, self._digests = metric, keep, digests
         self._saving: int | None = None
-        policies: list[Any] = [LatestN(keep)]
-        if metric is not None:
-            policies.append(BestN(get_metric_fn=self._score, reverse=True, n=1, keep_checkpoints_without_metrics=False))
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=AnyPreservationPolicy(policies),
-            best_fn=self._score,
-            best_mode="min",
-        )
+        self._orbax: ocp.CheckpointManager | None = None
         with self._clear_errors():
-            self._orbax = ocp.CheckpointManager(
-                self.folder,
-                options=options,
-                item_handlers={item: ocp.StandardCheckpointHandler() for item in ("model", "optimiser", "average")},
+            known = {step: self.metrics(step) for step in self.steps}
+        self._lowest = min((self._score(metrics) for metrics in known.values()), default=math.inf)
+
+    def _manager(self) -> ocp.CheckpointManager:
+        """The writer of orbax; made before the first save, so that reading changes nothing in the folder."""
+        if self._orbax is None:
+            self._remove_leftovers()
+            policies: list[Any] = [LatestN(self._keep)]
+            if self._metric is not None:
+                best = BestN(get_metric_fn=self._score, reverse=True, n=1, keep_checkpoints_without_metrics=False)
+                policies.append(best)
+            options = ocp.CheckpointManagerOptions(
+                preservation_policy=AnyPreservationPolicy(policies),
+                best_fn=self._score,
+                best_mode="min",
+                temporary_path_class=_WithDigests,
+                todelete_subdir=_REMOVED,  # a step that is removed goes at once, and bit by bit afterwards
             )
-        self._lowest = min((self._score(self.metrics(step)) for step in self._orbax.all_steps()), default=math.inf)
+            handlers = {item: ocp.StandardCheckpointHandler() for item in ("model", "optimiser", "average")}
+            self._orbax = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
+        return self._orbax
 
     def _score(self, metrics: Mapping[str, float]) -> float:
         value = metrics.get(self._metric or "", math.inf)
@@ -69,10 +100,11 @@ class Checkpoints:
         """
         step = int(state.step)
         with self._clear_errors():
-            self._orbax.check_for_errors()
-            if step in self._orbax.all_steps():
+            manager = self._manager()
+            manager.check_for_errors()
+            if step in manager.all_steps():
                 return
-            self._remove_leftovers()
+            shutil.rmtree(self.folder / _REMOVED, ignore_errors=True)
             self._saving = step
         arrays = {"model": _flat(state.model, "model"), "optimiser": _flat(state.opt_state, "optimiser")}
         mean = ema_of(state.opt_state)
@@ -86,35 +118,42 @@ class Checkpoints:
         # The next step donates these buffers while they are being written; JAX leaves those alone that orbax looks at.
         items = {name: ocp.args.StandardSave(item) for name, item in arrays.items() if item}
         with self._clear_errors():
-            self._orbax.save(step, args=ocp.args.Composite(**items), metrics=dict(metrics or {}))
+            manager.save(step, args=ocp.args.Composite(**items), metrics=dict(metrics or {}))
         self._lowest = min(self._lowest, self._score(metrics or {}))
 
     def _remove_leftovers(self) -> None:
-        """What a killed run left half-written; before the first save, so that reading never disturbs a running one."""
-        if not self._clean:
-            for leftover in self.folder.glob("*.orbax-checkpoint-tmp*"):
+        """What a killed run left half-written or half-removed."""
+        for leftover in (*self.folder.glob("*.orbax-checkpoint-tmp*"), self.folder / _REMOVED):
+            if leftover.exists():
                 shutil.rmtree(leftover)
-            self._clean = True
 
     def wait(self) -> None:
         """Waits until everything is on disk; raises like `save`."""
-        with self._clear_errors():
-            self._orbax.wait_until_finished()
+        if self._orbax is not None:
+            with self._clear_errors():
+                self._orbax.wait_until_finished()
 
     def close(self) -> None:
         """Waits and releases the folder."""
-        with self._clear_errors():
-            self._orbax.close()
+        if self._orbax is not None:
+            with self._clear_errors():
+                self._orbax.close()
+            shutil.rmtree(self.folder / _REMOVED, ignore_errors=True)
+
+    @property
+    def steps(self) -> list[int]:
+        """Numbers of steps of all checkpoints on disk, in order."""
+        return stored_steps(self.folder)
 
     @property
     def latest(self) -> int | None:
         """Number of steps of the last checkpoint on disk, None without one."""
-        return self._orbax.latest_step()
+        return max(self.steps, default=None)
 
     @property
     def best(self) -> int | None:
         """Number of steps of the checkpoint with the lowest metric; the last one if no metric was ever saved."""
-        known = {step: self.metrics(step) for step in self._orbax.all_steps()}
+        known = {step: self.metrics(step) for step in self.steps}
         scores = {step: self._score(metrics) for step, metrics in known.items() if self._metric in metrics}
         return min(scores, key=lambda step: (scores[step], step)) if scores else self.latest
 
@@ -123,8 +162,14 @@ class Checkpoints:
         return self._score(metrics) < self._lowest
 
     def metrics(self, step: int) -> dict[str, float]:
-        """Metrics saved with a checkpoint."""
-        return dict(self._orbax.metrics(step) or {})
+        """Metrics saved with a checkpoint.
+
+        Raises:
+            FileNotFoundError: If there is no such checkpoint.
+            Damaged: If they have changed since they were saved.
+        """
+        with self._last_good():
+            return self._stored(step).metrics()
 
     def restore(self, like: TrainState, step: int | None = None) -> TrainState:
         """A saved state, on the devices where `like` is.
@@ -135,59 +180,87 @@ class Checkpoints:
 
         Raises:
             FileNotFoundError: If there is none.
+            Damaged: If a file of it has changed since it was saved; it names the file and the last intact checkpoint.
             ValueError: If the checkpoint is of another model or another optimiser.
         """
-        step = self._existing(step)
-        model = self._fill(like.model, step, "model")
-        opt_state = self._fill(like.opt_state, step, "optimiser")
-        return TrainState(model, opt_state, jax.device_put(np.int32(step), like.step.sharding))
+        with self._last_good(), self._stored(step).compared() as stored:
+            model = _fill(stored, like.model, "model")
+            opt_state = _fill(stored, like.opt_state, "optimiser")
+            return TrainState(model, opt_state, jax.device_put(np.int32(stored.step), like.step.sharding))
 
     def restore_model(self, like: PyTree, step: int | None = None) -> PyTree:
         """The saved model alone, with the EMA of the parameters if the run had one; otherwise as `restore`."""
-        step = self._existing(step)
-        model = self._fill(like, step, "model")
-        expected = {name: _abstract(leaf) for name, leaf in _flat(like, "model").items()}
-        return _replace(model, self._read(step, "average", expected), "model")
+        with self._last_good(), self._stored(step).compared() as stored:
+            model = _fill(stored, like, "model")
+            expected = {name: _abstract(leaf) for name, leaf in _flat(like, "model").items()}
+            return _replace(model, stored.read("average", expected), "model")
 
-    def _existing(self, step: int | None) -> int:
-        wanted = self.latest if step is None else step
-        if wanted is None or wanted not in self._orbax.all_steps():
+    def _stored(self, step: int | None) -> Stored:
+        known = self.steps
+        wanted = max(known, default=None) if step is None else step
+        if wanted is None or wanted not in known:
             which = "no checkpoint" if step is None else f"no checkpoint of step {step}"
-            raise FileNotFoundError(f"There is {which} in {self.folder}, only {self._orbax.all_steps()}.")
-        return wanted
+            raise FileNotFoundError(f"There is {which} in {self.folder}, only {known}.")
+        return Stored(self.folder, wanted, digests=self._digests)
 
-    def _fill(self, like: PyTree, step: int, item: str) -> PyTree:
-        expected = {name: _abstract(leaf) for name, leaf in _flat(like, item).items()}
-        _compare(expected, self._shapes(step, item), self.folder / str(step), item)
-        return _replace(like, self._read(step, item, expected), item)
-
-    def _shapes(self, step: int, item: str) -> dict[str, jax.ShapeDtypeStruct]:
-        if not (self.folder / str(step) / item).exists():
-            return {}
-        saved = self._orbax.item_metadata(step)[item].tree
-        return {name: jax.ShapeDtypeStruct(tuple(array.shape), array.dtype) for name, array in saved.items()}
-
-    def _read(self, step: int, item: str, expected: Mapping[str, Any]) -> dict[str, Any]:
-        known = self._shapes(step, item)
-        wanted = {name: expected[name] for name in known}
-        if not wanted:
-            return {}
-        with self._clear_errors():
-            return self._orbax.restore(step, args=ocp.args.Composite(**{item: ocp.args.StandardRestore(wanted)}))[item]
+    @contextlib.contextmanager
+    def _last_good(self) -> Iterator[None]:
+        """Adds to an error of a damaged checkpoint which other one is intact."""
+        try:
+            yield
+        except Damaged as error:
+            good = max((step for step in self.steps if self._stored(step).intact()), default=None)
+            other = "No other is intact." if good is None else f"The last intact checkpoint is of step {good}."
+            raise Damaged(f"{error} {other}") from None
 
     @contextlib.contextmanager
     def _clear_errors(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            if not _disk_is_full(error):
+            full = _disk_is_full(error)
+            if not (full or isinstance(error, TimeoutError)):
                 raise
-            intact = sorted(int(path.name) for path in self.folder.glob("*") if path.name.isdigit())
+            reason = "The disk is full" if full else "Saving took too long, or the clock of the machine has jumped"
             raise OSError(
-                errno.ENOSPC,
-                f"The disk is full: the checkpoint of step {self._saving} could not be saved to {self.folder}. "
-                f"Those of the steps {intact} are intact; free some space and go on from there",
+                errno.ENOSPC if full else errno.ETIMEDOUT,
+                f"{reason}: the checkpoint of step {self._saving} could not be saved to {self.folder}. "
+                f"Those of the steps {self.steps} are intact; {'free some space and ' * full}go on from there",
             ) from error
+
+
+def go_back(folder: str | pathlib.Path, step: int, aside: pathlib.Path) -> list[int]:
+    """Moves all later and all damaged checkpoints of a folder into another one, so that a run goes on from a step.
+
+    Args:
+        folder: The folder of `Checkpoints`.
+        step: The checkpoint from which the run goes on.
+        aside: Where the others go; made if it does not exist.
+
+    Returns:
+        The steps of those that were moved.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        Damaged: If it is damaged itself.
+    """
+    folder = pathlib.Path(folder)
+    known = {number: Stored(folder, number) for number in stored_steps(folder)}
+    if step not in known:
+        raise FileNotFoundError(f"There is no checkpoint of step {step} in {folder}, only {list(known)}.")
+    known[step].check()
+    moved = [number for number, stored in known.items() if number > step or not stored.intact()]
+    for number in moved:
+        aside.mkdir(parents=True, exist_ok=True)
+        taken = len(list(aside.glob(f"{number}*")))
+        (folder / str(number)).rename(aside / (f"{number}-{taken}" if taken else str(number)))
+    return moved
+
+
+def _fill(stored: Stored, like: PyTree, item: str) -> PyTree:
+    expected = {name: _abstract(leaf) for name, leaf in _flat(like, item).items()}
+    _compare(expected, stored.shapes(item), stored.path, item)
+    return _replace(like, stored.read(item, expected), item)
 
 
 def _flat(tree: PyTree, root: str) -> dict[str, Any]:

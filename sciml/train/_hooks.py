@@ -4,6 +4,7 @@ import json
 import math
 import pathlib
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from sciml.files import as_kind, decode_json, sealed, unsealed, write_bytes
 from sciml.train._checkpoint import Checkpoints
 from sciml.train._ema import ema_model
 from sciml.train._loop import Event, Hook, Stop
@@ -82,10 +84,7 @@ class Log:
     def __init__(self, path: str | pathlib.Path, *, step: int = 0):
         self._path = pathlib.Path(path)
         self.records = [record for record in read_log(self._path) if record["step"] <= step]
-        kept = "".join(json.dumps(record) + "\n" for record in self.records)
-        new = self._path.with_name(self._path.name + ".new")
-        new.write_text(kept)
-        new.replace(self._path)
+        write_bytes(self._path, "".join(map(_line, self.records)).encode())
         self._before = self.records[-1]["seconds"] if self.records else 0.0
         self._trained = self.records[-1].get("training_seconds", 0.0) if self.records else 0.0
         self._start = time.perf_counter()
@@ -106,18 +105,35 @@ class Log:
             record["validation"] = {name: _number(value) for name, value in event.metrics.items()}
         self.records.append(record)
         with self._path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(_line(record))
+
+
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(sealed(record)) + "\n"
+
+
+_RECORD = dict[str, int | float | dict[str, float | None] | None]
 
 
 def read_log(path: str | pathlib.Path) -> list[dict[str, Any]]:
-    """The records of a log; a last line that was cut off is left out."""
+    """The records of a log, each compared with its digest; those of version 0.1 have none.
+
+    A last line that was cut off is left out, and each damaged line with a warning that names it.
+    """
     path = pathlib.Path(path)
+    lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    digests = any(b'"sha256"' in line for line in lines)
     records = []
-    for line in path.read_text().splitlines() if path.exists() else ():
+    for number, line in enumerate(lines[:-1], start=1):  # what follows the last end of a line was cut off
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+            content = decode_json(line, f"line {number} of {path}")
+            whole = isinstance(content, dict) and "step" in content and ("sha256" in content or not digests)
+            record = unsealed(content, f"line {number} of {path}") if whole else None
+            as_kind(record, _RECORD, "")
+        except (OSError, ValueError):
+            warnings.warn(f"Line {number} of {path} is damaged and left out.", stacklevel=2)
+        else:
+            records.append(record)
     return records
 
 

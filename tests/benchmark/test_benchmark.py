@@ -20,6 +20,7 @@ from sciml.benchmark._board import Board
 from sciml.benchmark._calibration import fitted, measure
 from sciml.benchmark._report import curve, spread
 from sciml.cli import main
+from sciml.files import read_json
 from sciml.train import _loop
 
 EXPERIMENTS = pathlib.Path(__file__).resolve().parents[2] / "experiments"
@@ -215,7 +216,7 @@ def test_the_first_dispatch_counts_like_the_mean_where_the_log_gives_it_no_time(
 
 def test_json_and_csv_hold_the_same_runs(finished):
     out, content, _ = finished
-    assert json.loads((out / "benchmark.json").read_text()) == content
+    assert read_json(out / "benchmark.json") == content
     with (out / "benchmark.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     for line, run in zip(lines, content["runs"], strict=True):
@@ -339,7 +340,7 @@ def clock(module, monkeypatch):
 def test_a_budget_gives_all_models_the_same_time(module, tmp_path, clock):
     budget = 0.8
     content, printed = compared(module, tmp_path / "out", ("slow", "quick"), 1, budget=budget)
-    known = json.loads((tmp_path / "out" / "calibration.json").read_text())
+    known = read_json(tmp_path / "out" / "calibration.json")
     for run, pause in zip(content["runs"], (1 / 32, 1 / 128), strict=True):
         found = known[run["model"]]
         assert found["seconds_per_step"] == pause  # compilation, the data and the hooks are not in it
@@ -352,7 +353,7 @@ def test_a_budget_gives_all_models_the_same_time(module, tmp_path, clock):
     again, _ = compared(module, tmp_path / "out", ("slow", "quick"), 1, budget=budget)
     assert again["runs"] == content["runs"]
     assert times(tmp_path / "out" / "slow-seed0") == before
-    assert json.loads((tmp_path / "out" / "calibration.json").read_text()) == known
+    assert read_json(tmp_path / "out" / "calibration.json") == known
     with pytest.raises(ValueError, match=r"started with budget=0\.8, now budget=0\.9; use another folder"):
         compared(module, tmp_path / "out", ("slow",), 1, budget=0.9)
 

@@ -133,9 +133,9 @@ def wait_for_checkpoint(process, folder, step):
 def test_a_run_leaves_everything_in_its_folder(module, tmp_path):
     folder = tmp_path / "run"
     metrics, printed = run(module, folder)
-    names = {"config.json", "run.json", "model.json", "log.jsonl", "metrics.json", "checkpoints", "figures"}
+    names = {"config.json", "run.json", "model.json", "log.jsonl", "metrics.json", "checkpoints", "figures", ".lock"}
     assert {path.name for path in folder.iterdir()} == names
-    assert json.loads((folder / "metrics.json").read_text()) == metrics
+    assert experiment.read_metrics(folder).as_json() == metrics
     assert set(metrics) == {"model", "parameters", "seconds", "train_seconds", "steps", "checkpoint", "test"}
     assert (metrics["model"], metrics["steps"]) == ("mlp", 8)
     assert metrics["parameters"] == 2 * 8 + 8 + 8 * 8 + 8 + 8 + 1
@@ -205,7 +205,7 @@ def test_other_resolutions_are_added_to_the_metrics(module, tmp_path):
     assert after["resolutions"]["5"]["error"] != before["test"]["error"]
     # resolution 10 makes the very pairs of the test
     assert after["resolutions"]["10"]["error"] == pytest.approx(before["test"]["error"], rel=1e-5)
-    assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == after
+    assert experiment.read_metrics(tmp_path / "run").as_json() == after
 
 
 def test_an_experiment_is_run_without_a_file_and_refuses_other_data(module, tmp_path):
@@ -232,7 +232,7 @@ def test_an_experiment_of_one_resolution_refuses_others(module, file, tmp_path):
         FILE.replace("test=lambda resolution: Pairs(10 if resolution is None else resolution, 2)", "test=Pairs(10, 2)")
     )
     with pytest.raises(ValueError, match=r"have one resolution, got 5\. Evaluate without a resolution"):
-        experiment.evaluate(tmp_path / "run", (5,))
+        experiment.evaluate(tmp_path / "run", (5,), file=file)
 
 
 def test_a_test_function_that_ignores_the_resolution_is_noticed(module, tmp_path):
@@ -269,7 +269,7 @@ def apply(model, path, out, options):
     text = FILE.replace("def build(config):", f"{hook}\ndef build(config):")
     file.write_text(text.replace("figures=figures,", "figures=figures, predict=experiment.Prediction(Options, apply),"))
     (tmp_path / "x.txt").write_text("1.0 2.0")
-    found, model = experiment.prediction(tmp_path / "run")
+    found, model = experiment.prediction(tmp_path / "run", file=file)
     lines = found.apply(model, tmp_path / "x.txt", tmp_path, found.options(times=3))
     assert lines == [str(model(jax.numpy.asarray([1.0, 2.0])) * 3)]
 
@@ -305,11 +305,11 @@ def test_a_folder_with_other_files_is_refused(module, tmp_path):
 
 
 def test_folders_that_are_no_finished_run_are_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"is not the folder of a run: it has no model\.json"):
+    with pytest.raises(FileNotFoundError, match=r"is not the folder of a run: it has no run\.json"):
         experiment.load(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"is not the folder of a run: it has no run\.json"):
         experiment.evaluate(tmp_path)
-    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "run.json").write_text('{"experiment": null, "metric": null, "starts": []}')
     with pytest.raises(ValueError, match=r"is not finished\. Run its command again first"):
         experiment.evaluate(tmp_path)
 
@@ -317,7 +317,7 @@ def test_folders_that_are_no_finished_run_are_refused(tmp_path):
 def test_a_moved_experiment_file_is_named(module, file, tmp_path):
     run(module, tmp_path / "run")
     file.rename(tmp_path / "moved.py")
-    with pytest.raises(FileNotFoundError, match=r"There is no experiment file .*tiny\.py"):
+    with pytest.raises(FileNotFoundError, match=r"The experiment file .*tiny\.py of .* is gone\. Name another one"):
         experiment.evaluate(tmp_path / "run")
     assert experiment.evaluate(tmp_path / "run", [5], file=tmp_path / "moved.py")["resolutions"]
 
