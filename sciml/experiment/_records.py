@@ -11,7 +11,7 @@ FORMAT = 2
 """Version of run folders: their checkpoints, logs and JSON files have digests. Those of version 0.1 have no number."""
 
 
-class Record(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+class AbstractRecord(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A JSON object with these entries and no others."""
 
     def as_json(self) -> dict[str, Any]:
@@ -19,7 +19,7 @@ class Record(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
         return msgspec.to_builtins(self)
 
 
-class Device(Record):
+class Device(AbstractRecord):
     """What a run ran on."""
 
     platform: str
@@ -27,7 +27,7 @@ class Device(Record):
     count: int
 
 
-class Start(Record, kw_only=True):
+class Start(AbstractRecord, kw_only=True):
     """A start of a run, or a continuation: the step, and what it ran on."""
 
     step: int
@@ -38,7 +38,7 @@ class Start(Record, kw_only=True):
     x64: bool | None = None
 
 
-class Run(Record, kw_only=True):
+class Run(AbstractRecord, kw_only=True):
     """The content of `run.json`: what a run was made from.
 
     Attributes:
@@ -58,7 +58,7 @@ class Run(Record, kw_only=True):
     format: int = 1
 
 
-class Metrics(Record, kw_only=True):
+class Metrics(AbstractRecord, kw_only=True):
     """The content of `metrics.json`: the results of a finished run.
 
     Attributes:
@@ -112,6 +112,6 @@ def read_part(folder: str | pathlib.Path, name: str, kind: Any) -> Any:
     return read_json(folder / name, kind)
 
 
-def write_record(path: pathlib.Path, record: Record) -> None:
+def write_record(path: pathlib.Path, record: AbstractRecord) -> None:
     """Writes a record with its digest; raises as `files.write_json`."""
     write_json(path, record.as_json())

@@ -34,7 +34,7 @@ class _WithDigests(atomicity.AtomicRenameTemporaryPath):
         """Writes the digests of all files, then renames. Orbax calls it for each item as well, which needs none."""
         if self.get_final().name.isdecimal():
             await asyncio.to_thread(write_manifest, pathlib.Path(self.get()), unlisted=UNLISTED)
-        await super().finalize()
+        await atomicity.AtomicRenameTemporaryPath.finalize(self)
 
 
 class Checkpoints:
@@ -183,14 +183,18 @@ class Checkpoints:
             Damaged: If a file of it has changed since it was saved; it names the file and the last intact checkpoint.
             ValueError: If the checkpoint is of another model or another optimiser.
         """
-        with self._last_good(), self._stored(step).compared() as stored:
+        with self._last_good():
+            stored = self._stored(step)
+            stored.check()
             model = _fill(stored, like.model, "model")
             opt_state = _fill(stored, like.opt_state, "optimiser")
             return TrainState(model, opt_state, jax.device_put(np.int32(stored.step), like.step.sharding))
 
     def restore_model(self, like: PyTree, step: int | None = None) -> PyTree:
         """The saved model alone, with the EMA of the parameters if the run had one; otherwise as `restore`."""
-        with self._last_good(), self._stored(step).compared() as stored:
+        with self._last_good():
+            stored = self._stored(step)
+            stored.check()
             model = _fill(stored, like, "model")
             expected = {name: _abstract(leaf) for name, leaf in _flat(like, "model").items()}
             return _replace(model, stored.read("average", expected), "model")

@@ -1,9 +1,6 @@
 """Checkpoints on disk, read only as long as their files are those that were written."""
 
-import concurrent.futures
 import contextlib
-import gc
-import logging
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -71,22 +68,6 @@ class Stored:
         content = decode_json(path.read_bytes(), str(path))
         return {} if content is None else as_kind(content, dict[str, float], str(path))
 
-    @contextlib.contextmanager
-    def compared(self) -> Iterator["Stored"]:
-        """Compares all files while the block reads them; leaving the block raises if they differ.
-
-        Raises:
-            Damaged: As `check`, also in place of an error of the block.
-        """
-        with concurrent.futures.ThreadPoolExecutor(1) as pool, _quiet():
-            comparison = pool.submit(self.check)
-            try:
-                yield self
-            except Exception:
-                comparison.result()  # what has changed says more than what could not be read
-                raise
-            comparison.result()
-
     def shapes(self, item: str) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and types of the arrays of an item by their paths; none if it has no such item.
 
@@ -123,18 +104,3 @@ class Stored:
         except Exception as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise Damaged(f"{self.path / item} cannot be read ({reason:.200}).") from None
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps asyncio from printing the errors of reads that were given up; they are raised."""
-    logger = logging.getLogger("asyncio")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    except Exception:
-        gc.collect()  # asyncio prints when it is collected
-        raise
-    finally:
-        logger.setLevel(level)
