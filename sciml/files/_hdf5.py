@@ -142,7 +142,8 @@ def open_hdf5(path: pathlib.Path, *, remedy: str = _REMEDY) -> Iterator[h5py.Fil
 
     All objects are looked at before the block begins, see the errors; data are not read. A file that declares far more
     than it holds is refused, unless its data went through a filter other than gzip, lzf, shuffle or fletcher32, whose
-    chunks may unpack to 1 GiB each. What HDF5 fails to read in the block is `Damaged` as well.
+    chunks may unpack to 1 GiB each. What HDF5 fails to read in the block is `Damaged` as well. HDF5 itself takes
+    gigabytes or very long over some damaged texts of variable length, which `check_digest` alone prevents.
 
     Args:
         path: The file.
@@ -153,7 +154,7 @@ def open_hdf5(path: pathlib.Path, *, remedy: str = _REMEDY) -> Iterator[h5py.Fil
         Damaged: If it is cut off, or HDF5 cannot read it; if a data set or a chunk was never written, so that a fill
             value would stand in, is shorter than declared, or exceeds the file.
         ValueError: If it is no HDF5 file; if it holds soft, external or user-defined links, external storage, virtual
-            data sets, or filters that are not there. No plugin is loaded to find out.
+            data sets, sequences of variable length, or filters that are not there. No plugin is loaded to find out.
         OSError: If it cannot be opened, or more is read than fits into memory.
     """
     if not path.is_file():
@@ -165,7 +166,12 @@ def open_hdf5(path: pathlib.Path, *, remedy: str = _REMEDY) -> Iterator[h5py.Fil
             size = path.stat().st_size
             raise ValueError(f"Expected {path} to be an HDF5 file, got {size} bytes of another kind. {remedy}")
         with h5py.File(path, "r") as file:
-            check_objects(file, path)
+            try:
+                check_objects(file, path)
+            except ValueError as error:  # h5py's own messages do not begin with the file
+                if not str(error).startswith(f"{path}: "):
+                    raise OSError(str(error)) from error
+                raise
             yield file
     except MemoryError as error:
         raise OSError(f"{path} holds more than fits into memory. Read it in parts.") from error

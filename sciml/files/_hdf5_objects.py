@@ -27,7 +27,7 @@ _PLUGINS = {
 _BOUNDED = {1, 2, 3, 32000}  # filters that cannot make more than `_EXPANSION` bytes of one
 _EXPANSION = 1100  # deflate makes at most 1032 bytes of one
 _LARGEST_CHUNK = 2**30  # bytes; a chunk is unpacked in memory as a whole
-_COPY = "Copy its arrays into a plain HDF5 file, if you trust what it refers to."
+_COPY = "Copy its arrays into a plain HDF5 file, if you trust it."
 
 
 def check_objects(file: h5py.File, path: pathlib.Path) -> None:
@@ -38,8 +38,8 @@ def check_objects(file: h5py.File, path: pathlib.Path) -> None:
 
     Raises:
         Damaged: If a data set, or a chunk of it, was never written, is shorter than declared, or exceeds the file.
-        ValueError: If there are soft, external or user-defined links, external storage, virtual data sets, or filters
-            that are not there.
+        ValueError: If there are soft, external or user-defined links, external storage, virtual data sets, sequences
+            of variable length, or filters that are not there.
     """
     left = size = path.stat().st_size
     for name, found in _objects(file, path):
@@ -48,7 +48,9 @@ def check_objects(file: h5py.File, path: pathlib.Path) -> None:
             _check_source(where, found.get_create_plist())
             left -= _check_size(where, found, size)
             if left < 0:
-                raise Damaged(f"{where} overlaps with others: they declare more bytes than the {size} of the file.")
+                raise Damaged(
+                    f"{where}: it and other data sets share bytes, they declare more than the {size} of the file."
+                )
 
 
 def _objects(file: h5py.File, path: pathlib.Path) -> Iterator[tuple[str, Any]]:
@@ -69,8 +71,10 @@ def _objects(file: h5py.File, path: pathlib.Path) -> Iterator[tuple[str, Any]]:
 
 
 def _check_link(where: str, group: h5g.GroupID, link: bytes) -> None:
+    if b"/" in link or link in (b"", b"."):
+        raise ValueError(f"{where}: expected the name of a group or a data set, got a path. {_COPY}")
     kind = group.links.get_info(link).type
-    if kind == h5l.TYPE_HARD and b"/" not in link and link not in (b"", b"."):
+    if kind == h5l.TYPE_HARD:
         return
     if kind == h5l.TYPE_EXTERNAL:
         other, inner = (part.decode(errors="backslashreplace") for part in group.links.get_val(link))
@@ -78,7 +82,7 @@ def _check_link(where: str, group: h5g.GroupID, link: bytes) -> None:
     elif kind == h5l.TYPE_SOFT:
         what = f"a soft link to {group.links.get_val(link).decode(errors='backslashreplace')!r}"
     else:
-        what = f"a link of the unknown class {kind}" if kind != h5l.TYPE_HARD else "a name that is a path"
+        what = f"a link of the unknown class {kind}"
     raise ValueError(f"{where}: expected a group or a data set, got {what}. {_COPY}")
 
 
@@ -114,8 +118,11 @@ def _check_size(where: str, data: h5d.DatasetID, size: int) -> int:
     space, kind = data.get_space(), data.get_type()
     if space.get_simple_extent_type() == h5s.NULL:
         return 0
-    # References, and what varies in length, take other sizes in files than in memory.
-    item = 1 if kind.detect_class(h5t.REFERENCE) or kind.detect_class(h5t.VLEN) else kind.get_size()
+    if kind.detect_class(h5t.VLEN):  # a damaged length makes HDF5 fill gigabytes; texts are bounded by 4 GiB
+        raise ValueError(
+            f"{where}: expected numbers, texts or records of one size, got sequences of any length. {_COPY}"
+        )
+    item = 1 if kind.detect_class(h5t.REFERENCE) else kind.get_size()  # references are shorter in a file
     declared = math.prod(space.shape) * item  # integers of Python, which do not overflow
     if declared == 0:
         return 0
