@@ -47,7 +47,8 @@ def write_hdf5(path: pathlib.Path, *, overwrite: bool) -> Iterator[h5py.File]:
             raw.seek(_BLOCK)
             block = _block(hashlib.file_digest(raw, "sha256").hexdigest())
             raw.seek(0)
-            raw.write(block)
+            target.write(block)
+            target.check()
             os.fsync(raw.fileno())
         os.replace(temporary, path)
     except OSError as error:

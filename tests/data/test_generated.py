@@ -246,6 +246,20 @@ def test_files_without_a_digest_are_read():
     assert (old.grid, old.inputs, old.outputs) == (drawn.grid, drawn.inputs, drawn.outputs)
 
 
+def test_bytes_of_other_files_are_never_read(tmp_path):
+    (tmp_path / "secret").write_bytes(bytes(480))
+
+    def change(content):
+        del content["x"]
+        elsewhere = [(str(tmp_path / "secret"), 0, 480)]
+        content.create_dataset("x", (3, 1, 5, 8), "<f4", external=elsewhere).attrs["channels"] = '["noise"]'
+
+    (tmp_path / "a.h5").write_bytes(OLD.read_bytes())
+    change_hdf5(tmp_path / "a.h5", change)
+    with pytest.raises(ValueError, match=r"a\.h5: data set /x: expected data in this file, got external storage in"):
+        read(tmp_path / "a.h5")
+
+
 def test_a_damaged_chunk_of_a_file_without_a_digest_is_refused(tmp_path):
     with h5py.File(OLD) as content:
         chunk = content["y"].id.get_chunk_info(2)
