@@ -79,13 +79,13 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, size: int
         declared, held = math.prod(shape) * dtype.itemsize, info.file_size - member.tell()
         if min(shape, default=0) < 0 or declared != held:
             raise ValueError(f"{name} declares {dtype} of shape {shape}, {declared} bytes, and holds {held}")
-        content = np.empty(declared, np.uint8)
-        view, done = memoryview(content), 0
-        while done < declared and (count := member.readinto(view[done : done + 2**20])):
-            done += count
+        content, done = bytearray(declared), 0
+        while done < declared and (piece := member.read(min(declared - done, 2**20))):
+            content[done : done + len(piece)] = piece
+            done += len(piece)
         if done < declared or member.read(1):  # zipfile compares the checksum when it meets the end
             raise ValueError(f"{name} has another length than declared")
-    return content.view(dtype).reshape(shape, order="F" if fortran else "C")
+    return np.ndarray(shape, dtype, content, order="F" if fortran else "C")
 
 
 def read_npz(path: str | os.PathLike[str], *, sides: Sides = FIRST_ON_THE_WALL, extent: float = 1.0) -> Pairs:

@@ -43,19 +43,24 @@ def write_hdf5(path: pathlib.Path, *, overwrite: bool) -> Iterator[h5py.File]:
                     yield file
                 finally:
                     target.closing = True
-            target.check()
-            raw.seek(_BLOCK)
-            block = _block(hashlib.file_digest(raw, "sha256").hexdigest())
-            raw.seek(0)
-            target.write(block)
-            target.check()
-            os.fsync(raw.fileno())
+            _add_digest(raw, target)
         os.replace(temporary, path)
     except OSError as error:
         what = f"{path} could not be written ({error.strerror or error}). Free some space or choose another folder."
         raise OSError(error.errno, what) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _add_digest(raw: io.FileIO, target: "_Target") -> None:
+    """Writes the user block, and everything to the disk."""
+    target.check()
+    raw.seek(_BLOCK)
+    block = _block(hashlib.file_digest(raw, "sha256").hexdigest())
+    raw.seek(0)
+    target.write(block)
+    target.check()
+    os.fsync(raw.fileno())
 
 
 def _block(digest: str) -> bytes:

@@ -65,7 +65,7 @@ def _objects(file: h5py.File, path: pathlib.Path) -> Iterator[tuple[str, Any]]:
         yield name, found
         if isinstance(found, h5g.GroupID):
             for link in found:
-                inner = f"{name}/{link.decode(errors='backslashreplace')}"
+                inner = f"{name}/{_shown(link)[1:-1]}"
                 _check_link(f"{path}: {inner}", found, link)
                 waiting.append((inner, h5o.open(found, link)))
 
@@ -77,13 +77,17 @@ def _check_link(where: str, group: h5g.GroupID, link: bytes) -> None:
     if kind == h5l.TYPE_HARD:
         return
     if kind == h5l.TYPE_EXTERNAL:
-        other, inner = (part.decode(errors="backslashreplace") for part in group.links.get_val(link))
-        what = f"an external link to {inner!r} in {other!r}"
+        other, inner = map(_shown, group.links.get_val(link))
+        what = f"an external link to {inner} in {other}"
     elif kind == h5l.TYPE_SOFT:
-        what = f"a soft link to {group.links.get_val(link).decode(errors='backslashreplace')!r}"
+        what = f"a soft link to {_shown(group.links.get_val(link))}"
     else:
         what = f"a link of the unknown class {kind}"
     raise ValueError(f"{where}: expected a group or a data set, got {what}. {_COPY}")
+
+
+def _shown(name: bytes) -> str:
+    return repr(name.decode(errors="backslashreplace"))  # on one line, whatever the name is
 
 
 def _check_source(where: str, plan: h5py.h5p.PropDCID) -> None:
@@ -91,8 +95,8 @@ def _check_source(where: str, plan: h5py.h5p.PropDCID) -> None:
     if plan.get_layout() == h5d.VIRTUAL:
         raise ValueError(f"{where}: expected data in this file, got a virtual data set over other ones. {_COPY}")
     if plan.get_external_count():
-        other = plan.get_external(0)[0].decode(errors="backslashreplace")
-        raise ValueError(f"{where}: expected data in this file, got external storage in {other!r}. {_COPY}")
+        other = _shown(plan.get_external(0)[0])
+        raise ValueError(f"{where}: expected data in this file, got external storage in {other}. {_COPY}")
     for number in _filters(plan):
         try:
             ready = h5z.get_filter_info(number) & h5z.FILTER_CONFIG_DECODE_ENABLED
@@ -104,7 +108,7 @@ def _check_source(where: str, plan: h5py.h5p.PropDCID) -> None:
             remedy = (
                 "Ask for a file with gzip."
                 if number not in _PLUGINS
-                else ("Install it with `pip install hdf5plugin` and import hdf5plugin before you read.")
+                else "Install it with `pip install hdf5plugin` and import hdf5plugin before you read."
             )
             raise ValueError(f"{where}: expected filters among {known}, got filter {number} ({name}). {remedy}")
 

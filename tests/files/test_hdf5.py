@@ -89,6 +89,10 @@ REFUSED = {
     "virtual data set without its source": (virtual("none.h5"), "data set /x: .* got a virtual data set"),
     "endless virtual data set": (endless_virtual, "data set /x: .* got a virtual data set"),
     "external link": (link(h5py.ExternalLink("other.h5", "/x")), "/g/h/x: .* an external link to '/x' in 'other.h5'"),
+    "name of two lines": (
+        lambda file: file.__setitem__("a\nb", h5py.SoftLink("/c\nd")),
+        r"a\.h5: /a\\nb: expected a group or a data set, got a soft link to '/c\\nd'",
+    ),
     "soft link": (link(h5py.SoftLink("/g")), "/g/h/x: expected a group or a data set, got a soft link to '/g'"),
     "sequences": (
         lambda file: file.create_dataset("x", (2,), h5py.vlen_dtype("<i4")),
