@@ -14,6 +14,7 @@ _AREAS = (
     "cli",
     "data",
     "experiment",
+    "files",
     "grid",
     "interop",
     "losses",

@@ -4,7 +4,7 @@
 |---|---|
 | `read`, `read_npz`, `read_arrays` | from a file into memory |
 | `draw` | samples of a solver into memory |
-| `generate`, `write_hdf5` | into a file |
+| `generate` | into a file |
 | `cached` | reads a file, generated if it is not there |
 | `split`, `subsample` | some of the samples, some of the points |
 """
@@ -24,7 +24,6 @@ from sciml.data._generated import cached as cached
 from sciml.data._generated import draw as draw
 from sciml.data._generated import generate as generate
 from sciml.data._hdf5 import read as read
-from sciml.data._hdf5 import write_hdf5 as write_hdf5
 from sciml.data._parts import split as split
 from sciml.data._parts import subsample as subsample
 from sciml.data._windows import Windows as Windows

@@ -1,8 +1,11 @@
 """Arrays from `.npz` files."""
 
+import math
 import os
 import pathlib
+import struct
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -12,28 +15,77 @@ from sciml.grid import Dirichlet, Grid, Sides
 FIRST_ON_THE_WALL: Sides = (Dirichlet(0.0), Dirichlet(1.0))
 
 
+_EXPANSION = 1100  # deflate makes at most 1032 bytes of one
+
+
 def read_arrays(path: str | os.PathLike[str], *names: str) -> tuple[np.ndarray, ...]:
     """Arrays of an `.npz` file by name, read without pickle.
+
+    What an array declares is compared with what the file holds before memory is taken, and every byte that is read
+    with its checksum.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is not a complete `.npz` file of plain arrays, or lacks one of these.
     """
     path = pathlib.Path(path)
-    if not path.exists():
+    if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}. Check the path, or download the data set first.")
-    try:
-        # Opened here: np.load leaves a file open that it cannot understand.
-        with path.open("rb") as raw, zipfile.ZipFile(raw), np.load(raw, allow_pickle=False) as file:
-            missing = sorted(set(names) - set(file.files))
-            if missing:
-                raise ValueError(f"it holds the arrays {sorted(file.files)}, {missing} missing")
-            return tuple(file[name] for name in names)
-    except (ValueError, EOFError, zipfile.BadZipFile, OSError, AttributeError) as error:
-        raise ValueError(
-            f"Expected {path} to be an .npz file with the plain arrays {' and '.join(names)}, but {error}. "
-            "Load them yourself, or write them by np.savez."
-        ) from error
+    with path.open("rb") as raw:
+        try:
+            with zipfile.ZipFile(raw) as archive:
+                members = _members(archive)
+                missing = sorted(set(names) - set(members))
+                if missing:
+                    raise ValueError(f"it holds the arrays {sorted(members)}, {missing} missing")
+                return tuple(_array(archive, members[name], name, path.stat().st_size) for name in names)
+        except (*_UNREADABLE, zipfile.BadZipFile, zlib.error, struct.error) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ValueError(
+                f"Expected {path} to be an .npz file with the plain arrays {' and '.join(names)}, but {reason}. "
+                "Load them yourself, or write them by np.savez."
+            ) from error
+
+
+# What zipfile and NumPy raise for damaged bytes, besides classes of their own; a RuntimeError asks for a password.
+_UNREADABLE = (ValueError, EOFError, OSError, AttributeError, RuntimeError, IndexError, KeyError, TypeError)
+
+
+def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """The members by the names of their arrays."""
+    found = {}
+    for info in archive.infolist():
+        name = info.filename.removesuffix(".npy")
+        if name in found:
+            raise ValueError(f"it holds two arrays {name!r}")
+        found[name] = info
+    return found
+
+
+def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, size: int) -> np.ndarray:
+    packed, plain = info.compress_size, info.compress_type == zipfile.ZIP_STORED
+    if not plain and info.compress_type != zipfile.ZIP_DEFLATED:
+        raise ValueError(f"{name} is compressed by method {info.compress_type}, expected none or deflate")
+    if packed > size or info.file_size > packed * (1 if plain else _EXPANSION):
+        raise ValueError(f"{name} declares {info.file_size} bytes in {packed} of the {size} bytes of the file")
+    with archive.open(info) as member:
+        version = np.lib.format.read_magic(member)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"{name} has the .npy version {version}, expected (1, 0) or (2, 0)")
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read_header(member)
+        if dtype.hasobject:
+            raise ValueError(f"{name} is made of Python objects, expected numbers or texts of one size")
+        declared, held = math.prod(shape) * dtype.itemsize, info.file_size - member.tell()
+        if min(shape, default=0) < 0 or declared != held:
+            raise ValueError(f"{name} declares {dtype} of shape {shape}, {declared} bytes, and holds {held}")
+        content, done = bytearray(declared), 0
+        while done < declared and (piece := member.read(min(declared - done, 2**20))):
+            content[done : done + len(piece)] = piece
+            done += len(piece)
+        if done < declared or member.read(1):  # zipfile compares the checksum when it meets the end
+            raise ValueError(f"{name} has another length than declared")
+    return np.ndarray(shape, dtype, content, order="F" if fortran else "C")
 
 
 def read_npz(path: str | os.PathLike[str], *, sides: Sides = FIRST_ON_THE_WALL, extent: float = 1.0) -> Pairs:

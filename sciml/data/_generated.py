@@ -15,7 +15,8 @@ from jaxtyping import Array, Float, Key
 
 import sciml
 from sciml.data._dataset import Pairs
-from sciml.data._hdf5 import describe, read, write_hdf5
+from sciml.data._hdf5 import describe, read
+from sciml.files import write_hdf5
 from sciml.grid import Grid
 from sciml.pdes import (
     AllenCahn,

@@ -4,11 +4,20 @@
 |---|---|
 | `write_bytes`, `write_json` | a file that appears complete or not at all |
 | `read_json` | checks the digest and the types of a JSON file |
+| `write_hdf5` | an HDF5 file that appears complete or not at all, with its digest in front |
+| `check_digest`, `open_hdf5` | compares the digest; opens an HDF5 file that leads nowhere else and lacks nothing |
+| `hdf5_array`, `hdf5_attribute`, `hdf5_json` | one part of an HDF5 file, its type checked |
 | `write_manifest`, `check_manifest` | SHA-256 digests of all files of a folder |
 | `check_tree` | refuses links and devices inside of a folder |
 | `locked` | one process at a time in a folder |
 """
 
+from sciml.files._hdf5 import check_digest as check_digest
+from sciml.files._hdf5 import hdf5_array as hdf5_array
+from sciml.files._hdf5 import hdf5_attribute as hdf5_attribute
+from sciml.files._hdf5 import hdf5_json as hdf5_json
+from sciml.files._hdf5 import open_hdf5 as open_hdf5
+from sciml.files._hdf5 import write_hdf5 as write_hdf5
 from sciml.files._json import as_kind as as_kind
 from sciml.files._json import decode_json as decode_json
 from sciml.files._json import read_json as read_json

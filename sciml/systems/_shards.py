@@ -7,16 +7,27 @@ import os
 import pathlib
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import h5py
+import msgspec
 import numpy as np
 
-from sciml.data import write_hdf5
+from sciml.files import (
+    Damaged,
+    as_kind,
+    check_digest,
+    hdf5_array,
+    hdf5_attribute,
+    hdf5_json,
+    open_hdf5,
+    write_hdf5,
+)
 from sciml.systems._draws import AbstractSystems, Trajectories, draw_trajectories
 
 _FORMAT = "sciml trajectories"
-_VERSION = 1
+_VERSION, _VERSION_WITHOUT_DIGEST = 2, 1
+_AGAIN = "Remove it and run the same sciml.systems.generate_trajectories again, which keeps the other files."
 
 
 def generate_trajectories(
@@ -76,7 +87,8 @@ def generate_trajectories(
 def read_trajectories(folder: str | os.PathLike[str]) -> tuple[Trajectories, ...]:
     """The files of `generate_trajectories`, with states that are mapped into memory: rows are read when they are used.
 
-    Every byte is read once, to compare checksums.
+    Every byte is read once, to compare the digest of each file before HDF5 opens it. Files of earlier versions have a
+    checksum of their states alone.
 
     Raises:
         FileNotFoundError: If the folder or one of its files is missing.
@@ -150,8 +162,7 @@ def _check_set(path: pathlib.Path, found: Mapping[str, Any], wanted: Mapping[str
 def _write(path: pathlib.Path, part: Trajectories, attributes: dict[str, Any]) -> None:
     states = np.ascontiguousarray(part.states, "<f4")
     with write_hdf5(path, overwrite=True) as file:
-        file.attrs.update({"format": _FORMAT, "version": _VERSION, "crc32": zlib.crc32(states.data)})
-        file.attrs["attributes"] = json.dumps(attributes)
+        file.attrs.update({"format": _FORMAT, "version": _VERSION, "attributes": json.dumps(attributes)})
         # One block without compression, which can be mapped into memory: rows are read at random, and the digits of
         # chaotic solutions would hardly shrink.
         stored = file.create_dataset("states", data=states)
@@ -164,33 +175,61 @@ def _write(path: pathlib.Path, part: Trajectories, attributes: dict[str, Any]) -
 
 
 def _read(path: pathlib.Path) -> Trajectories:
-    again = "Remove it and run the same sciml.systems.generate_trajectories again, which keeps the other files."
-    try:
-        with h5py.File(path, "r") as file:
-            return _contents(path, file)
-    except ValueError as error:
-        raise ValueError(f"{path} is not a file of sciml.systems.generate_trajectories: {error} {again}") from error
-    except (OSError, RuntimeError, KeyError) as error:  # h5py raises all three for damaged files
-        raise OSError(f"{path} is truncated or damaged ({error}). {again}") from error
+    version = _VERSION if check_digest(path, remedy=_AGAIN) else _VERSION_WITHOUT_DIGEST
+    with open_hdf5(path, remedy=_AGAIN) as file:
+        try:
+            return _contents(path, file, version)
+        except ValueError as error:
+            name = "sciml.systems.generate_trajectories"
+            raise ValueError(f"{path} is not a file of {name}: {error} {_AGAIN}") from error
 
 
-def _contents(path: pathlib.Path, file: h5py.File) -> Trajectories:
-    found = (file.attrs.get("format"), file.attrs.get("version"))
-    if found != (_FORMAT, _VERSION):
-        raise ValueError(f"expected format {_FORMAT!r} in version {_VERSION}, got {found[0]!r} in version {found[1]}.")
-    stored: Any = file["states"]
-    states = np.memmap(path, stored.dtype, "r", stored.id.get_offset(), stored.shape)
-    checksum = 0
-    for one in states:
-        checksum = zlib.crc32(one, checksum)
-    if checksum != int(file.attrs["crc32"]):  # pyright: ignore[reportArgumentType]
-        raise OSError("the states differ from their checksum")
-    words = lambda name: tuple(word.decode() for word in np.asarray(file[name]))
+class _Attributes(msgspec.Struct):
+    """What `_check_set` compares."""
+
+    generator: str
+    settings: dict[str, Any]
+    seed: Annotated[int, msgspec.Meta(ge=0)]
+    count: Annotated[int, msgspec.Meta(ge=1)]
+    per_shard: Annotated[int, msgspec.Meta(ge=1)]
+
+
+def _contents(path: pathlib.Path, file: h5py.File, version: int) -> Trajectories:
+    form, number = (str(file.attrs.get(name)) for name in ("format", "version"))
+    if (form, number) != (_FORMAT, str(version)):
+        kind = "with" if version == _VERSION else "without"
+        raise ValueError(
+            f"expected format {_FORMAT!r} in version {version}, as of a file {kind} a digest, got {form[:80]!r} in "
+            f"version {number[:80]}."
+        )
+    attributes = hdf5_json(file, "attributes", dict[str, Any])
+    as_kind(attributes, _Attributes, "the attribute attributes")
+    states = _mapped(path, file)
+    if version == _VERSION_WITHOUT_DIGEST:
+        checksum = 0
+        for one in states:
+            checksum = zlib.crc32(one, checksum)
+        if checksum != hdf5_attribute(file, "crc32", int):
+            raise Damaged(f"{path} is truncated or damaged (the states differ from their checksum).")
+    systems, _, times, *_ = states.shape
+    words = lambda name: tuple(word.decode() for word in hdf5_array(file, name, "S", (systems,))[:])
     return Trajectories(
-        np.asarray(file["times"]),
+        hdf5_array(file, "times", "f", (times,))[:],
         states,
         equations=words("equations"),
         families=words("families"),
-        tried=np.asarray(file["tried"]),
-        attributes=json.loads(str(file.attrs["attributes"])),
+        tried=hdf5_array(file, "tried", "iu", (systems,))[:],
+        attributes=attributes,
     )
+
+
+def _mapped(path: pathlib.Path, file: h5py.File) -> np.memmap:
+    """The states where they are in the file."""
+    stored = hdf5_array(file, "states", "f", (None, None, None, None, ...))
+    block = stored.chunks is None and stored.id.get_offset() is not None
+    if stored.dtype != np.dtype("<f4") or stored.ndim > 7 or stored.size == 0 or not block:
+        raise ValueError(
+            f"expected states of the type float32 with 4 to 7 axes in one block, got {stored.dtype} of shape "
+            f"{stored.shape} in {'one block' if block else 'chunks'}."
+        )
+    return np.memmap(path, stored.dtype, "r", stored.id.get_offset(), stored.shape)

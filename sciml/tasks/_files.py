@@ -1,5 +1,6 @@
 """Trajectories from files, and forecasts into folders."""
 
+import math
 import pathlib
 import shutil
 import tempfile
@@ -9,6 +10,8 @@ import numpy as np
 from sciml import data, plot, symbolic
 from sciml.tasks._forecast import Forecast, ForecastOptions, forecast
 from sciml.tasks._guess import Trained
+
+_LONGEST_NUMBER, _LONGEST_SHOWN = 100, 60  # characters
 
 
 def predict_file(
@@ -65,8 +68,8 @@ def read_trajectory(path: str | pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     """Times `(n,)` and states `(n, variables)` in double precision.
 
     Args:
-        path: A .csv file with the columns t, u_0, u_1, ..., in this order, or in any order under a line of these
-            names; or a .npz file with the arrays `t` and `u`.
+        path: A .csv file in UTF-8 with the columns t, u_0, u_1, ..., in this order, or in any order under a line of
+            these names, all numbers finite and the times increasing; or a .npz file with the arrays `t` and `u`.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -79,41 +82,63 @@ def read_trajectory(path: str | pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
         return _read_npz(path)
     if path.suffix != ".csv":
         raise ValueError(f"Expected a trajectory in a .csv or .npz file, got {path}. Convert it.")
-    lines = [
-        (i, line.split(","))
-        for i, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1)
-        if line.strip()
-    ]
-    rows = [(i, [_number(cell) for cell in cells]) for i, cells in lines]
+    lines = [(i, line) for i, line in enumerate(_text(path).split("\n"), start=1) if line.strip()]
+    rows = [(i, line, [_number(cell) for cell in line.split(",")]) for i, line in lines]
     order = None
-    if rows and not any(isinstance(cell, float) for cell in rows[0][1]):
-        order = _columns(path, [name.strip() for name in lines[0][1]])
-        rows = rows[1:]
-    width = len(order or (rows[0][1] if rows else ()))
-    for i, row in rows:
-        if len(row) != width or width < 2 or None in row:
+    if rows and not any(isinstance(cell, float) for cell in rows[0][2]):
+        order = _columns(f"{path}, line {rows[0][0]}", rows.pop(0)[1])
+    width = max(len(order or (rows[0][2] if rows else ())), 2)
+    table = np.empty((len(rows), width))
+    before = -math.inf
+    for place, (i, line, row) in enumerate(rows):
+        if len(row) != width or None in row:
             raise ValueError(
-                f"{path}, line {i}: expected {max(width, 2)} numbers, a time and the states, separated by commas, got "
-                f"{','.join(dict(lines)[i])!r}. Remove or complete the line."
+                f"{path}, line {i}: expected {width} finite numbers, a time and the states, separated by commas, got "
+                f"{_shown(line)}. Remove or complete the line."
             )
-    table = np.array([row for _, row in rows], np.float64).reshape(len(rows), width or 2)
-    table = table if order is None else table[:, order]
+        table[place] = row if order is None else [row[column] for column in order]
+        if table[place, 0] <= before:
+            raise ValueError(
+                f"{path}, line {i}: expected a time after {before:g}, got {table[place, 0]:g}. Sort the lines by time "
+                "and keep one of each."
+            )
+        before = table[place, 0]
     return table[:, 0], table[:, 1:]
 
 
-def _columns(path: pathlib.Path, names: list[str]) -> list[int]:
+def _text(path: pathlib.Path) -> str:
+    """The text with one kind of line ends."""
+    content = path.read_bytes().replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        i, byte = content.count(b"\n", 0, error.start) + 1, f"{content[error.start]:#04x}"
+        raise ValueError(f"{path}, line {i}: expected text in UTF-8, got the byte {byte}. Save it as such.") from None
+
+
+def _columns(where: str, line: str) -> list[int]:
     """The columns of t, u_0, u_1, ... in a line of names."""
+    names = [name.strip() for name in line.split(",")]
     wanted = ["t", *(f"u_{i}" for i in range(len(names) - 1))]
     if sorted(names) != sorted(wanted):
-        raise ValueError(f"Expected the columns {', '.join(wanted)} in {path}, got {', '.join(names)}. Rename them.")
+        known = ", ".join(wanted if len(wanted) < 10 else (*wanted[:3], "...", wanted[-1]))
+        raise ValueError(f"{where}: expected the columns {known}, got {_shown(line)}. Rename them.")
     return [names.index(name) for name in wanted]
 
 
 def _number(cell: str) -> float | None:
+    """A finite number as other programs write it: Python would read 1_0 as 10, too."""
     try:
-        return float(cell)
+        number = float(cell) if len(cell) <= _LONGEST_NUMBER and "_" not in cell else math.nan
     except ValueError:
         return None
+    return number if math.isfinite(number) else None
+
+
+def _shown(line: str) -> str:
+    """A line in quotes, with its beginning alone if it is long."""
+    more = len(line) - _LONGEST_SHOWN
+    return repr(line) if more <= 0 else f"{line[:_LONGEST_SHOWN]!r} and {more} more characters"
 
 
 def _read_npz(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:

@@ -1,8 +1,11 @@
 import json
+import pathlib
+import shutil
 
 import h5py
 import numpy as np
 import pytest
+from hdf5_files import change_hdf5, flipped
 
 import sciml
 from sciml.systems import Mixture, Solutions, draw_trajectories, generate_trajectories, read_trajectories
@@ -72,7 +75,7 @@ def test_an_interrupted_set_is_continued(tmp_path, made):
 
 def test_a_truncated_file_is_refused_wherever_it_ends(folder, made):
     path, whole = folder / "00001-of-00003.h5", made["00001-of-00003.h5"]
-    for kept in (0, 50, 800, len(whole) // 2, len(whole) - 1):
+    for kept in (30, 100, 800, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:kept])
         for use in (lambda: read_trajectories(folder), lambda: generate(folder)):
             with pytest.raises(OSError, match=r"00001-of-00003\.h5 is truncated or damaged .*Remove it and run"):
@@ -82,15 +85,89 @@ def test_a_truncated_file_is_refused_wherever_it_ends(folder, made):
     assert len(read_trajectories(folder)) == 3
 
 
-def test_changed_states_are_refused(folder, made):
-    path = folder / "00002-of-00003.h5"
-    with h5py.File(path) as file:
-        place = file["states"].id.get_offset() + 1000
-    changed = bytearray(made[path.name])
-    changed[place] ^= 1
-    path.write_bytes(changed)
-    with pytest.raises(OSError, match=r"00002-of-00003\.h5 is truncated or damaged \(the states differ from"):
-        read_trajectories(folder)
+def test_every_flipped_bit_is_noticed(folder, made):
+    path, whole = folder / "00000-of-00003.h5", made["00000-of-00003.h5"]
+    draw_bits = np.random.default_rng(0)
+    for bit in (0, 8 * 511 + 7, *draw_bits.integers(8 * 512, size=50), *draw_bits.integers(8 * len(whole), size=250)):
+        path.write_bytes(flipped(whole, int(bit)))
+        with pytest.raises(OSError, match=r"00000-of-00003\.h5 is truncated or damaged .*Remove it and run"):
+            read_trajectories(folder)
+
+
+@pytest.fixture
+def old(tmp_path):
+    """A set that was written before files had digests."""
+    name = "00000-of-00001.h5"
+    shutil.copyfile(pathlib.Path(__file__).resolve().parent / "trajectories_version_1.h5", tmp_path / name)
+    return tmp_path / name
+
+
+def test_files_without_a_digest_are_read(old):
+    (part,) = read_trajectories(old.parent)
+    np.testing.assert_array_equal(part.states, np.sin(np.arange(72, dtype=np.float32)).reshape(2, 2, 6, 3))
+    np.testing.assert_array_equal(part.times, np.linspace(0, 1, 6))
+    assert (part.equations, part.families, part.tried.tolist()) == (("a", "b"), ("f", "g"), [2, 3])
+
+
+def test_changed_states_of_a_file_without_a_digest_are_refused(old):
+    with h5py.File(old) as file:
+        place = file["states"].id.get_offset() + 100
+    old.write_bytes(flipped(old.read_bytes(), 8 * place))
+    with pytest.raises(OSError, match=r"h5 is truncated or damaged \(the states differ from .*Remove it and run"):
+        read_trajectories(old.parent)
+
+
+def other(name, value, **options):
+    def change(file):
+        del file[name]
+        if value is not None:
+            file.create_dataset(name, data=value, **options)
+
+    return change
+
+
+STATES = np.zeros((2, 2, 6, 3), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (other("states", None), "expected the data set states, got none"),
+        (other("states", STATES.astype(np.float64)), "states of the type float32 .* got float64"),
+        (other("states", STATES.astype(">f4")), "states of the type float32 .* got >f4"),
+        (other("states", STATES.astype("S4")), r"expected states .* of the kind f, got \|S4"),
+        (other("states", STATES[0, 0]), r"expected states of shape \(None, .*\) .* got float32 of shape \(6, 3\)"),
+        (other("states", STATES.reshape(2, 2, 6, 3, 1, 1, 1, 1)), "float32 with 4 to 7 axes"),
+        (other("states", STATES[:0]), "float32 with 4 to 7 axes in one block, got"),
+        (other("states", STATES, chunks=(1, 2, 6, 3)), "in one block, got .* in chunks"),
+        (other("times", np.array([b"a"] * 6)), r"expected times of shape \(6,\) .* kind f, got \|S1"),
+        (other("times", np.zeros(5)), r"expected times of shape \(6,\) .* got float64 of shape \(5,\)"),
+        (other("times", np.zeros(6)), "at least 2 times that increase"),
+        (other("tried", np.zeros(2)), "expected tried of .* kind i/u, got float64"),
+        (other("tried", 3), r"expected tried of shape \(2,\) .* got int64 of shape \(\)"),
+        (other("equations", np.arange(2)), "expected equations of .* kind S, got int64"),
+        (other("families", np.array([b"\xff", b"a"])), "can't decode byte 0xff"),
+        (lambda file: file.attrs.pop("attributes"), "expected the attribute attributes to be str, got 'None'"),
+        (lambda file: file.attrs.create("attributes", 3), "expected the attribute attributes to be str, got '3'"),
+        (lambda file: file.attrs.create("attributes", "{}"), "the attribute attributes holds something else .*`gen"),
+        (lambda file: file.attrs.create("version", np.arange(3)), r"expected format .* in version 1.* \[0 1 2\]"),
+        (lambda file: file.attrs.create("version", 2), "in version 1, as of a file without a digest, got"),
+    ],
+)
+def test_parts_of_other_types_are_refused(old, change, message):
+    change_hdf5(old, change)
+    with pytest.raises(ValueError, match=rf"00000-of-00001\.h5 is not a file of .*: .*{message}.*Remove it and run"):
+        read_trajectories(old.parent)
+
+
+def test_states_that_are_declared_larger_than_the_file(old):
+    def change(file):
+        del file["states"]
+        file.create_dataset("states", (2**40, 2**10, 6, 3), "<f4")
+
+    change_hdf5(old, change)
+    with pytest.raises(OSError, match=r"data set /states of shape .* was never written.*Remove it and run"):
+        read_trajectories(old.parent)
 
 
 @pytest.mark.parametrize(
@@ -108,8 +185,10 @@ def test_another_set_in_the_folder(folder, made, settings, message):
 
 def test_files_of_two_sets(folder):
     path = folder / "00001-of-00003.h5"
-    with h5py.File(path, "r+") as file:
-        file.attrs["attributes"] = file.attrs["attributes"].replace('"seed": 7', '"seed": 8')
+    change_hdf5(
+        path,
+        lambda file: file.attrs.create("attributes", file.attrs["attributes"].replace('"seed": 7', '"seed": 8')),
+    )
     with pytest.raises(ValueError, match=r"Expected seed 7 in .*00001-of-00003\.h5, got 8\. Use another folder"):
         read_trajectories(folder)
 
@@ -124,5 +203,7 @@ def test_bad_calls(tmp_path):
         read_trajectories(tmp_path)
     with h5py.File(tmp_path / "00000-of-00001.h5", "w") as file:
         file.attrs["format"] = "other"
-    with pytest.raises(ValueError, match=r"is not a file of .*expected format 'sciml trajectories' in version 1, got"):
+    with pytest.raises(
+        ValueError, match=r"is not a file of .*expected format 'sciml trajectories' in version 1, .* got"
+    ):
         read_trajectories(tmp_path)

@@ -453,16 +453,42 @@ def test_trajectories_that_the_model_was_not_trained_for_are_refused(runs, given
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", "t,u_0\n0.0,1.0\n0.1,x\n", "a.csv, line 3: expected 2 numbers, .* got '0.1,x'. Remove or complete"),
-        ("a.csv", "0.0,1.0\n\n0.1,2.0,3.0\n", "a.csv, line 3: expected 2 numbers"),
-        ("a.csv", "t\n0.0\n0.1\n", "a.csv, line 2: expected 2 numbers, a time and the states"),
+        ("a.csv", "t,u_0\n0.0,1.0\n0.1,x\n", "line 3: expected 2 finite numbers, .* got '0.1,x'. Remove or complete"),
+        ("a.csv", "0.0,1.0\n\n0.1,2.0,3.0\n", "line 3: expected 2 finite numbers"),
+        ("a.csv", "t\n0.0\n0.1\n", "line 2: expected 2 finite numbers, a time and the states"),
+        ("a.csv", "0,1\n1,nan\n", "line 2: expected 2 finite numbers, .* got '1,nan'"),
+        ("a.csv", "0,1\n1,-inf\n", "line 2: expected 2 finite numbers, .* got '1,-inf'"),
+        ("a.csv", "0,1\nnan,1\n", "line 2: expected 2 finite numbers, .* got 'nan,1'"),
+        ("a.csv", "0,1\n1,1e999\n", "line 2: expected 2 finite numbers"),
+        ("a.csv", "0,1\n1,1_0\n", "line 2: expected 2 finite numbers, .* got '1,1_0'"),
+        ("a.csv", "0,1\n1,\n", "line 2: expected 2 finite numbers, .* got '1,'"),
+        ("a.csv", "0,1\n1,2\0\n", r"line 2: expected 2 finite numbers, .* got '1,2\\x00'"),
+        (
+            "a.csv",
+            "0,1\n1," + "2" * 10**5,
+            "line 2: expected 2 finite numbers, .* got '1,2{58}' and 99942 more characters. Remove",
+        ),
+        ("a.csv", "0,1\n0,2\n", "line 2: expected a time after 0, got 0. Sort the lines by time and keep one of each"),
+        ("a.csv", "u_0,t\r\n1,0\r\n\r\n2,3\r\n3,2\r\n", "line 5: expected a time after 3, got 2. Sort the lines"),
+        ("a.csv", "0\v,1\n1\n", "line 2: expected 2 finite numbers"),
+        (
+            "a.csv",
+            b"0,1\n1,2\n\xff\xfe\0",
+            "line 3: expected text in UTF-8, got the byte 0xff. Save it as such",
+        ),
+        ("a.csv", "t,u_0,u_0\n0,1,2\n", "line 1: expected the columns t, u_0, u_1, got 't,u_0,u_0'. Rename them"),
+        ("a.csv", "\ntime,x\n3,1\n", "line 2: expected the columns t, u_0, got 'time,x'. Rename them"),
+        ("a.csv", "\x1f" + ",a" * 10**4, "line 1: expected the columns t, u_0, u_1, ..., u_9999, got '.{60,70}'"),
+        ("a.csv", "nan,inf\n0,1\n", "line 1: expected the columns t, u_0, got 'nan,inf'"),
         ("a.txt", "0.0,1.0\n", "Expected a trajectory in a .csv or .npz file, got .*a.txt. Convert it"),
     ],
 )
 def test_files_that_are_no_trajectory_are_refused_with_the_line(name, content, message, tmp_path):
-    (tmp_path / name).write_text(content)
-    with pytest.raises(ValueError, match=message):
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=message if name == "a.txt" else f"^{tmp_path / name}, {message}") as found:
         _files.read_trajectory(tmp_path / name)
+    assert "\n" not in str(found.value)
+    assert len(str(found.value)) < 400
 
 
 def test_arrays_that_are_no_trajectory_are_refused(tmp_path):
@@ -505,6 +531,8 @@ def test_columns_are_read_by_their_names(tmp_path):
     times, states = _files.read_trajectory(tmp_path / "a.csv")
     np.testing.assert_array_equal(times, [1, 4])
     np.testing.assert_array_equal(states, [[2, 3], [5, 6]])
-    (tmp_path / "a.csv").write_text("time,x\n3,1\n")
-    with pytest.raises(ValueError, match=r"Expected the columns t, u_0 in .*a.csv, got time, x. Rename them"):
-        _files.read_trajectory(tmp_path / "a.csv")
+    for names, order in (("u_0,t", [0, 1]), (" t , u_0", [1, 0]), ("\ufefft,u_0", [1, 0])):
+        lines = [names, *(",".join(str(row[place]) for place in order) for row in ((7, 0.5), (9, 1.5)))]
+        (tmp_path / "a.csv").write_text("\n".join(lines), encoding="utf-8")
+        times, states = _files.read_trajectory(tmp_path / "a.csv")
+        assert (times.tolist(), states.tolist()) == ([0.5, 1.5], [[7], [9]])
