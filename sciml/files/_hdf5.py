@@ -1,11 +1,11 @@
 """HDF5 files: written atomically with a digest, and opened by one function that refuses whatever leads out of them."""
 
+import concurrent.futures
 import contextlib
 import hashlib
 import io
 import os
 import pathlib
-import secrets
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from sciml.files._hdf5_objects import check_objects
 from sciml.files._json import as_kind, decode_json
-from sciml.files._plain import Damaged
+from sciml.files._plain import Damaged, replacing
 
 _BLOCK = 512  # bytes of the user block, the least that HDF5 allows
 _NAME = b"sciml HDF5, "
@@ -34,33 +34,22 @@ def write_hdf5(path: pathlib.Path, *, overwrite: bool) -> Iterator[h5py.File]:
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists and is kept. Choose another name, or ask for it to be overwritten.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with temporary.open("x+b", buffering=0) as raw:
-            target = _Target(raw)
-            with h5py.File(target, "w", userblock_size=_BLOCK) as file:
-                try:
-                    yield file
-                finally:
-                    target.closing = True
-            _add_digest(raw, target)
-        os.replace(temporary, path)
-    except OSError as error:
-        what = f"{path} could not be written ({error.strerror or error}). Free some space or choose another folder."
-        raise OSError(error.errno, what) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _add_digest(raw: io.FileIO, target: "_Target") -> None:
-    """Writes the user block, and everything to the disk."""
-    target.check()
-    raw.seek(_BLOCK)
-    block = _block(hashlib.file_digest(raw, "sha256").hexdigest())
-    raw.seek(0)
-    target.write(block)
-    target.check()
-    os.fsync(raw.fileno())
+    with replacing(path) as raw:
+        target = _Target(raw)
+        with h5py.File(target, "w", userblock_size=_BLOCK) as file:
+            try:
+                yield file
+            finally:
+                target.closing = True
+        target.check()
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            flushed = pool.submit(os.fsync, raw.fileno())  # the disk and the digest take about as long
+            raw.seek(_BLOCK)
+            block = _block(hashlib.file_digest(raw, "sha256").hexdigest())
+            flushed.result()
+        raw.seek(0)
+        target.write(block)
+        target.check()
 
 
 def _block(digest: str) -> bytes:

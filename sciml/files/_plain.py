@@ -1,33 +1,79 @@
 """Plain files: written atomically, read without following links."""
 
+import contextlib
+import glob
+import io
 import os
 import pathlib
 import secrets
 import stat
+from collections.abc import Iterator
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 
 class Damaged(OSError):
     """A file is not the one that was written: bytes have changed, or it is cut off or gone."""
 
 
-def write_bytes(path: pathlib.Path, content: bytes) -> None:
-    """Writes a file that is complete or not there at all: under a new name, flushed to the disk, renamed.
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[io.FileIO]:
+    """A new file that takes the place of `path` when the block ends without an error, and is removed otherwise.
+
+    It has another name in the same folder until then, and its process holds a lock on it: what killed processes have
+    left of earlier ones is removed.
 
     Raises:
         OSError: If it cannot be written.
     """
-    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    _remove_leftovers(path)
+    raw = _held(path)
+    new = pathlib.Path(os.fsdecode(raw.name))
     try:
-        with new.open("xb") as file:  # x: neither a file nor a link of this name is there
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
+        with raw:
+            yield raw
+            os.fsync(raw.fileno())
+            os.replace(new, path)
     except OSError as error:
-        reason = f"{path} could not be written ({error.strerror or error})"
-        raise OSError(error.errno, f"{reason}. Free some space or choose another folder") from error
+        reason = f"{path} could not be written ({error.strerror or error}). Free some space or choose another folder."
+        raise OSError(error.errno, reason) from error
     finally:
         new.unlink(missing_ok=True)
+
+
+def write_bytes(path: pathlib.Path, content: bytes) -> None:
+    """Writes a file that is complete or not there at all, see `replacing`.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    with replacing(path) as file:
+        view = memoryview(content)
+        while len(view):
+            view = view[file.write(view) :]
+
+
+def _held(path: pathlib.Path) -> io.FileIO:
+    """A new file beside `path` that this process holds."""
+    while True:
+        raw = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part").open("x+b", buffering=0)
+        if fcntl is not None:
+            fcntl.flock(raw, fcntl.LOCK_EX)
+        if os.fstat(raw.fileno()).st_nlink:  # nobody took it for a leftover before it was held
+            return raw
+        raw.close()
+
+
+def _remove_leftovers(path: pathlib.Path) -> None:
+    """Removes files of `_held` whose processes have ended."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        if fcntl is not None and not part.is_symlink():
+            with contextlib.suppress(OSError), part.open("rb") as file:  # held, or removed by another process
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                part.unlink()
 
 
 def check_tree(folder: pathlib.Path) -> None:
