@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest --durations=10 --numprocesses logical --maxprocesses 4 --dist loadfile
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: install demo test test-all lint docs bench clean
+.PHONY: install demo test test-all fuzz lint docs bench clean
 
 install: .venv/installed
 
@@ -29,6 +29,9 @@ test: .venv/installed-test
 
 test-all: .venv/installed-test
 	$(PYTEST)
+
+fuzz: .venv/installed-test
+	$(BIN)/python tests/fuzz/run.py --cases 10000 --seed 0 --out tests/fuzz/results.json
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

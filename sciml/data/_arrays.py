@@ -4,6 +4,7 @@ import math
 import os
 import pathlib
 import struct
+import tokenize
 import zipfile
 import zlib
 
@@ -39,8 +40,8 @@ def read_arrays(path: str | os.PathLike[str], *names: str) -> tuple[np.ndarray, 
                 if missing:
                     raise ValueError(f"it holds the arrays {sorted(members)}, {missing} missing")
                 return tuple(_array(archive, members[name], name, path.stat().st_size) for name in names)
-        except (*_UNREADABLE, zipfile.BadZipFile, zlib.error, struct.error) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
+        except (*_UNREADABLE, zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError) as error:
+            reason = f"{' '.join(str(error).split()) or type(error).__name__:.500}"
             raise ValueError(
                 f"Expected {path} to be an .npz file with the plain arrays {' and '.join(names)}, but {reason}. "
                 "Load them yourself, or write them by np.savez."

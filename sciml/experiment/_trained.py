@@ -64,6 +64,8 @@ def module_of(folder: str | pathlib.Path, file: str | pathlib.Path | None = None
     run = read_run(folder)
     if run.experiment is None:
         raise ValueError(f"The run {folder} was not made from an experiment file. Give the file.")
+    if not run.experiment.isprintable():
+        raise ValueError(f"{folder / 'run.json'} names {run.experiment!r:.500} as the experiment file. Give the file.")
     path = pathlib.Path(run.experiment)
     allow = f"If you trust it, name it: --file {path} (file= in Python)."
     if path.resolve().is_relative_to(folder.resolve()):

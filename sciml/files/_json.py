@@ -96,8 +96,9 @@ def as_kind(content: Any, kind: Any, where: str) -> Any:
         return content
     try:
         return msgspec.convert(content, kind)
-    except (msgspec.ValidationError, RecursionError, OverflowError) as error:
-        raise ValueError(f"{where} holds something else than expected: {error}.") from None
+    except (msgspec.ValidationError, RecursionError, OverflowError, UnicodeEncodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{where} holds something else than expected: {reason:.500}.") from None
 
 
 def _digest(content: dict[str, Any]) -> str:

@@ -163,6 +163,7 @@ def _write(path: pathlib.Path, part: Trajectories, attributes: dict[str, Any]) -
     states = np.ascontiguousarray(part.states, "<f4")
     with write_hdf5(path, overwrite=True) as file:
         file.attrs.update({"format": _FORMAT, "version": _VERSION, "attributes": json.dumps(attributes)})
+        file.attrs["file"] = path.name  # the place in the set
         # One block without compression, which can be mapped into memory: rows are read at random, and the digits of
         # chaotic solutions would hardly shrink.
         stored = file.create_dataset("states", data=states)
@@ -202,6 +203,8 @@ def _contents(path: pathlib.Path, file: h5py.File, version: int) -> Trajectories
             f"expected format {_FORMAT!r} in version {version}, as of a file {kind} a digest, got {form[:80]!r} in "
             f"version {number[:80]}."
         )
+    if "file" in file.attrs and (name := hdf5_attribute(file, "file", str)) != path.name:
+        raise ValueError(f"expected the file of this name, got {name[:80]!r}.")
     attributes = hdf5_json(file, "attributes", dict[str, Any])
     as_kind(attributes, _Attributes, "the attribute attributes")
     states = _mapped(path, file)

@@ -19,22 +19,27 @@ from jaxtyping import PyTree
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 from orbax.checkpoint.path import atomicity
 
-from sciml.files import Damaged, check_tree, write_manifest
+from sciml.files import Damaged, check_tree, write_bytes, write_manifest
 from sciml.train._ema import ema_of
 from sciml.train._state import TrainState
-from sciml.train._stored import UNLISTED, Stored, stored_steps
+from sciml.train._stored import STEP, UNLISTED, Stored, stored_steps
 
 _REMOVED = ".removed"
 
 
 class _WithDigests(atomicity.AtomicRenameTemporaryPath):
-    """The temporary folder of a checkpoint, which gets its `SHA256SUMS` before it is renamed."""
+    """The temporary folder of a checkpoint, which gets its number and its `SHA256SUMS` before it is renamed."""
 
     async def finalize(self) -> None:
-        """Writes the digests of all files, then renames. Orbax calls it for each item as well, which needs none."""
+        """Writes its number and the digests of all files, then renames. Orbax calls it for each item as well, which needs none."""
         if self.get_final().name.isdecimal():
-            await asyncio.to_thread(write_manifest, pathlib.Path(self.get()), unlisted=UNLISTED)
+            await asyncio.to_thread(_sign, pathlib.Path(self.get()), self.get_final().name)
         await atomicity.AtomicRenameTemporaryPath.finalize(self)
+
+
+def _sign(folder: pathlib.Path, step: str) -> None:
+    write_bytes(folder / STEP, f"{step}\n".encode())
+    write_manifest(folder, unlisted=UNLISTED)
 
 
 class Checkpoints:

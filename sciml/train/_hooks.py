@@ -118,7 +118,8 @@ _RECORD = dict[str, int | float | dict[str, float | None] | None]
 def read_log(path: str | pathlib.Path) -> list[dict[str, Any]]:
     """The records of a log, each compared with its digest; those of version 0.1 have none.
 
-    A last line that was cut off is left out, and each damaged line with a warning that names it.
+    A last line that was cut off is left out, and each damaged line with a warning that names it, such as one that
+    stands there twice.
     """
     path = pathlib.Path(path)
     lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
@@ -131,10 +132,18 @@ def read_log(path: str | pathlib.Path) -> list[dict[str, Any]]:
             record = unsealed(content, f"line {number} of {path}") if whole else None
             as_kind(record, _RECORD, "")
         except (OSError, ValueError):
+            record = None
+        if record is None or not _later(record, records):
             warnings.warn(f"Line {number} of {path} is damaged and left out.", stacklevel=2)
         else:
             records.append(record)
     return records
+
+
+def _later(record: dict[str, Any], records: list[dict[str, Any]]) -> bool:
+    """Whether a record is of a later step than all before; otherwise a line stands there twice, or in another place."""
+    step = record["step"]
+    return isinstance(step, int | float) and (not records or records[-1]["step"] < step)
 
 
 def _number(value: Any) -> float | None:

@@ -13,6 +13,8 @@ from sciml.files import Damaged, as_kind, check_manifest, decode_json
 
 UNLISTED = ("_CHECKPOINT_METADATA", "commit_success.txt")
 """Files of a checkpoint that orbax writes last and that nothing is read from: they have no digests."""
+STEP = "STEP"
+"""File of a checkpoint that holds its number of steps: a folder under another number is not taken for that one."""
 
 
 def stored_steps(folder: pathlib.Path) -> list[int]:
@@ -41,10 +43,14 @@ class Stored:
         """Compares all files, or those of one inner folder, with their digests.
 
         Raises:
-            Damaged: If a file differs from its digest, is missing, or is not one of the checkpoint.
+            Damaged: If a file differs from its digest, is missing, or is not one of the checkpoint, or if it is that
+                of another step.
         """
         if self._digests:
             check_manifest(self.path, below, unlisted=UNLISTED)
+            number = self.path / STEP
+            if number.is_file() and number.read_bytes() != f"{self.step}\n".encode():
+                raise Damaged(f"{self.path} is the checkpoint of another step, see {number}.")
 
     def intact(self) -> bool:
         """Whether all files are those that were written."""

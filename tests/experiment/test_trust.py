@@ -124,6 +124,14 @@ def test_a_missing_or_an_additional_file_of_a_checkpoint_is_noticed(copied):
         experiment.load(copied)
 
 
+def test_a_checkpoint_under_the_number_of_another_one_is_noticed(copied):
+    checkpoints = copied / "checkpoints"
+    for name, new in (("4", "aside"), ("6", "4"), ("aside", "6")):
+        (checkpoints / name).rename(checkpoints / new)
+    with pytest.raises(Damaged, match=r"checkpoints/\d is the checkpoint of another step, see .*STEP\. No other"):
+        experiment.load(copied)
+
+
 def test_a_damaged_checkpoint_prints_nothing_beside_its_error(copied):
     code = f"from sciml import experiment; experiment.load({str(copied)!r})"
     step = experiment.read_metrics(copied).checkpoint
@@ -175,6 +183,14 @@ def test_damaged_json_files_are_named(made, copied, name):
             read()
 
 
+def test_texts_that_are_no_unicode_are_refused(copied):
+    content = json.loads((copied / "metrics.json").read_text()) | {"test": "\ud800"}
+    del content["sha256"]
+    (copied / "metrics.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"metrics\.json holds something else than expected: .*surrogates"):
+        experiment.read_metrics(copied)
+
+
 def test_a_damaged_line_of_the_log_loses_itself_alone(made, copied):
     before = train.read_log(copied / "log.jsonl")
     lines = (copied / "log.jsonl").read_text().splitlines(keepends=True)
@@ -182,6 +198,9 @@ def test_a_damaged_line_of_the_log_loses_itself_alone(made, copied):
         (copied / "log.jsonl").write_text("".join([lines[0], damaged, *lines[2:]]))
         with pytest.warns(UserWarning, match=r"Line 2 of .*log\.jsonl is damaged and left out"):
             assert train.read_log(copied / "log.jsonl") == [before[0], *before[2:]]
+    (copied / "log.jsonl").write_text("".join([lines[0], *lines]))
+    with pytest.warns(UserWarning, match=r"Line 2 of .*log\.jsonl is damaged and left out"):
+        assert train.read_log(copied / "log.jsonl") == before
     (copied / "log.jsonl").write_text("".join(lines) + lines[0][:20])  # cut off by a kill
     assert train.read_log(copied / "log.jsonl") == before
 
@@ -267,6 +286,9 @@ def test_code_is_executed_with_consent_alone(made, copied, tmp_path):
             with pytest.raises(PermissionError, match=message):
                 call()
         assert not executed(path)
+    pointed_at("evil.py\n", "0" * 64)
+    with pytest.raises(ValueError, match=r"run\.json names 'evil\.py\\n' as the experiment file\. Give the file\."):
+        experiment.evaluate(copied)
     with pytest.raises(ValueError, match="has no `predict`"):
         experiment.prediction(copied, file=outside)  # named, hence executed
     assert executed(outside)

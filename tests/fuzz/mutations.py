@@ -145,7 +145,7 @@ def changed_json(rng, node, path=None, value=None):
     elif what == "list":
         parent[key] = [parent[key]] * rng.randrange(1, 4)
     elif what == "number" and type(parent[key]) in (int, float):
-        parent[key] = rng.choice((parent[key] + 1, -parent[key], parent[key] * 2, float(parent[key]) + 0.5, 1e300))
+        parent[key] = rng.choice((parent[key] + 1, -parent[key], parent[key] * 2, 10**30, 1e300))
     else:
         parent[key] = rng.choice(STRANGE)
     return node, f"{what} at {'/'.join(map(str, path))}"

@@ -46,7 +46,7 @@ class Oracle:
         """The result of the original of a kind."""
         if name not in self._expected:
             kind = KINDS[name]
-            with _copied(kind, self.world) as folder:
+            with copied(kind, self.world) as folder:
                 self._expected[name] = _as_bytes(kind.read(folder, self.world, None))
         return self._expected[name]
 
@@ -55,7 +55,7 @@ class Oracle:
         rng = random.Random(f"{seed}/{name}/{number}")
         kind = KINDS[name]
         expected = self.expected(name) if kind.strict else {}
-        with _copied(kind, self.world) as folder:
+        with copied(kind, self.world) as folder:
             what = kind.change(rng, folder, self.world)
             return self.judged(kind, folder, what, expected)
 
@@ -86,13 +86,13 @@ class Oracle:
         if isinstance(error, Silent):
             return "silent difference", str(error)
         if error is not None:
-            wrong = _wrong(error, folder if kind.names else None)
+            wrong = _wrong(error, (folder.name, str(self.world.outside)) if kind.names else ())
             return ("traceback", f"{wrong}: {error!r}") if wrong else (NOTICED, str(error))
         if not kind.strict:
             return OTHER, ""
         found = _as_bytes(result)
         different = [name for name in found if found[name] != expected.get(name)] + [*set(expected) - set(found)]
-        silent = [name for name in different if name not in kind.subset or not _fewer(found, expected, name, said)]
+        silent = [name for name in different if name not in kind.subset or not fewer(found, expected, name, said)]
         if silent:
             return "silent difference", f"of {', '.join(silent)}"
         return (NOTICED, said[0] if said else "the end of the log was cut off") if different else (SAME, "")
@@ -118,7 +118,8 @@ def _named(world):
     return [world.outside / "secret.txt"]
 
 
-def _copied(kind, world):
+def copied(kind, world):
+    """A copy of the original of a kind."""
     return _Copy(world[kind.original] if kind.original else None, world)
 
 
@@ -142,14 +143,14 @@ class _Copy:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _wrong(error, folder):
+def _wrong(error, names):
     """What is wrong with an error; the empty text for one line of a known type that names the file."""
     text = str(error)
     if not isinstance(error, _ERRORS):
         return f"a {type(error).__name__}"
     if "\n" in text or len(text) >= LONGEST:
         return f"{text.count(chr(10)) + 1} lines of {len(text)} characters"
-    if folder is not None and os.path.basename(folder) not in text:
+    if names and not any(name in text for name in names):
         return "it does not name the file"
     return ""
 
@@ -167,7 +168,7 @@ def _flat(result):
         yield from value if isinstance(value, list) else (value,)
 
 
-def _fewer(found, expected, name, said):
+def fewer(found, expected, name, said):
     """Whether items are left out alone, with a warning or at the end, and none is new."""
     left, items = list(expected[name]), list(found[name])
     while items and left:

@@ -75,10 +75,12 @@ class _Worker:
         except (EOFError, OSError):
             pass
         hangs = self._process.is_alive() and not ready
+        self._process.join(0 if hangs else 5)  # so that its own exit code is known
+        code = self._process.exitcode
         self.end()
         if case is None:
             raise RuntimeError("A worker did not start; its error is above.")
-        return case, "hang" if hangs else f"crash with exit code {self._process.exitcode}", False
+        return case, "hang" if hangs else f"crash with exit code {code}", False
 
     def end(self):
         self._process.kill()
