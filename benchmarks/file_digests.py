@@ -12,10 +12,13 @@ import argparse
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import os
 import pathlib
 import random
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -96,7 +99,61 @@ def trajectories(size: int) -> Row:
     return Row({"write": write, "read": read}, hdf5_without("sciml.systems._shards"), states.nbytes)
 
 
-ROWS: dict[str, Callable[[int], Row]] = {"pairs": pairs, "trajectories": trajectories}
+LOAD = """
+import contextlib, pathlib, sys, time
+from unittest import mock
+start = time.perf_counter()
+import equinox as eqx, jax, jax.numpy as jnp
+from sciml import train
+folder = pathlib.Path(sys.argv[1])
+without = mock.patch("sciml.train._stored.check_manifest") if folder.name == "without" else contextlib.nullcontext()
+with without:
+    like = [jnp.zeros(1 << 20) for _ in range(int(sys.argv[2]))]
+    jax.block_until_ready(train.Checkpoints(folder).restore_model(like))
+"""
+
+
+def checkpoint(size: int) -> Row:
+    """A checkpoint of arrays of 4 MB, without an optimiser's state."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    from sciml import train
+
+    count = max(size >> 22, 1)
+    model = [jax.random.normal(jax.random.key(i), (1 << 20,)) for i in range(count)]
+    state, steps = train.init(model, optax.sgd(0.1)), itertools.count(1)
+    stores: dict[pathlib.Path, train.Checkpoints] = {}
+
+    def begin(folder: pathlib.Path) -> None:
+        store = stores.setdefault(folder, train.Checkpoints(folder, keep=1))
+        store.save(train.TrainState(state.model, state.opt_state, jnp.asarray(next(steps), jnp.int32)))
+
+    def end(folder: pathlib.Path) -> None:
+        stores[folder].wait()
+
+    def load(folder: pathlib.Path) -> None:
+        jax.block_until_ready(stores[folder].restore_model(model))
+
+    def load_in_a_new_process(folder: pathlib.Path) -> None:
+        subprocess.run([sys.executable, "-c", LOAD, str(folder), str(count)], check=True)
+
+    @contextlib.contextmanager
+    def without():
+        with mock.patch("sciml.train._checkpoint.write_manifest"), mock.patch("sciml.train._stored.check_manifest"):
+            yield
+
+    actions = {
+        "save, until training goes on": begin,
+        "save, the rest in the background": end,
+        "load": load,
+        "load in a new process": load_in_a_new_process,
+    }
+    return Row(actions, without, 4 * count << 20)
+
+
+ROWS: dict[str, Callable[[int], Row]] = {"checkpoint": checkpoint, "pairs": pairs, "trajectories": trajectories}
 
 
 def measured(row: Row, folder: pathlib.Path, rounds: int) -> dict:
@@ -107,8 +164,8 @@ def measured(row: Row, folder: pathlib.Path, rounds: int) -> dict:
         folders[kind].mkdir(parents=True)
     seconds = {action: {kind: [] for kind in folders} for action in row.actions}
     for _ in range(rounds + 1):
-        for action, run in row.actions.items():
-            for kind in draw.sample(list(folders), len(folders)):
+        for kind in draw.sample(list(folders), len(folders)):
+            for action, run in row.actions.items():
                 with row.without() if kind == "without" else contextlib.nullcontext():
                     start = time.perf_counter()
                     run(folders[kind])

@@ -26,6 +26,7 @@ _AREAS = (
     "plot",
     "prose",
     "rollout",
+    "structure",
     "symbolic",
     "systems",
     "tasks",

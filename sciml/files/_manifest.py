@@ -13,7 +13,7 @@ MANIFEST = "SHA256SUMS"
 """Name of the file of digests in its folder."""
 
 _LINE = re.compile(r"([0-9a-f]{64})  (\S.*)")
-_AT_ONCE = 2  # files; hashing leaves the interpreter to other threads
+_AT_ONCE = min(8, os.cpu_count() or 1)  # files; hashing leaves the interpreter to other threads
 
 
 def digest_of(path: str | os.PathLike[str]) -> str:

@@ -25,6 +25,7 @@ from sciml.train._state import TrainState
 from sciml.train._stored import STEP, UNLISTED, Stored, stored_steps
 
 _REMOVED = ".removed"
+_FILE_SIZE = 16 << 20  # bytes; several files are compared at once
 
 
 class _WithDigests(atomicity.AtomicRenameTemporaryPath):
@@ -88,7 +89,7 @@ class Checkpoints:
                 temporary_path_class=_WithDigests,
                 todelete_subdir=_REMOVED,  # a step that is removed goes at once, and bit by bit afterwards
             )
-            handlers = {item: ocp.StandardCheckpointHandler() for item in ("model", "optimiser", "average")}
+            handlers = {item: ocp.PyTreeCheckpointHandler() for item in ("model", "optimiser", "average")}
             self._orbax = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
         return self._orbax
 
@@ -121,7 +122,11 @@ class Checkpoints:
                 "Lower the learning rate or clip the gradient with optax.clip_by_global_norm."
             )
         # The next step donates these buffers while they are being written; JAX leaves those alone that orbax looks at.
-        items = {name: ocp.args.StandardSave(item) for name, item in arrays.items() if item}
+        items = {
+            name: ocp.args.PyTreeSave(item, ocdbt_target_data_file_size=_FILE_SIZE)
+            for name, item in arrays.items()
+            if item
+        }
         with self._clear_errors():
             manager.save(step, args=ocp.args.Composite(**items), metrics=dict(metrics or {}))
         self._lowest = min(self._lowest, self._score(metrics or {}))
