@@ -7,7 +7,7 @@ import pathlib
 import re
 from collections.abc import Collection, Mapping
 
-from sciml.files._plain import Damaged, write_bytes
+from sciml.files._plain import Damaged, shown, write_bytes
 
 MANIFEST = "SHA256SUMS"
 """Name of the file of digests in its folder."""
@@ -55,11 +55,11 @@ def check_manifest(folder: pathlib.Path, below: str = "", *, unlisted: Collectio
     there = [name for name in _names(folder, unlisted) if name.startswith(below)]
     for name in sorted({*expected} ^ {*there}):
         what = "is missing" if name in expected else f"is not among the files of {MANIFEST}"
-        raise Damaged(f"{folder / name} {what}.")
+        raise Damaged(f"{shown(folder / name)} {what}.")
     found = _digests(folder, there)
     for name, digest in expected.items():
         if found[name] != digest:
-            raise Damaged(f"{folder / name} is damaged: its bytes differ from the digest in {MANIFEST}.")
+            raise Damaged(f"{shown(folder / name)} is damaged: its bytes differ from the digest in {MANIFEST}.")
 
 
 def _names(folder: pathlib.Path, unlisted: Collection[str]) -> list[str]:

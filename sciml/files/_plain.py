@@ -76,6 +76,12 @@ def _remove_leftovers(path: pathlib.Path) -> None:
                 part.unlink()
 
 
+def shown(path: str | os.PathLike[str]) -> str:
+    """A path in one line: in quotes if it holds a line break or other characters that cannot be printed."""
+    text = os.fspath(path)
+    return text if text.isprintable() else repr(text)
+
+
 def check_tree(folder: pathlib.Path) -> None:
     """Refuses a folder that holds anything but files and folders, such as a link that leads out of it.
 
@@ -92,6 +98,6 @@ def check_tree(folder: pathlib.Path) -> None:
                 elif not stat.S_ISREG(mode):
                     kind = "a symbolic link" if stat.S_ISLNK(mode) else "a pipe, a socket or a device"
                     raise ValueError(
-                        f"Expected files and folders alone in {folder}, but {entry.path} is {kind}, which could lead "
-                        "anywhere. Put the file itself in its place."
+                        f"Expected files and folders alone in {folder}, but {shown(entry.path)} is {kind}, which could "
+                        "lead anywhere. Put the file itself in its place."
                     )

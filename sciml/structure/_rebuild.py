@@ -18,6 +18,7 @@ from sciml.structure import _vocabulary
 from sciml.structure._describe import FORMAT, default_of
 
 _LARGEST = 1 << 44  # bytes of one array
+_MOST_KEYS = 1 << 20  # of random numbers in one array, which take memory at once
 _REMEDY = "Load the run with the version of the code that saved it (see run.json)."
 
 _OLD_NAMES: dict[str, str] = {
@@ -144,10 +145,15 @@ def _array(node: dict[str, Any], names: _Names) -> Any:
         raise ValueError(f"Expected the shape of an array in the model's description, got {shape!r:.80}.")
     if "key" in node:
         kind = _one_of(node["key"], _vocabulary.KEYS, "kinds of random keys")
+        if math.prod(shape) > _MOST_KEYS:
+            raise ValueError(f"Expected up to {_MOST_KEYS} random keys, got an array of shape {shape!r:.80}.")
         words = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0, impl=kind))).shape
         return jax.random.wrap_key_data(jnp.zeros(_fitting((*shape, *words), 4), jnp.uint32), impl=kind)
     dtype = _dtype(node, names)
-    return np.zeros(_fitting(shape, dtype.itemsize), dtype)  # NumPy's zeros take no memory until they are written
+    try:
+        return np.zeros(_fitting(shape, dtype.itemsize), dtype)  # NumPy's zeros take no memory until they are written
+    except MemoryError:
+        raise ValueError(f"Expected arrays that fit into memory, got one of shape {shape!r:.80}.") from None
 
 
 def _fitting(shape: Sequence[int], itemsize: int) -> tuple[int, ...]:

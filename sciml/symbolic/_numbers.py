@@ -72,7 +72,7 @@ class NumberCodec:
         if not known:
             raise ValueError(
                 f"Expected a sign, a mantissa and an exponent such as ['+', 'N{'1' * self.digits}', 'E-2'], "
-                f"got {list(tokens)}."
+                f"got {list(tokens)!s:.200}."
             )
         return float((-1 if tokens[0] == "-" else 1) * int(tokens[1][1:]) * 10 ** int(tokens[2][1:]))
 

@@ -60,7 +60,7 @@ def system_from_tokens(tokens: Sequence[str], codec: NumberCodec = THREE_DIGITS)
         if tokens[position] != SEPARATOR:
             raise ValueError(
                 f"Position {position}: the expression is complete, expected {SEPARATOR!r} or no further token, "
-                f"got {tokens[position]!r}. Cut the sequence there, or write the missing operator."
+                f"got {tokens[position]!r:.80}. Cut the sequence there, or write the missing operator."
             )
         position += 1
 
@@ -133,7 +133,7 @@ def _leaf(tokens: Sequence[str], position: int, codec: NumberCodec) -> tuple[Abs
     remedy = " Strip special words first." if token in SPECIAL else ""
     raise ValueError(
         f"Position {position}: expected an operator, a variable, a number (its sign, an integer) or "
-        f"{PLACEHOLDER.head}, got {token!r}.{remedy}"
+        f"{PLACEHOLDER.head}, got {token!r:.80}.{remedy}"
     )
 
 

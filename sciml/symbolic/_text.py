@@ -50,7 +50,7 @@ def from_text(text: str) -> AbstractExpression:
     try:
         return _read(ast.parse(text.strip(), mode="eval").body, text.strip())
     except SyntaxError as error:
-        raise ValueError(f"{text!r} is not an expression in Python's notation: {error.msg}.") from error
+        raise ValueError(f"{text!r:.200} is not an expression in Python's notation: {error.msg}.") from error
     except (RecursionError, MemoryError) as error:
         raise ValueError(f"The text of {len(text)} characters is nested too deeply. Split it into parts.") from error
 
@@ -113,5 +113,5 @@ def _read(node: ast.expr, text: str) -> AbstractExpression:
     part = ast.get_source_segment(text, node) or text
     raise ValueError(
         f"Column {node.col_offset}: expected numbers, variables, + - * / ** and the functions {', '.join(ARITY)}, "
-        f"got {part!r}."
+        f"got {part!r:.200}."
     )

@@ -154,8 +154,8 @@ def _check_set(path: pathlib.Path, found: Mapping[str, Any], wanted: Mapping[str
     for name in ("generator", "settings", "seed", "count", "per_shard"):
         if json.dumps(found.get(name), sort_keys=True) != json.dumps(wanted[name], sort_keys=True):
             raise ValueError(
-                f"Expected {name} {wanted[name]} in {path}, got {found.get(name)}. Use another folder, or remove the "
-                "files of the other set."
+                f"Expected {name} {wanted[name]!s:.500} in {path}, got {found.get(name)!s:.500}. Use another "
+                "folder, or remove the files of the other set."
             )
 
 

@@ -32,7 +32,7 @@ class _WithDigests(atomicity.AtomicRenameTemporaryPath):
     """The temporary folder of a checkpoint, which gets its number and its `SHA256SUMS` before it is renamed."""
 
     async def finalize(self) -> None:
-        """Writes its number and the digests of all files, then renames. Orbax calls it for each item as well, which needs none."""
+        """Writes its number and the digests of all files, then renames; orbax calls it for each item, too."""
         if self.get_final().name.isdecimal():
             await asyncio.to_thread(_sign, pathlib.Path(self.get()), self.get_final().name)
         await atomicity.AtomicRenameTemporaryPath.finalize(self)

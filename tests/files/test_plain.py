@@ -160,3 +160,14 @@ def test_folders_hold_files_and_folders_alone(tmp_path):
     (tmp_path / "inner" / "link").symlink_to("/etc")
     with pytest.raises(ValueError, match=r"inner/link is a symbolic link, which could lead anywhere\. Put the file"):
         check_tree(tmp_path)
+
+
+def test_names_of_several_lines_are_shown_in_one(tmp_path):
+    (tmp_path / "x").write_bytes(b"")
+    write_manifest(tmp_path)
+    (tmp_path / "a\nb").write_bytes(b"")
+    with pytest.raises(Damaged, match=r"a\\nb' is not among the files of SHA256SUMS\.$"):
+        check_manifest(tmp_path)
+    (tmp_path / "c\nd").symlink_to("a\nb")
+    with pytest.raises(ValueError, match=r"c\\nd' is a symbolic link"):
+        check_tree(tmp_path)

@@ -34,6 +34,20 @@ _NAMES = """
 NAMES = tuple(_NAMES.split())
 """Of other packages, and some of the table in wrong places."""
 
+SHAPES = (
+    [1 << 20] * 3,
+    [-1],
+    [2**62, 2**62],
+    [1.5],
+    [8] * 40,
+    [1 << 43],
+    [1 << 41],
+    [0, 2**61],
+    "8",
+    [True],
+    [1 << 33],
+)
+DTYPES = ("float32", "object", "O", "float64", "V8", "str", "bfloat16", "int4")
 FIELDS = ("__class__", "__init__", "__call__", "__dict__", "__reduce__", "_private", "weight", "activation", "layers")
 
 
@@ -68,8 +82,8 @@ def named_model(rng, run, world):
     elif form == "default":
         node[where[-1]] = {"default": rng.choice((*FIELDS, "self", "key", "use_bias"))}
     elif form == "array":
-        shape = rng.choice(([1 << 20] * 3, [-1], [2**62, 2**62], [1.5], [8] * 40, [1 << 43], [0, 2**61], "8", [True]))
-        node[where[-1]] = {"array": shape, "dtype": rng.choice(("float32", "object", "O", "float64", "V8", "str"))}
+        kinds = [("key", one) for one in ("threefry2x32", "rbg", "x")] + [("dtype", one) for one in DTYPES]
+        node[where[-1]] = dict([("array", rng.choice(SHAPES)), rng.choice(kinds)])
     else:
         kind = rng.choice(("namedtuple", "mapping", "tuple", "dict", "enum", "dtype", "complex", "float"))
         extra = {"items": [arguments, ["a", 1]]} if kind in ("namedtuple", "mapping") else {"member": "mro"}

@@ -84,9 +84,11 @@ class World:
 
     Attributes:
         root: That folder.
+        own: Name of what lies outside, so that several processes do not notice one another.
     """
 
     root: pathlib.Path
+    own: str = "outside"
 
     @property
     def experiment(self):
@@ -96,7 +98,7 @@ class World:
     @property
     def outside(self):
         """A folder that nothing may be read from."""
-        return self.root / "outside"
+        return self.root / self.own
 
     def __getitem__(self, name):
         """The folder of one original, such as `finished` or `pairs`."""
@@ -111,7 +113,8 @@ def make(root):
     _runs(world)
     _hdf5(world)
     _arrays(world)
-    _outside(world)
+    _old(world)
+    plant(world)
     return world
 
 
@@ -144,6 +147,17 @@ def _hdf5(world):
     systems.generate_trajectories(source, world["shards"] / "set", count=3, seed=7, per_shard=1, lanes=4)
 
 
+def _old(world):
+    """Files of version 0.1, whose digests cover less or nothing."""
+    tests = pathlib.Path(__file__).resolve().parents[1]
+    for name in ("old_pairs", "old_shards", "old_run"):
+        world[name].mkdir()
+    shutil.copyfile(tests / "data" / "pairs_version_1.h5", world["old_pairs"] / "a.h5")
+    (world["old_shards"] / "set").mkdir()
+    shutil.copyfile(tests / "systems" / "trajectories_version_1.h5", world["old_shards"] / "set" / "00000-of-00001.h5")
+    shutil.copytree(tests / "experiment" / "runs_of_0_1" / "latent", world["old_run"] / "run")
+
+
 def _arrays(world):
     rng = np.random.default_rng(3)
     world["npz"].mkdir()
@@ -160,7 +174,8 @@ def _arrays(world):
     np.savetxt(world["csv_plain"] / "a.csv", table, fmt="%.17g", delimiter=",")
 
 
-def _outside(world):
+def plant(world):
+    """Makes what lies outside of the folders of all cases."""
     world.outside.mkdir()
     (world.outside / "secret.txt").write_bytes(SECRET * 400)
     (world.outside / "secret.json").write_text(json.dumps({"secret": SECRET.decode(), "test": {SECRET.decode(): 1.0}}))

@@ -141,6 +141,7 @@ def read_shards(folder, world, _):
     return arrays | {"described": repr([(part.equations, part.families, part.attributes) for part in parts])}
 
 
+_WORDS = symbolic.ode_vocabulary(3)
 _ARRAYS = ("times", "states", "tried")
 
 
@@ -168,19 +169,25 @@ def read_table(folder, world, _):
     return {"t": found[0], "u": found[1]}
 
 
+def _nodes(system):
+    """All nodes in prefix order: `==` would compare deep trees by recursion."""
+    return [[(type(node), node.head) for node in symbolic.walk(tree)] for tree in system]
+
+
 def read_text(folder, world, text):
     """A system from a text: written and read again it is the same."""
     found = symbolic.system_from_text(text)
-    if symbolic.system_from_text(symbolic.system_to_text(found)) != found:
+    if _nodes(symbolic.system_from_text(symbolic.system_to_text(found))) != _nodes(found):
         raise Silent("another system after it was written and read again")
     return {"text": symbolic.system_to_text(found)}
 
 
 def read_tokens(folder, world, tokens):
     """A system from tokens: written and read again it is the same."""
+    symbolic.system_from_tokens_as_published(tokens, _WORDS)
     found = symbolic.system_from_tokens(tokens)
     again = symbolic.system_to_tokens(found)
-    if symbolic.system_from_tokens(again) != found:
+    if _nodes(symbolic.system_from_tokens(again)) != _nodes(found):
         raise Silent("another system after it was written and read again")
     return {"tokens": " ".join(again)}
 
@@ -252,6 +259,11 @@ def in_tree(rng, folder, world):
     return mutations.change_tree(rng, folder / "run", world.outside)
 
 
+def in_old_run(rng, folder, world):
+    path = rng.choice(mutations.files_of(folder))
+    return f"{path.parent.name}/{mutations.change_file(rng, path)}"
+
+
 def in_run(rng, folder, world):
     return rng.choice((in_checkpoint, in_checkpoint, in_tree, part("run.json"), part("config.json"), in_log))(
         rng, folder, world
@@ -310,6 +322,12 @@ KINDS = {
     "shards, objects": Kind(
         "shards", attack_on("set/*.h5", attacks.changed_hdf5), read_shards, share=300, strict=False
     ),
+    "pairs of 0.1": Kind("old_pairs", bytes_of("*.h5"), read_pairs, strict=False),
+    "pairs of 0.1, objects": Kind(
+        "old_pairs", attack_on("*.h5", attacks.changed_hdf5), read_pairs, share=200, strict=False
+    ),
+    "shards of 0.1": Kind("old_shards", bytes_of("set/*.h5"), read_shards, strict=False),
+    "run of 0.1": Kind("old_run", in_old_run, call_model, share=200, strict=False),
     "npz": Kind("npz", bytes_of("*.npz"), read_npz, share=400),
     "npz, packed": Kind("packed", bytes_of("*.npz"), read_npz, share=300),
     "npz, members": Kind("npz", attack_on("*.npz", attacks.changed_npz), read_npz, share=200, strict=False),

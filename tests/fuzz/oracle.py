@@ -102,7 +102,7 @@ class Oracle:
         names = [name for name in self._notices() if name not in ("canary.py", "secret.txt")]
         if names:
             return [("read outside", f"the kernel notes {names[0]}")]
-        marks = [*pathlib.Path(folder).rglob("*.executed"), *self.world.root.glob("*/*.executed")]
+        marks = [*pathlib.Path(folder).rglob("*.executed"), *self.world.outside.glob("*.executed")]
         if marks:
             for mark in marks:
                 mark.unlink()

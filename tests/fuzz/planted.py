@@ -8,7 +8,6 @@ import subprocess
 
 import h5py
 import numpy as np
-
 from fuzz.corpora import SECRET
 from fuzz.kinds import Kind
 

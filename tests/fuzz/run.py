@@ -11,6 +11,7 @@ import argparse
 import collections
 import importlib.metadata
 import json
+import logging
 import os
 import pathlib
 import platform
@@ -44,7 +45,11 @@ def judge_of(root, seed):
     prepared()
     from fuzz import corpora, kinds, oracle
 
-    judge = oracle.Oracle(corpora.World(pathlib.Path(root)))
+    sys.unraisablehook = lambda _: None  # what orbax leaves behind when it fails to read re-signed files
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    world = corpora.World(pathlib.Path(root), f"outside-{os.getpid()}")
+    corpora.plant(world)
+    judge = oracle.Oracle(world)
     for name, kind in kinds.KINDS.items():
         if kind.strict:
             judge.expected(name)

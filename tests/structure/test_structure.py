@@ -192,6 +192,7 @@ def field(name, value):
         ({"enum": "sciml.grid.Grid", "member": "x"}, "is not an enumeration"),
         ({"enum": "jax.lax.Precision", "member": "__class__"}, "Expected one of the members of jax.lax.Precision"),
         ({"array": [1 << 60], "dtype": "float32"}, "Expected arrays that fit into memory"),
+        ({"array": [1 << 30], "key": "threefry2x32"}, "Expected up to 1048576 random keys, got an array of shape"),
         ({"array": [-1], "dtype": "float32"}, "Expected the shape of an array"),
         ({"array": [1], "dtype": "object"}, "Expected one of the types of arrays .* got 'object'"),
         ({"array": [1], "key": "other"}, "Expected one of the kinds of random keys"),
@@ -297,3 +298,12 @@ def test_every_public_layer_and_model_is_in_the_table(area):
                 or name.startswith("Abstract")
                 or f"sciml.{area}.{name}" in (structure.known_names())
             )
+
+
+def test_arrays_that_the_system_refuses_are_an_error(monkeypatch):
+    def refuse(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(np, "zeros", refuse)
+    with pytest.raises(ValueError, match=r"Expected arrays that fit into memory, got one of shape \[1048576\]"):
+        structure.rebuild({"format": 2, "model": {"array": [1 << 20], "dtype": "float32"}})
