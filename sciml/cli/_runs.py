@@ -9,7 +9,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from sciml.cli._options import Usage, parse
+from sciml.cli._errors import Usage
+from sciml.cli._options import parse
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from sciml.cli._options import Usage, experiment_options, help_without_experiment, load_experiment
+from sciml.cli._errors import Usage
+from sciml.cli._options import experiment_options, help_without_experiment, load_experiment
 
 _TRAIN: dict[str, Any] = {
     "out": Annotated[pathlib.Path, tyro.conf.arg(help="Folder of the run; an interrupted run in it goes on.")],

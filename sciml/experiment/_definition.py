@@ -6,8 +6,13 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from sciml.losses import Loss
 from sciml.train import Every, Optimiser, Scheduled
+
+LARGEST = 2**31 - 1
+"""Largest number of steps, and of samples in a batch: the counter of the steps has 32 bits."""
 
 
 def unchanged(model: Any, resolution: int) -> tuple[Any, str]:
@@ -56,6 +61,9 @@ class Experiment:
             such as a batch solved as one equation, and for gradients through diffrax's checkpointed adjoint, which
             `jax.shard_map` does not differentiate (diffrax 0.7.2).
         seed: Seed of the batches and of the loss.
+
+    Raises:
+        ValueError: If a number or the name of the metric is impossible.
     """
 
     model: Any
@@ -78,6 +86,56 @@ class Experiment:
     hooks: Callable[[pathlib.Path], Sequence[Every]] = lambda folder: ()
     split_batches: bool = True
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_count("steps", self.steps)
+        check_count("batch", self.batch)
+        check_seed("seed", self.seed)
+        if self.every is not None:
+            check_count("every", self.every)
+        if self.patience is not None:
+            check_count("patience", self.patience)
+        if not isinstance(self.metric, str) or not self.metric:
+            raise ValueError(f"Expected the name of a metric that evaluate returns, got {self.metric!r}.")
+        if not 0 <= self.save_seconds < math.inf:
+            raise ValueError(f"Expected save_seconds >= 0, a time in seconds, got {self.save_seconds}.")
+        if not len(self.train):
+            raise ValueError("Expected training data of at least 1 sample, got none.")
+        if self.batch > len(self.train):
+            raise ValueError(
+                f"A batch holds 1 to {len(self.train)} samples, as many as there are, got {self.batch}. "
+                "Use a smaller batch."
+            )
+
+
+def check_count(name: str, value: Any, largest: int = LARGEST) -> None:
+    """Refuses a value that is no number of things, of which there is at least one.
+
+    Raises:
+        ValueError: If it is no integer from 1 to the largest one.
+    """
+    if not _integer(value) or not 1 <= value <= largest:
+        raise ValueError(f"Expected {name} from 1 to {largest}, a whole number, got {value!r}.")
+
+
+def check_seed(name: str, value: Any) -> None:
+    """Refuses a value that is no seed of random numbers.
+
+    JAX keeps 32 bits of a seed unless float64 is switched on, so that larger ones would repeat smaller ones.
+
+    Raises:
+        ValueError: If it is no integer from 0 to 2**32 - 1.
+    """
+    if not _integer(value) or not 0 <= value < 2**32:
+        raise ValueError(f"Expected {name} from 0 to {2**32 - 1}, a whole number, got {value!r}.")
+
+
+def _integer(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def held_out(experiment: Experiment, resolution: int | None = None) -> Any:
@@ -111,6 +169,9 @@ class Training:
     """Options of training that experiment files share, a field of their Config: `run: Training = Training(epochs=8)`.
 
     The command line has them as `--epochs`, `--steps`, `--batch`, `--lr` and `--seed`.
+
+    Raises:
+        ValueError: If a number is impossible; it names the option.
     """
 
     epochs: float | int = 10
@@ -124,6 +185,16 @@ class Training:
     seed: int = 0
     """Seed of the initial weights, of the order of the samples and of random draws in the loss."""
 
+    def __post_init__(self) -> None:
+        if self.steps is not None:
+            check_count("--steps", self.steps)
+        check_count("--batch", self.batch)
+        check_seed("--seed", self.seed)
+        if not _number(self.epochs) or not 0 < self.epochs <= LARGEST:
+            raise ValueError(f"Expected --epochs above 0 and up to {LARGEST}, got {self.epochs!r}.")
+        if self.lr is not None and (not _number(self.lr) or not 0 < self.lr < math.inf):
+            raise ValueError(f"Expected --lr above 0, a finite learning rate, got {self.lr!r}.")
+
     def lr_or(self, default: float) -> float:
         """The learning rate, or the default if none is given."""
         return default if self.lr is None else self.lr
@@ -132,11 +203,14 @@ class Training:
         """Number of optimiser steps for a number of training samples.
 
         Raises:
-            ValueError: If it, or the batch, is not a positive number.
+            ValueError: If there are no samples, or more steps than can be counted.
         """
-        if self.batch < 1:
-            raise ValueError(f"Expected batches of 1 or more samples, got --batch {self.batch}.")
-        steps = self.epochs * samples / self.batch if self.steps is None else self.steps
-        if not 0 < steps < math.inf:
-            raise ValueError(f"Expected at least 1 optimiser step, got --epochs {self.epochs} --steps {self.steps}.")
-        return math.ceil(steps)
+        if samples < 1:
+            raise ValueError(f"Expected at least 1 training sample, got {samples}.")
+        steps = math.ceil(self.epochs * samples / self.batch) if self.steps is None else self.steps
+        if steps > LARGEST:
+            raise ValueError(
+                f"Expected up to {LARGEST} optimiser steps, got {steps} for --epochs {self.epochs} of {samples} samples "
+                f"and --batch {self.batch}. Use fewer epochs."
+            )
+        return max(1, steps)
