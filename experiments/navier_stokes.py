@@ -19,7 +19,7 @@ forcing channel in the source's networks.
 import dataclasses
 
 from sciml import losses, metrics, tasks, zoo
-from sciml.experiment import Experiment, Training, chosen
+from sciml.experiment import Count, Experiment, Training, chosen
 from sciml.operators import Residual, WithFields
 from sciml.pdes import NavierStokes
 
@@ -32,9 +32,9 @@ class Config:
     """One of MODELS."""
     problem: NavierStokes = NavierStokes(resolution=64, every=2, frames=12, viscosity=1e-3, step=1e-2)
     """Flow and solver."""
-    history: int = 1
+    history: Count = 1
     """Number of frames that the operator sees."""
-    horizon: int = 10
+    horizon: Count = 10
     """Number of frames that the rollout predicts; training uses the frames up to the last of them."""
     recipe: str = "ours"
     """One of RECIPES: ours (AdamW, clipped gradients), or published; the loss of both is the relative L2 error."""

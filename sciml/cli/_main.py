@@ -13,12 +13,13 @@ from sciml.cli._errors import Usage, fail, flush, no_interrupts, one_line_each
 _USAGE = """usage: sciml COMMAND ...
 
   list                                                       experiments, their presets and models, generators of data
-  train EXPERIMENT [--preset NAME] [--FIELD VALUE ...] --out DIR
+  train EXPERIMENT [--preset NAME] [--FIELD VALUE ...] --out DIR [--from STEP]
                                                              train, or go on with an interrupted run
-  evaluate DIR [--resolution N ...] [--condition FIELD=VALUE ...]
+  evaluate DIR [--resolution N ...] [--condition FIELD=VALUE ...] [--file EXPERIMENT]
                                                              test a finished run, also on other test data
-  compare DIR ... --out FOLDER                               a table and figures of several finished runs
-  predict DIR INPUT [--FIELD VALUE ...] --out FOLDER         apply the model of a run to a file
+  compare DIR ... --out FOLDER [--file EXPERIMENT]           a table and figures of several finished runs
+  predict DIR INPUT [--FIELD VALUE ...] --out FOLDER [--file EXPERIMENT]
+                                                             apply the model of a run to a file
   benchmark EXPERIMENT --models NAME ... (--budget TIME | --epochs N) [--seeds N] --out FOLDER
                                                              models of an experiment under equal conditions
   generate PROBLEM [--n N] [--FIELD VALUE ...] --out FILE    make a data set

@@ -11,7 +11,12 @@ from sciml.cli._options import experiment_options, help_without_experiment, load
 
 _TRAIN: dict[str, Any] = {
     "out": Annotated[pathlib.Path, tyro.conf.arg(help="Folder of the run; an interrupted run in it goes on.")],
+    "from_step": Annotated[
+        int | None,
+        tyro.conf.arg(name="from", metavar="STEP", help="Go on from the checkpoint of this step, not from the last."),
+    ],
 }
+_TRAIN_DEFAULTS = {"from_step": None}
 
 
 def train(arguments: Sequence[str]) -> int:
@@ -19,14 +24,18 @@ def train(arguments: Sequence[str]) -> int:
     from sciml import experiment
 
     if not arguments or arguments[0].startswith("-"):
-        help_without_experiment(arguments, "train", "Train, or go on with an interrupted run.", _TRAIN, {})
+        help_without_experiment(arguments, "train", "Train, or go on with an interrupted run.", _TRAIN, _TRAIN_DEFAULTS)
     module = load_experiment(arguments[0])
-    options = experiment_options(module, arguments, "train", _TRAIN, {})
+    options = experiment_options(module, arguments, "train", _TRAIN, _TRAIN_DEFAULTS)
     config = options.config
     model = dict(experiment.settings(config)).get("model")
     if model is not None and model not in module.MODELS:
         raise Usage(f"There is no model {model!r} in {arguments[0]}, only {', '.join(module.MODELS)}.")
-    experiment.run_file(module, config, options.out)
+    if options.from_step is not None and options.from_step < 0:
+        raise Usage(f"Expected --from STEP, the step of a checkpoint of the run, got {options.from_step}.")
+    experiment.check_settings(config)
+    start = {} if options.from_step is None else {"start": options.from_step}
+    experiment.run_file(module, config, options.out, **start)
     return 0
 
 

@@ -54,6 +54,15 @@ from sciml.experiment._folder import read_json as read_json
 from sciml.experiment._folder import to_json as to_json
 from sciml.experiment._folder import versions as versions
 from sciml.experiment._folder import write_json as write_json
+from sciml.experiment._ranges import Count as Count
+from sciml.experiment._ranges import Depth as Depth
+from sciml.experiment._ranges import NonNegative as NonNegative
+from sciml.experiment._ranges import Positive as Positive
+from sciml.experiment._ranges import Range as Range
+from sciml.experiment._ranges import Seed as Seed
+from sciml.experiment._ranges import Share as Share
+from sciml.experiment._ranges import Whole as Whole
+from sciml.experiment._ranges import check_settings as check_settings
 from sciml.experiment._run import run as run
 from sciml.experiment._run import run_file as run_file
 from sciml.experiment._trained import evaluate as evaluate

@@ -4,15 +4,11 @@ import dataclasses
 import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
-import numpy as np
-
+from sciml.experiment._ranges import LARGEST, Count, Positive, Range, Seed, Steps, check_settings, check_value
 from sciml.losses import Loss
 from sciml.train import Every, Optimiser, Scheduled
-
-LARGEST = 2**31 - 1
-"""Largest number of steps, and of samples in a batch: the counter of the steps has 32 bits."""
 
 
 def unchanged(model: Any, resolution: int) -> tuple[Any, str]:
@@ -88,13 +84,11 @@ class Experiment:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_count("steps", self.steps)
-        check_count("batch", self.batch)
-        check_seed("seed", self.seed)
-        if self.every is not None:
-            check_count("every", self.every)
-        if self.patience is not None:
-            check_count("patience", self.patience)
+        check_value("steps", Steps, self.steps)
+        check_value("batch", Count, self.batch)
+        check_value("seed", Seed, self.seed)
+        check_value("every", Steps | None, self.every)
+        check_value("patience", Count | None, self.patience)
         if not isinstance(self.metric, str) or not self.metric:
             raise ValueError(f"Expected the name of a metric that evaluate returns, got {self.metric!r}.")
         if not 0 <= self.save_seconds < math.inf:
@@ -106,36 +100,6 @@ class Experiment:
                 f"A batch holds 1 to {len(self.train)} samples, as many as there are, got {self.batch}. "
                 "Use a smaller batch."
             )
-
-
-def check_count(name: str, value: Any, largest: int = LARGEST) -> None:
-    """Refuses a value that is no number of things, of which there is at least one.
-
-    Raises:
-        ValueError: If it is no integer from 1 to the largest one.
-    """
-    if not _integer(value) or not 1 <= value <= largest:
-        raise ValueError(f"Expected {name} from 1 to {largest}, a whole number, got {value!r}.")
-
-
-def check_seed(name: str, value: Any) -> None:
-    """Refuses a value that is no seed of random numbers.
-
-    JAX keeps 32 bits of a seed unless float64 is switched on, so that larger ones would repeat smaller ones.
-
-    Raises:
-        ValueError: If it is no integer from 0 to 2**32 - 1.
-    """
-    if not _integer(value) or not 0 <= value < 2**32:
-        raise ValueError(f"Expected {name} from 0 to {2**32 - 1}, a whole number, got {value!r}.")
-
-
-def _integer(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def held_out(experiment: Experiment, resolution: int | None = None) -> Any:
@@ -174,26 +138,19 @@ class Training:
         ValueError: If a number is impossible; it names the option.
     """
 
-    epochs: float | int = 10
+    epochs: Annotated[float | int, Range(0, LARGEST, above=True)] = 10
     """Passes through the training data."""
-    steps: int | None = None
+    steps: Steps | None = None
     """Number of optimiser steps, in place of epochs."""
-    batch: int = 16
+    batch: Count = 16
     """Samples in a batch."""
-    lr: float | None = None
+    lr: Positive | None = None
     """Peak learning rate; by default the model's own."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the initial weights, of the order of the samples and of random draws in the loss."""
 
     def __post_init__(self) -> None:
-        if self.steps is not None:
-            check_count("--steps", self.steps)
-        check_count("--batch", self.batch)
-        check_seed("--seed", self.seed)
-        if not _number(self.epochs) or not 0 < self.epochs <= LARGEST:
-            raise ValueError(f"Expected --epochs above 0 and up to {LARGEST}, got {self.epochs!r}.")
-        if self.lr is not None and (not _number(self.lr) or not 0 < self.lr < math.inf):
-            raise ValueError(f"Expected --lr above 0, a finite learning rate, got {self.lr!r}.")
+        check_settings(self)
 
     def lr_or(self, default: float) -> float:
         """The learning rate, or the default if none is given."""
@@ -210,7 +167,7 @@ class Training:
         steps = math.ceil(self.epochs * samples / self.batch) if self.steps is None else self.steps
         if steps > LARGEST:
             raise ValueError(
-                f"Expected up to {LARGEST} optimiser steps, got {steps} for --epochs {self.epochs} of {samples} samples "
-                f"and --batch {self.batch}. Use fewer epochs."
+                f"Expected up to {LARGEST} optimiser steps, got {steps} for --epochs {self.epochs} of {samples} "
+                f"samples and --batch {self.batch}. Use fewer epochs."
             )
         return max(1, steps)

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from sciml.experiment._definition import Experiment
+from sciml.experiment._ranges import check_settings
 
 Config = TypeVar("Config")
 Value = TypeVar("Value")
@@ -73,7 +74,7 @@ def _reason(error: BaseException, path: pathlib.Path) -> str:
 
 
 def build_with(module: ModuleType, config: Any) -> Experiment:
-    """`module.build(config)`, the experiment of a file and a config.
+    """`module.build(config)`, the experiment of a file and a config, whose values are checked before.
 
     Raises:
         ValueError: If the settings make no experiment, with the type and the message of the error, which is the cause;
@@ -81,6 +82,7 @@ def build_with(module: ModuleType, config: Any) -> Experiment:
         OSError: If a file cannot be read or written.
         ImportError: If a package is missing.
     """
+    check_settings(config)
     try:
         built = module.build(config)
     except (OSError, ImportError, FloatingPointError):

@@ -33,6 +33,7 @@ from sciml.tasks._gaps import digits_with_gaps as digits_with_gaps
 from sciml.tasks._gaps import gap_errors as gap_errors
 from sciml.tasks._gaps import observed as observed
 from sciml.tasks._gaps import windows_with_gaps as windows_with_gaps
+from sciml.tasks._memory import within_memory as within_memory
 from sciml.tasks._prose import prose as prose
 from sciml.tasks._prose_fd import ProseFD as ProseFD
 from sciml.tasks._prose_ode import ProseODE as ProseODE

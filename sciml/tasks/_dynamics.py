@@ -15,7 +15,8 @@ import numpy as np
 import optax
 
 from sciml import data, nde, plot, train
-from sciml.experiment import Experiment, Training, chosen
+from sciml.experiment import Experiment, NonNegative, Training, check_settings, chosen
+from sciml.tasks._memory import within_memory
 
 Task = Callable[[Any, Any, jax.Array], tuple[jax.Array, nde.Aux]]
 """`(model, batch, key) -> (error, aux)`: what is minimised apart from the penalty, and the `Aux` of the solve."""
@@ -30,10 +31,13 @@ class Penalty:
 
     penalty: str = "vanilla"
     """One of PENALTIES."""
-    coefficient: float | None = None
+    coefficient: NonNegative | None = None
     """First coefficient of the penalty, which falls to a tenth; by default the one of PENALTIES."""
     split: str = "test"
     """Data that the finished run is tested on: test, or validation to choose a coefficient."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +124,7 @@ def dynamics(
         return loss
 
     built = Experiment(
-        model=make(config, jax.random.key(training.seed)),
+        model=within_memory(lambda: make(config, jax.random.key(training.seed))),
         loss=train.Scheduled(at),
         optimiser=cosine(optax.adam, training, steps),
         train=samples,

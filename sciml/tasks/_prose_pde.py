@@ -4,15 +4,16 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
 
 from sciml import plot, prose, symbolic, train
-from sciml.experiment import chosen
+from sciml.experiment import Count, NonNegative, Range, Seed, Whole, check_settings, chosen
 from sciml.losses import Loss
 from sciml.systems import PDE_FAMILIES, Evolutions, PdeMixture
+from sciml.tasks._memory import check_amount
 from sciml.tasks._prose import Split
 from sciml.tasks._writing import GUESSES, AbstractEquationTask, Writing, spread_out, token_error
 
@@ -43,32 +44,34 @@ class ProsePDE(AbstractEquationTask):
 
     families: tuple[str, ...] = tuple(PDE_FAMILIES)
     """Names of sciml.systems.PDE_FAMILIES."""
-    systems: tuple[int, int, int] = (2000, 40, 100)
+    systems: tuple[Count, Count, Count] = (2000, 40, 100)
     """Numbers of training, validation and test systems."""
-    initial_conditions: int = 10
+    initial_conditions: Count = 10
     """Evolutions of each system."""
-    spread: float = _TRAINING_SPREAD
+    spread: Annotated[float, Range(0, 0.99)] = _TRAINING_SPREAD
     """Relative half width of the constants of the test systems around the nominal ones. It is 0.1 in training."""
-    frames: int = 64
+    frames: Count = 64
     """Frames of an evolution; every other one of the first half is given."""
-    points: int = 128
+    points: Count = 128
     """Points of a frame."""
-    sensors: int | None = None
+    sensors: Count | None = None
     """Number of given frames, spread over the first half; by default every other one."""
-    noise: float = 0.02
+    noise: NonNegative = 0.02
     """Norm of the noise in training relative to that of the evolution."""
     guess: str = "skeleton"
     """How the guess of the equation is formed: known, or skeleton (constants masked)."""
-    max_tokens: int = 64
+    max_tokens: Annotated[int, Range(1, 10_000)] = 64
     """Most tokens of a written equation."""
-    decoded: int = 400
+    decoded: Whole = 400
     """Number of test samples whose equations are written, spread over all."""
-    data_seed: int = 0
+    data_seed: Seed = 0
     """Seed of the evolutions."""
     data: str = "data"
     """Folder for the generated evolutions."""
 
     def __post_init__(self) -> None:
+        check_settings(self)
+        check_amount(max(self.systems) * self.initial_conditions, self.frames * self.points)
         chosen("a guess", self.guess, {name: GUESSES[name] for name in ("known", "skeleton")})
         if not 1 <= self.given <= self._history:
             raise ValueError(
