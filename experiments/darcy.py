@@ -118,10 +118,10 @@ def build(config: Config) -> Experiment:
     """The experiment of a config; generates its data unless an earlier run has."""
     model = config.sizes.of(config.model, chosen("a model", config.model, MODELS))
     statistics = chosen("statistics", config.normalise, STATISTICS)
-    equation = problem(config)
+    equation, published = problem(config), chosen("a recipe", config.recipe, RECIPES)
     parts = config.source.parts(equation, equation.at)
     loss, optimiser = tasks.mean_of_l2_and_h1(equation.grid), None
-    if chosen("a recipe", config.recipe, RECIPES):
+    if published:
         loss = published_loss(equation.grid, config.run.batch)
         optimiser = tasks.one_cycle(model, config.run, len(parts.train), weight_decay=1e-4)
     if config.physics:

@@ -77,7 +77,7 @@ def evaluate(model: nde.CNF, x: np.ndarray) -> Mapping[str, float]:
     """Mean negative log density, and costs of the one solve."""
     at = jnp.asarray(x)
     log_prob, costs = tasks.solve_metrics(model, lambda: density(model, at))
-    return {"nll": -float(jnp.mean(log_prob)), **costs}
+    return {"nll": tasks.or_infinite(-jnp.mean(log_prob)), **costs}
 
 
 def build(config: Config) -> Experiment:

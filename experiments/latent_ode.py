@@ -123,7 +123,7 @@ def evaluate(model: nde.LatentODE, part: data.Arrays) -> Mapping[str, float]:
     x, where = jnp.asarray(true), jnp.asarray(seen)
     values, costs = tasks.solve_metrics(model, lambda: predict(model, x, where))
     density = eqx.filter_jit(lambda model: model.log_predictive(times(x), x, where, draws=DRAWS, key=jax.random.key(0)))
-    nll = -float(np.asarray(density(model))[~seen].mean())
+    nll = tasks.or_infinite(-np.asarray(density(model))[~seen].mean())
     return tasks.gap_errors(values, true, seen) | {"nll": nll} | costs
 
 

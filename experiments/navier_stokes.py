@@ -76,10 +76,11 @@ RECIPES = {"ours": False, "published": True}
 
 def build(config: Config) -> Experiment:
     """The experiment of a config; generates its data unless an earlier run has."""
+    base, published = chosen("a model", config.model, MODELS), chosen("a recipe", config.recipe, RECIPES)
     parts = tasks.rollout_parts(config.source, config.problem, history=config.history, horizon=config.horizon)
-    base, forcing = chosen("a model", config.model, MODELS), config.problem.forcing_field()
+    forcing = config.problem.forcing_field()
     make = lambda into, out, *, grid, key: Residual(WithFields(base.make(into + 1, out, grid=grid, key=key), forcing))
-    model, published = dataclasses.replace(base, make=make), chosen("a recipe", config.recipe, RECIPES)
+    model = dataclasses.replace(base, make=make)
     cycle = {"weight_decay": 1e-5, "final_divide": 50.0, "warmup": 0.1}
     return tasks.fields(
         model,

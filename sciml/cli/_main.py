@@ -40,6 +40,8 @@ _COMMANDS = {
 }
 """Command -> module and function. They are imported by `main`, since it takes seconds in which Ctrl-C is answered."""
 
+_LONGEST = 4096  # characters of an option, which messages repeat
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code: 0, 1 after an error, 2 for wrong usage, 130 if interrupted.
@@ -65,6 +67,9 @@ def _run(given: Sequence[str], process: bool) -> int:
     """Runs a command; returns the exit code."""
     if process and threading.current_thread() is threading.main_thread():
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # blocked by `_process.prepare` while it restarts
+    longest = max(map(len, given), default=0)
+    if longest > _LONGEST:
+        raise Usage(f"Expected options of up to {_LONGEST} characters, got one of {longest}.")
     if not given or given[0] in ("-h", "--help"):
         print(_USAGE)
         return 0 if given else 2

@@ -87,7 +87,7 @@ class _Comparison:
     """Folder for the table (JSON) and the figures."""
 
     file: str | None = None
-    """Experiment file, or name of one that comes with sciml, whose code may be executed; by default that of the runs."""
+    """Experiment file, or name of one that comes with sciml, whose code may be executed; by default that of a run."""
 
 
 def compare(arguments: Sequence[str]) -> int:

@@ -54,6 +54,7 @@ from sciml.experiment._folder import read_json as read_json
 from sciml.experiment._folder import to_json as to_json
 from sciml.experiment._folder import versions as versions
 from sciml.experiment._folder import write_json as write_json
+from sciml.experiment._ranges import LARGEST_SEED as LARGEST_SEED
 from sciml.experiment._ranges import Count as Count
 from sciml.experiment._ranges import Depth as Depth
 from sciml.experiment._ranges import NonNegative as NonNegative

@@ -29,8 +29,8 @@ class Range:
         above: Whether the values are above the smallest one.
     """
 
-    low: float
-    high: float = math.inf
+    low: float | int
+    high: float | int = math.inf
     above: bool = False
 
     def __contains__(self, value: Any) -> bool:

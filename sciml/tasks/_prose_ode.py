@@ -33,12 +33,12 @@ class ProseODE(AbstractEquationTask):
     with `clean_` against the true solution; with `floor_` the error of the true solution against noisy targets.
     `token_error` is the fraction of positions whose most likely token differs from the target, given the true prefix.
     In the test, of equations written token by token: `valid`, the fraction that can be read and is finite, and of
-    these `expression_error` at 50 points in [-5, 5]^D; `structure`, the fraction whose structure is right up to the
-    order of sums and products; the same with `grammar_` for equations within the grammar and with mean numbers. Of the
-    first of these also the errors before and after their constants are fitted to the given states,
-    `unrefined_expression_error` and `refined_expression_error`, and of the forecasts, `unrefined_` by the network and
-    `refined_` by solving the fitted equations. `solved` is the fraction that can be solved; the forecast of the network
-    stands for the others.
+    these `expression_error` at 50 points in [-5, 5]^D, which is left out if there are none; `structure`, the fraction
+    whose structure is right up to the order of sums and products; the same with `grammar_` for equations within the
+    grammar and with mean numbers. Of the first of these also the errors before and after their constants are fitted to
+    the given states, `unrefined_expression_error` and `refined_expression_error`, and of the forecasts, `unrefined_` by
+    the network and `refined_` by solving the fitted equations. `solved` is the fraction that can be solved; the
+    forecast of the network stands for the others.
 
     Raises:
         ValueError: If settings do not fit together.
@@ -58,7 +58,7 @@ class ProseODE(AbstractEquationTask):
     """Last time."""
     history: Count = 64
     """Number of times of the given part of a trajectory; the others are predicted."""
-    sensors: Count | None = None
+    sensors: int | None = None
     """Number of given times, spread over the given part; by default all of its times."""
     targets: Count | None = 32
     """Number of predicted times drawn in each training step; all if None."""
@@ -210,7 +210,9 @@ class ProseODE(AbstractEquationTask):
         truth = self.writing.true_equations(sample)
         metrics = {"solved": float(np.mean(better.solved))}
         for name, found, states in (("unrefined", written, forecasts), ("refined", better.systems, better.states)):
-            metrics[f"{name}_expression_error"] = prose.equation_errors(found, truth).mean
+            errors = prose.equation_errors(found, truth)
+            if errors.valid.any():
+                metrics[f"{name}_expression_error"] = errors.mean
             for kind, true in (("", sample.states), ("clean_", clean)):
                 windows = jnp.asarray(states), jnp.asarray(true[:, self.given :]), sample.components
                 errors = jax.vmap(prose.window_errors)(*windows)

@@ -36,7 +36,8 @@ class ProsePDE(AbstractEquationTask):
     in t and x, the same in all evaluations; `structure`, the fraction whose structure is right up to the order of sums
     and products; the same with `grammar_` for equations within the grammar and with mean numbers. Most of a residual
     comes from terms whose constants are the same in all systems, so that `nominal_expression_error`, the error of the
-    nominal constants of the family, is the baseline of `expression_error`.
+    nominal constants of the family, is the baseline of `expression_error`. Means over valid equations are left out if
+    there are none.
 
     Raises:
         ValueError: If settings do not fit together.
@@ -54,7 +55,7 @@ class ProsePDE(AbstractEquationTask):
     """Frames of an evolution; every other one of the first half is given."""
     points: Count = 128
     """Points of a frame."""
-    sensors: Count | None = None
+    sensors: int | None = None
     """Number of given frames, spread over the first half; by default every other one."""
     noise: NonNegative = 0.02
     """Norm of the noise in training relative to that of the evolution."""
@@ -76,6 +77,12 @@ class ProsePDE(AbstractEquationTask):
         if not 1 <= self.given <= self._history:
             raise ValueError(
                 f"Expected from 1 to {self._history} sensors, every other frame of the first half, got {self.given}."
+            )
+        least = max(1, min(self.systems[1:]) // len(self.families)) * self.initial_conditions
+        if least < 2:
+            raise ValueError(
+                "R^2 compares the evolutions of a family: expected at least 2 of each in validation and test, got "
+                f"{least}. Use more systems or initial conditions."
             )
         self.mixture(0)
 
@@ -148,9 +155,10 @@ class ProsePDE(AbstractEquationTask):
         some = slice(None, None, max(1, len(truth) // split.decoded))  # of all systems, which follow each other
         few = jax.tree.map(lambda array: array[some][: split.decoded], sample)
         nominal = [PDE_FAMILIES[split.data.made.families[number]].system() for number in few.family]
-        nominal_error = self._errors(nominal, self.writing.true_equations(few)).mean
+        nominal_errors = self._errors(nominal, self.writing.true_equations(few))
+        baseline = {"nominal_expression_error": nominal_errors.mean} if nominal_errors.valid.any() else {}
         equations, _ = self.writing.metrics(model, few, self._errors)
-        return metrics | tokens | {"nominal_expression_error": nominal_error} | equations
+        return metrics | tokens | baseline | equations
 
     def figures(self, models: Mapping[str, prose.Prose], where: pathlib.Path) -> None:
         """The last frames of an evolution of four families with the written equations, and all predicted frames."""

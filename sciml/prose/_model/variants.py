@@ -44,10 +44,10 @@ class ProseSizes:
     def __post_init__(self) -> None:
         sizes = dataclasses.asdict(self)
         layers = {name: sizes.pop(name) for name in tuple(sizes) if name.endswith(("coder", "fusion"))}
-        if min(sizes.values()) < 1 or min(layers.values()) < 0 or max(layers.values()) > 1000:
-            raise ValueError(
-                f"Expected widths, heads and positions of at least 1, and from 0 to 1000 layers of each kind, got {self}."
-            )
+        if not all(1 <= size <= 1_000_000 for size in sizes.values()):
+            raise ValueError(f"Expected widths, heads and positions from 1 to 1000000, got {self}.")
+        if not all(0 <= number <= 1000 for number in layers.values()):
+            raise ValueError(f"Expected from 0 to 1000 layers of each kind, got {self}.")
         if self.width % self.heads:
             raise ValueError(f"Expected a width that the heads divide, got --width {self.width} --heads {self.heads}.")
 
