@@ -53,7 +53,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _named(file: str | None) -> dict[str, pathlib.Path]:
+def _named(file: str | None) -> dict[str, Any]:
     """The argument `file` of functions that execute an experiment file, if the user names one."""
     return {} if file is None else {"file": experiment_file(file)}
 

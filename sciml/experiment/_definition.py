@@ -4,9 +4,9 @@ import dataclasses
 import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
-from sciml.experiment._ranges import LARGEST, Count, Positive, Range, Seed, Steps, check_settings, check_value
+from sciml.experiment._ranges import Count, Seed, Steps, check_value
 from sciml.losses import Loss
 from sciml.train import Every, Optimiser, Scheduled
 
@@ -126,48 +126,3 @@ def held_out(experiment: Experiment, resolution: int | None = None) -> Any:
             "place of the function if there is one resolution alone."
         )
     return found
-
-
-@dataclasses.dataclass(frozen=True)
-class Training:
-    """Options of training that experiment files share, a field of their Config: `run: Training = Training(epochs=8)`.
-
-    The command line has them as `--epochs`, `--steps`, `--batch`, `--lr` and `--seed`.
-
-    Raises:
-        ValueError: If a number is impossible; it names the option.
-    """
-
-    epochs: Annotated[float | int, Range(0, LARGEST, above=True)] = 10
-    """Passes through the training data."""
-    steps: Steps | None = None
-    """Number of optimiser steps, in place of epochs."""
-    batch: Count = 16
-    """Samples in a batch."""
-    lr: Positive | None = None
-    """Peak learning rate; by default the model's own."""
-    seed: Seed = 0
-    """Seed of the initial weights, of the order of the samples and of random draws in the loss."""
-
-    def __post_init__(self) -> None:
-        check_settings(self)
-
-    def lr_or(self, default: float) -> float:
-        """The learning rate, or the default if none is given."""
-        return default if self.lr is None else self.lr
-
-    def steps_for(self, samples: int) -> int:
-        """Number of optimiser steps for a number of training samples.
-
-        Raises:
-            ValueError: If there are no samples, or more steps than can be counted.
-        """
-        if samples < 1:
-            raise ValueError(f"Expected at least 1 training sample, got {samples}.")
-        steps = math.ceil(self.epochs * samples / self.batch) if self.steps is None else self.steps
-        if steps > LARGEST:
-            raise ValueError(
-                f"Expected up to {LARGEST} optimiser steps, got {steps} for --epochs {self.epochs} of {samples} "
-                f"samples and --batch {self.batch}. Use fewer epochs."
-            )
-        return max(1, steps)
