@@ -1,12 +1,13 @@
 """Commands that train: `sciml train` and `sciml benchmark`."""
 
 import pathlib
+import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import tyro
 
-from sciml.cli._errors import Usage
+from sciml.cli._errors import Usage, one_line
 from sciml.cli._options import experiment_options, help_without_experiment, load_experiment
 
 _TRAIN: dict[str, Any] = {
@@ -76,7 +77,8 @@ def benchmark(arguments: Sequence[str]) -> int:
         raise Usage(str(error)) from None
     failed = {one["run"]: one["failure"] for one in benchmark.benchmark(plan, options.out)["runs"] if one["failure"]}
     if failed:
-        reasons = "\n".join(f"  {name}: {reason}" for name, reason in failed.items())
+        for name, reason in failed.items():
+            print(f"{name}: {one_line(reason)}", file=sys.stderr)
         count = f"{len(failed)} of {len(plan.runs)} runs failed"
-        raise RuntimeError(f"{count}, the same command tries them again:\n{reasons}")
+        raise RuntimeError(f"{count}, the same command tries them again: {', '.join(failed)}.")
     return 0

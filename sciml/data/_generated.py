@@ -31,7 +31,7 @@ from sciml.pdes import (
     ShallowWater,
 )
 
-_MOST_VALUES, _MOST_VALUES_OF_A_SAMPLE = 2**40, 2**30
+_MOST_VALUES, _MOST_VALUES_OF_A_SAMPLE = 2**38, 2**27
 GENERATORS: dict[str, type] = {
     "darcy": Darcy,
     "multiscale_darcy": MultiscaleDarcy,
@@ -199,7 +199,7 @@ def _pieces(problem: Problem, n: int, seed: int, batch: int) -> Iterator[tuple[n
     """Batches of samples in order; the arguments are checked at once, samples are drawn one batch at a time."""
     if n < 1 or batch < 1 or not 0 <= seed < 2**63:
         raise ValueError(
-            f"Expected n >= 1, batch >= 1 and a seed >= 0 of up to 63 bits, got n {n}, batch {batch} and seed {seed}."
+            f"Expected n >= 1, batch >= 1 and seed >= 0, of up to 63 bits, got n {n}, batch {batch} and seed {seed}."
         )
     values = math.prod(problem.grid.shape) * getattr(problem, "frames", 1)
     if values * n > _MOST_VALUES or values > _MOST_VALUES_OF_A_SAMPLE:

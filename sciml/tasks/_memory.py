@@ -38,12 +38,12 @@ def within_memory(make: Callable[[], Any]) -> Any:
 
 
 def check_amount(samples: int, values: int) -> None:
-    """Refuses data that no machine holds: more than 2^38 values, a terabyte, or 2^28 in a sample.
+    """Refuses data that no machine holds: more than 2^38 values, a terabyte, or 2^27 in a sample.
 
     Raises:
         ValueError: If there are more.
     """
-    if samples * values > 2**38 or values > 2**28:
+    if samples * values > 2**38 or values > 2**27:
         raise ValueError(
             f"{samples} samples of {values} values do not fit into any machine. Use fewer samples, times or points."
         )
