@@ -16,6 +16,7 @@ TRACEBACK = "SCIML_TRACEBACK"
 """Environment variable; if it is set, errors are shown with their tracebacks."""
 _HINT = f"({TRACEBACK}=1 shows where it came from)"
 _BEGIN = "Traceback (most recent call last)"
+_CALLBACKS = logging.getLogger("jax._src.callback")
 _LONGEST = 4000  # characters
 _EXPERIMENT = "experiment_file_"  # how the modules of experiment files are called
 _OURS = (ValueError, RuntimeError, FloatingPointError, NotImplementedError)
@@ -23,6 +24,7 @@ _REMEDIES = {
     MemoryError: "There is not enough memory for these settings; use smaller sizes, fewer samples or smaller batches.",
     RecursionError: "Something is nested too deeply; use a smaller depth, or fewer levels.",
 }
+_SOLVER = "Training with a lower --lr, or solving with a larger --tolerance, may help."
 _OTHER = "This is a mistake in the experiment or in sciml."
 
 
@@ -31,7 +33,11 @@ class Usage(Exception):
 
 
 def one_line(text: str) -> str:
-    """Text without line breaks and repeated blanks; of a traceback in it only the last line is left."""
+    """Text without line breaks and repeated blanks; of a traceback in it only the last line is left.
+
+    Errors of compiled code by Equinox hold the stack in and outside of it, and advice on debugging; both are left out.
+    """
+    text = text.rpartition("EquinoxRuntimeError: ")[2].partition("----------")[0]
     before, begin, after = text.partition(_BEGIN)
     if begin:
         plain = [line for line in after.splitlines()[1:] if line.strip() and not line[0].isspace()]
@@ -56,6 +62,8 @@ def message(error: BaseException) -> str:
 def _remedy(error: BaseException, text: str) -> str:
     if "RESOURCE_EXHAUSTED" in text:
         return _REMEDIES[MemoryError]
+    if "EquinoxRuntimeError" in type(error).__name__:
+        return _SOLVER
     return next((remedy for kind, remedy in _REMEDIES.items() if isinstance(error, kind)), _OTHER)
 
 
@@ -146,6 +154,7 @@ def one_line_each(*, process: bool) -> Iterator[None]:
         if not process:
             warnings.showwarning, threading.excepthook, sys.unraisablehook = before[:3]
             logging.setLogRecordFactory(before[-1])
+            _CALLBACKS.disabled = False
 
 
 def _install(make: Any) -> None:
@@ -172,3 +181,4 @@ def _install(make: Any) -> None:
 
     warnings.showwarning, threading.excepthook, sys.unraisablehook = warn, in_thread, ignored
     logging.setLogRecordFactory(record)
+    _CALLBACKS.disabled = True  # what it logs is raised as well
