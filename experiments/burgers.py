@@ -19,7 +19,7 @@ import pathlib
 import numpy as np
 
 from sciml import data, losses, metrics, tasks, zoo
-from sciml.experiment import Experiment, Training, chosen
+from sciml.experiment import Count, Experiment, NonNegative, Training, Whole, chosen
 from sciml.grid import Grid, Neumann, Periodic
 from sciml.pdes import Burgers
 
@@ -34,9 +34,9 @@ class Config:
     """Equation, and solver of generated data; one frame makes it the map to the last time."""
     published: bool = True
     """Whether the data are the published pairs, which must fit to the problem."""
-    samples: tuple[int, int, int] = (700, 100, 400)
+    samples: tuple[Count, Whole, Count] = (700, 100, 400)
     """Numbers of training, validation and test samples; the published test pairs are 400."""
-    physics: float = 0.0
+    physics: NonNegative = 0.0
     """Weight of the squared residual of the equation in the loss, for space-time fields."""
     data: str = dataclasses.field(default_factory=lambda: os.environ.get("SCIML_DATA", "../shared/data"))
     """Folder of burgers_train_16.npz and burgers_test_16.npz, or for generated files."""

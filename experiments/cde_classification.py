@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sciml import nde, tasks
-from sciml.experiment import Experiment, Training, chosen
+from sciml.experiment import Count, Experiment, Positive, Share, Training, chosen
 
 PENALTIES = tasks.penalties(
     error=(0.1, 0.03, 0.2),
@@ -51,13 +51,13 @@ class Config:
     """One of MODELS."""
     interpolation: str = "hermite"
     """One of INTERPOLATIONS, for the model cde."""
-    missing: float = 0.3
+    missing: Share = 0.3
     """Share of the values that were not observed."""
-    tolerance: float = 1e-4
+    tolerance: Positive = 1e-4
     """Relative and absolute tolerance of the solver."""
-    hidden: int = 32
+    hidden: Count = 32
     """Entries of the state."""
-    width: int = 64
+    width: Count = 64
     """Units in the hidden layer of the field."""
     regularise: tasks.Penalty = tasks.Penalty()
     """What makes the equation cheap to solve."""

@@ -22,7 +22,7 @@ import functools
 import numpy as np
 
 from sciml import losses, metrics, tasks, zoo
-from sciml.experiment import Experiment, Training, chosen
+from sciml.experiment import Experiment, NonNegative, Training, Whole, chosen
 from sciml.grid import Grid
 from sciml.operators import per_point
 from sciml.pdes import Darcy, MultiscaleDarcy
@@ -36,7 +36,7 @@ class Config:
     """One of MODELS."""
     problem: Darcy = Darcy(resolution=64, every=2)
     """Permeability and solver."""
-    factors: int = 0
+    factors: Whole = 0
     """Number of frequencies of a multiscale permeability; above 0 of the problem only resolution and every count."""
     sizes: tasks.Sizes = tasks.Sizes()
     """Sizes of mgno and fno; by default those of MODELS."""
@@ -44,7 +44,7 @@ class Config:
     """One of RECIPES: ours (AdamW, clipped, mean of the L2 and H1 errors), or published."""
     normalise: str = "channel"
     """One of STATISTICS: of input and output by channel, by point, or of the output alone by channel."""
-    physics: float = 0.0
+    physics: NonNegative = 0.0
     """Weight of the squared residual of the equation in the loss, for media without jumps."""
     source: tasks.Generated = tasks.Generated((1000, 100, 200))
     """Generated data."""
@@ -118,10 +118,10 @@ def build(config: Config) -> Experiment:
     """The experiment of a config; generates its data unless an earlier run has."""
     model = config.sizes.of(config.model, chosen("a model", config.model, MODELS))
     statistics = chosen("statistics", config.normalise, STATISTICS)
-    equation = problem(config)
+    equation, published = problem(config), chosen("a recipe", config.recipe, RECIPES)
     parts = config.source.parts(equation, equation.at)
     loss, optimiser = tasks.mean_of_l2_and_h1(equation.grid), None
-    if chosen("a recipe", config.recipe, RECIPES):
+    if published:
         loss = published_loss(equation.grid, config.run.batch)
         optimiser = tasks.one_cycle(model, config.run, len(parts.train), weight_decay=1e-4)
     if config.physics:

@@ -18,7 +18,7 @@ import os
 import pathlib
 
 from sciml import data, tasks, zoo
-from sciml.experiment import Experiment, Training, chosen
+from sciml.experiment import Experiment, Training, Whole, chosen
 from sciml.operators import FNO, MgNO
 
 
@@ -28,7 +28,7 @@ class Config:
 
     model: str = "mgno"
     """One of MODELS."""
-    holdout: int = 0
+    holdout: Whole = 0
     """Number of training pairs kept out of training and used as the test set, to choose settings by."""
     resampled: bool = False
     """Whether a model that acts at any resolution is evaluated at others through Resampled all the same."""

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import optax
 
 from sciml import nde, tasks
-from sciml.experiment import Experiment, Training
+from sciml.experiment import Count, Experiment, Positive, Training
 
 # Chosen on the validation images by benchmarks/penalties.py; for `error` the cautious one of docs/results.md.
 PENALTIES = tasks.penalties(
@@ -41,9 +41,9 @@ class Config:
 
     model: str = "node"
     """One of MODELS."""
-    tolerance: float = 1.4e-8
+    tolerance: Positive = 1.4e-8
     """Relative and absolute tolerance of the solver."""
-    hidden: int = 100
+    hidden: Count = 100
     """Hidden units of the vector field."""
     regularise: tasks.Penalty = tasks.Penalty()
     """What makes the equation cheap to solve."""

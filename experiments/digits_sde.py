@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from sciml import data, nde, tasks
-from sciml.experiment import Experiment, Training
+from sciml.experiment import Count, Experiment, Positive, Training
 
 PENALTIES = tasks.penalties(
     error=(0.1, 0.03, 0.3),
@@ -40,13 +40,13 @@ class Config:
 
     model: str = "sde"
     """One of MODELS."""
-    tolerance: float = 3e-3
+    tolerance: Positive = 3e-3
     """Relative and absolute tolerance of the solver."""
-    size: int = 32
+    size: Count = 32
     """Entries of the state."""
-    hidden: int = 64
+    hidden: Count = 64
     """Hidden units of the drift."""
-    paths: int = 10
+    paths: Count = 10
     """Paths for each image whose probabilities are averaged in the test."""
     regularise: tasks.Penalty = tasks.Penalty()
     """What makes the equation cheap to solve."""

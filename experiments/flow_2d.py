@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sciml import nde, systems, tasks
-from sciml.experiment import Experiment, Training
+from sciml.experiment import Count, Experiment, Positive, Training
 
 PENALTIES = tasks.penalties(
     error=(0.1, 0.03, 0.3),
@@ -39,11 +39,11 @@ class Config:
 
     model: str = "cnf"
     """One of MODELS."""
-    tolerance: float = 1e-5
+    tolerance: Positive = 1e-5
     """Relative and absolute tolerance of the solver."""
-    hidden: int = 64
+    hidden: Count = 64
     """Hidden units in each of the two layers of the vector field."""
-    samples: int = 8000
+    samples: Count = 8000
     """Number of training samples."""
     regularise: tasks.Penalty = tasks.Penalty()
     """What makes the equation cheap to solve."""
@@ -77,7 +77,7 @@ def evaluate(model: nde.CNF, x: np.ndarray) -> Mapping[str, float]:
     """Mean negative log density, and costs of the one solve."""
     at = jnp.asarray(x)
     log_prob, costs = tasks.solve_metrics(model, lambda: density(model, at))
-    return {"nll": -float(jnp.mean(log_prob)), **costs}
+    return {"nll": tasks.or_infinite(-jnp.mean(log_prob)), **costs}
 
 
 def build(config: Config) -> Experiment:

@@ -20,7 +20,7 @@ import dataclasses
 import functools
 
 from sciml import losses, metrics, tasks, zoo
-from sciml.experiment import Experiment, Training, chosen
+from sciml.experiment import Count, Depth, Experiment, Training, chosen
 from sciml.operators import FNO, HELMHOLTZ, MgNO, Pointwise
 from sciml.pdes import Helmholtz
 
@@ -33,13 +33,13 @@ class Config:
     """One of MODELS."""
     problem: Helmholtz = Helmholtz(omega=320.0, elements=32)
     """Medium, source and solver."""
-    width: int | None = None
+    width: Count | None = None
     """Channels of the hidden fields (mgno, fno); by default the model's published number."""
-    depth: int = 4
+    depth: Depth = 4
     """Number of layers (mgno, fno)."""
-    levels: int = 4
+    levels: Depth = 4
     """Levels of the multigrid cycles (mgno)."""
-    kept: int = 24
+    kept: Count = 24
     """Kept frequencies along each axis (fno)."""
     source: tasks.Generated = tasks.Generated((400, 50, 100))
     """Generated data."""

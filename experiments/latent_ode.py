@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sciml import data, nde, systems, tasks
-from sciml.experiment import Experiment, Training, chosen
+from sciml.experiment import Count, Experiment, Positive, Share, Training, chosen
 
 PENALTIES = tasks.penalties(
     error=(0.03, 0.01, 0.1),
@@ -50,17 +50,17 @@ class Config:
     """One of MODELS."""
     series: str = "elnino"
     """One of SERIES."""
-    times: int = 36
+    times: Count = 36
     """Values in a window."""
-    seen: float = 0.5
+    seen: Share = 0.5
     """Share of the values in the first two thirds of a window that are observed."""
-    noise: float = 0.3
+    noise: Positive = 0.3
     """Standard deviation of an observation, in deviations of the series."""
-    tolerance: float = 1e-5
+    tolerance: Positive = 1e-5
     """Relative and absolute tolerance of the solver."""
-    latent: int = 8
+    latent: Count = 8
     """Entries of the latent state."""
-    hidden: int = 40
+    hidden: Count = 40
     """Units of the recurrent state and of the two hidden layers of the field."""
     data: str = dataclasses.field(default_factory=lambda: os.environ.get("SCIML_DATA", "../shared/data"))
     """Folder of real_timeseries.npz; not read for the simulated series."""
@@ -123,7 +123,7 @@ def evaluate(model: nde.LatentODE, part: data.Arrays) -> Mapping[str, float]:
     x, where = jnp.asarray(true), jnp.asarray(seen)
     values, costs = tasks.solve_metrics(model, lambda: predict(model, x, where))
     density = eqx.filter_jit(lambda model: model.log_predictive(times(x), x, where, draws=DRAWS, key=jax.random.key(0)))
-    nll = -float(np.asarray(density(model))[~seen].mean())
+    nll = tasks.or_infinite(-np.asarray(density(model))[~seen].mean())
     return tasks.gap_errors(values, true, seen) | {"nll": nll} | costs
 
 

@@ -28,7 +28,7 @@ import numpy as np
 import optax
 
 from sciml import nde, plot, symbolic, tasks
-from sciml.experiment import Experiment, Training, chosen
+from sciml.experiment import Count, Experiment, NonNegative, Training, chosen
 
 hare, lynx = symbolic.states(2)
 SIMULATED = (0.55 * hare + -0.028 * (hare * lynx), -0.8 * lynx + 0.026 * (hare * lynx))
@@ -42,17 +42,17 @@ class Config:
     """One of MODELS."""
     source: str = "lynx-hare"
     """lynx-hare, or simulated."""
-    years: int = 15
+    years: Count = 15
     """Observations to train on, the rest is forecast."""
-    window: int = 6
+    window: Count = 6
     """Observations in a window, solved from the first of them."""
-    hidden: int = 16
+    hidden: Count = 16
     """Hidden units of both layers of the network."""
-    decay: float = 1e-2
+    decay: NonNegative = 1e-2
     """Weight decay of AdamW."""
-    threshold: float = 0.1
+    threshold: NonNegative = 0.1
     """Terms of the read-out that contribute less are left out."""
-    degree: int = 2
+    degree: Count = 2
     """Of the monomials that the read-out chooses from."""
     data: str = dataclasses.field(default_factory=lambda: os.environ.get("SCIML_DATA", "../shared/data"))
     """Folder of real_timeseries.npz."""
@@ -163,7 +163,7 @@ def build(config: Config) -> Experiment:
         plot.save(tasks.draw_forecasts(series, solutions(model, found), labels), folder / "forecast.png")
 
     return Experiment(
-        model=make(scale, config.hidden, jax.random.key(training.seed)),
+        model=tasks.within_memory(lambda: make(scale, config.hidden, jax.random.key(training.seed))),
         loss=tasks.log_loss,
         optimiser=optax.chain(optax.clip_by_global_norm(1.0), adamw),
         train=windows,

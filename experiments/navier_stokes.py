@@ -19,7 +19,7 @@ forcing channel in the source's networks.
 import dataclasses
 
 from sciml import losses, metrics, tasks, zoo
-from sciml.experiment import Experiment, Training, chosen
+from sciml.experiment import Count, Experiment, Training, chosen
 from sciml.operators import Residual, WithFields
 from sciml.pdes import NavierStokes
 
@@ -32,9 +32,9 @@ class Config:
     """One of MODELS."""
     problem: NavierStokes = NavierStokes(resolution=64, every=2, frames=12, viscosity=1e-3, step=1e-2)
     """Flow and solver."""
-    history: int = 1
+    history: Count = 1
     """Number of frames that the operator sees."""
-    horizon: int = 10
+    horizon: Count = 10
     """Number of frames that the rollout predicts; training uses the frames up to the last of them."""
     recipe: str = "ours"
     """One of RECIPES: ours (AdamW, clipped gradients), or published; the loss of both is the relative L2 error."""
@@ -76,10 +76,11 @@ RECIPES = {"ours": False, "published": True}
 
 def build(config: Config) -> Experiment:
     """The experiment of a config; generates its data unless an earlier run has."""
+    base, published = chosen("a model", config.model, MODELS), chosen("a recipe", config.recipe, RECIPES)
     parts = tasks.rollout_parts(config.source, config.problem, history=config.history, horizon=config.horizon)
-    base, forcing = chosen("a model", config.model, MODELS), config.problem.forcing_field()
+    forcing = config.problem.forcing_field()
     make = lambda into, out, *, grid, key: Residual(WithFields(base.make(into + 1, out, grid=grid, key=key), forcing))
-    model, published = dataclasses.replace(base, make=make), chosen("a recipe", config.recipe, RECIPES)
+    model = dataclasses.replace(base, make=make)
     cycle = {"weight_decay": 1e-5, "final_divide": 50.0, "warmup": 0.1}
     return tasks.fields(
         model,

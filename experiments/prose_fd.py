@@ -26,7 +26,7 @@ import functools
 import jax
 
 from sciml import prose, tasks, zoo
-from sciml.experiment import Experiment, Training, chosen
+from sciml.experiment import Count, Experiment, Training, chosen
 from sciml.grid import Grid
 
 
@@ -38,11 +38,11 @@ class Config:
     """One of MODELS."""
     task: tasks.ProseFD = tasks.ProseFD()
     """Data and evaluation."""
-    patch_read: int = 16
+    patch_read: Count = 16
     """Edge of the patches that are read, in points."""
-    patch_written: int = 8
+    patch_written: Count = 8
     """Edge of the patches that are predicted."""
-    point_channels: int = 32
+    point_channels: Count = 32
     """Hidden channels of a predicted point."""
     sizes: prose.ProseSizes = prose.ProseSizes(128, 4, 256, 2, 1, 3, 3)
     """Widths and depths of `prose`; `data-only` has the layers that join the two modalities in its encoder."""
@@ -114,6 +114,7 @@ MODELS = {"prose": _prose, "data-only": _data_only, "fno": _fno}
 
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
-    model = chosen("a model", config.model, MODELS)(config, jax.random.key(config.run.seed))
+    make = chosen("a model", config.model, MODELS)
+    model = tasks.within_memory(lambda: make(config, jax.random.key(config.run.seed)))
     optimiser = lambda steps: prose.fd_optimiser(config.run.lr_or(1e-3), steps=steps)
     return tasks.prose(config.task, model, optimiser, config.run, precision=config.precision)

@@ -131,4 +131,5 @@ def build(config: Config) -> Experiment:
     """The experiment of a config."""
     make, lr = chosen("a recipe", config.recipe, RECIPES)
     optimiser = lambda steps: make(config.run.lr_or(lr), steps=steps)
-    return tasks.prose(config.task, untrained(config), optimiser, config.run, precision=config.precision)
+    model = tasks.within_memory(lambda: untrained(config))
+    return tasks.prose(config.task, model, optimiser, config.run, precision=config.precision)

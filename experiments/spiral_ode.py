@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sciml import nde, systems, tasks
-from sciml.experiment import Experiment, Training
+from sciml.experiment import Count, Experiment, NonNegative, Positive, Training
 from sciml.tasks import Cubes
 
 PENALTIES = tasks.penalties(
@@ -43,15 +43,15 @@ class Config:
 
     model: str = "node"
     """One of MODELS."""
-    tolerance: float = 1e-8
+    tolerance: Positive = 1e-8
     """Relative and absolute tolerance of the solver."""
-    hidden: int = 50
+    hidden: Count = 50
     """Hidden units of the vector field."""
-    noise: float = 0.01
+    noise: NonNegative = 0.01
     """Standard deviation of the noise on the trajectory; the test data have none."""
-    points: int = 1000
+    points: Count = 1000
     """Points of the trajectory, equally spaced in [0, 20]."""
-    piece: int = 25
+    piece: Count = 25
     """Points of a piece, the first of which is its initial state."""
     regularise: tasks.Penalty = tasks.Penalty()
     """What makes the equation cheap to solve."""

@@ -30,7 +30,7 @@ import numpy as np
 import optax
 
 from sciml import nde, systems, tasks
-from sciml.experiment import Experiment, Training
+from sciml.experiment import Count, Experiment, Positive, Training
 from sciml.tasks import Cubes
 
 PENALTIES = tasks.penalties(
@@ -47,13 +47,13 @@ class Config:
 
     model: str = "sde"
     """One of MODELS."""
-    tolerance: float = 3e-3
+    tolerance: Positive = 3e-3
     """Relative and absolute tolerance of the solver."""
-    hidden: int = 50
+    hidden: Count = 50
     """Hidden units of the drift."""
-    samples: int = 10000
+    samples: Count = 10000
     """Paths of the process whose moments are known."""
-    paths: int = 4000
+    paths: Count = 4000
     """Paths of the model in the test."""
     regularise: tasks.Penalty = tasks.Penalty()
     """What makes the equation cheap to solve."""
@@ -95,7 +95,8 @@ def evaluate(model: nde.NeuralSDE, test: tuple[np.ndarray, int]) -> Mapping[str,
     start = jnp.tile(jnp.asarray(true[:1, 0]), (paths, 1))
     predict = eqx.filter_jit(lambda model, key: solution(model, start, key))
     u, costs = tasks.solve_metrics(model, lambda: predict(model, jax.random.key(0)))
-    return {"mse": float(nde.moment_matching(u, *map(jnp.asarray, moments(true)))) / true[0].size, **costs}
+    error = nde.moment_matching(u, *map(jnp.asarray, moments(true))) / true[0].size
+    return {"mse": tasks.or_infinite(error), **costs}
 
 
 def build(config: Config) -> Experiment:

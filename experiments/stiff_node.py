@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sciml import nde, systems, tasks
-from sciml.experiment import Experiment, Training
+from sciml.experiment import Count, Experiment, Positive, Training
 
 PENALTIES = tasks.penalties(
     error=(1e-5, 1e-6, 1e-4),
@@ -46,13 +46,13 @@ class Config:
 
     model: str = "node"
     """One of MODELS."""
-    tolerance: float = 1e-3
+    tolerance: Positive = 1e-3
     """Relative and absolute tolerance of the solver."""
-    attraction: float = 100.0
+    attraction: Positive = 100.0
     """The coefficient k of the true equation."""
-    scale: float = 100.0
+    scale: Positive = 100.0
     """Attraction of the fast entry of the model before training, about; that of the slow entries is 1."""
-    hidden: int = 32
+    hidden: Count = 32
     """Hidden units in each of the two layers of the vector field."""
     regularise: tasks.Penalty = tasks.Penalty()
     """What makes the equation cheap to solve."""

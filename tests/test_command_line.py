@@ -165,7 +165,7 @@ def test_help_lists_every_field_with_meaning_and_default(file, capsys):
     ("arguments", "part"),
     [
         (("--help",), "sciml COMMAND --help lists all options"),
-        (("train", "-h"), "usage: sciml train [-h] EXPERIMENT --out PATH [--preset STR]"),
+        (("train", "-h"), "usage: sciml train [-h] EXPERIMENT --out PATH [--from STEP] [--preset STR]"),
         (("benchmark", "--help"), "--seeds INT Runs of each model"),
         (("evaluate", "--help"), "--resolution"),
         (("generate", "--help"), "PROBLEM is one of: darcy"),
@@ -196,7 +196,8 @@ def test_the_list_shows_experiments_presets_models_and_generators(monkeypatch, t
     monkeypatch.setattr(_info, "packaged_experiments", lambda: found)
     assert exit_code("list") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "broken: cannot be imported (ModuleNotFoundError: No module named 'nothing_of_this_name')" in lines
+    reason = f"{tmp_path / 'broken.py'}, line 1: ModuleNotFoundError: No module named 'nothing_of_this_name'"
+    assert f"broken: cannot be imported ({reason})" in lines
     assert "    presets full, choose, smoke; models mgno, fno" in lines
     assert any(line.startswith("spiral_ode: A spiral") for line in lines)
     assert any(line.startswith("helmholtz: Standing waves") for line in lines)  # a generator

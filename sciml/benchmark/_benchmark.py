@@ -70,7 +70,7 @@ def _calibrate(plan: Plan, out: pathlib.Path, failures: dict[str, str], board: B
             continue
         board.say(model, "is compiled and measured")
         try:
-            found = measure(plan.module.build(plan.config_of(model, plan.first_seed)), plan.budget)
+            found = measure(experiment.build_with(plan.module, plan.config_of(model, plan.first_seed)), plan.budget)
         except Exception as error:
             for seed, _ in (one for one in plan.runs if one[1] == model):
                 failures[run_name(model, seed)] = _note(error, out / f"{run_name(model, seed)}.failure.txt")

@@ -8,7 +8,7 @@ import typing
 from types import ModuleType
 from typing import Any
 
-from sciml.experiment import settings, to_json, with_settings
+from sciml.experiment import LARGEST_SEED, settings, to_json, with_settings
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
@@ -93,6 +93,10 @@ class Plan:
             raise ValueError(f"Expected each model once, got {', '.join(self.models)}.")
         if self.seeds < 1:
             raise ValueError(f"Expected at least 1 seed, got {self.seeds}.")
+        if self.first_seed + self.seeds - 1 > LARGEST_SEED:
+            raise ValueError(
+                f"Expected seeds up to {LARGEST_SEED}, got {self.seeds} from {self.first_seed} on. Use a lower --seed."
+            )
         if self.budget is not None and not 0 < self.budget < math.inf:
             raise ValueError(f"Expected a budget of more than 0 seconds, got {self.budget}.")
         if self.budget is not None and not _takes_floats(self.config, "epochs"):

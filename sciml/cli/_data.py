@@ -7,7 +7,8 @@ from typing import Annotated
 
 import tyro
 
-from sciml.cli._options import Usage, parse
+from sciml.cli._errors import Usage
+from sciml.cli._options import parse
 
 
 def generate(arguments: Sequence[str]) -> int:

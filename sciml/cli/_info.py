@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from sciml.cli._errors import one_line
 from sciml.cli._options import packaged_experiments, parse
 
 
@@ -38,8 +39,7 @@ def _described(path: pathlib.Path) -> str:
     try:
         module = experiment.load_file(path)
     except Exception as error:
-        reason = " ".join(str(error).split())
-        return f"cannot be imported ({type(error).__name__}: {reason})"
+        return f"cannot be imported ({one_line(str(error))})"
     presets, models = ", ".join(module.PRESETS), ", ".join(module.MODELS)
     return f"{_first_line(module.__doc__)}\n    presets {presets}; models {models}"
 

@@ -1,26 +1,25 @@
 """Which command is run, and what becomes of an error."""
 
-import os
+import importlib
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 from sciml import __version__
 from sciml.cli import _process
-from sciml.cli._data import generate
-from sciml.cli._info import info, listing
-from sciml.cli._options import Usage
-from sciml.cli._runs import compare, evaluate, predict
-from sciml.cli._train import benchmark, train
+from sciml.cli._errors import Usage, fail, flush, interrupts_end_the_process, no_interrupts, one_line_each
 
 _USAGE = """usage: sciml COMMAND ...
 
   list                                                       experiments, their presets and models, generators of data
-  train EXPERIMENT [--preset NAME] [--FIELD VALUE ...] --out DIR
+  train EXPERIMENT [--preset NAME] [--FIELD VALUE ...] --out DIR [--from STEP]
                                                              train, or go on with an interrupted run
-  evaluate DIR [--resolution N ...] [--condition FIELD=VALUE ...]
+  evaluate DIR [--resolution N ...] [--condition FIELD=VALUE ...] [--file EXPERIMENT]
                                                              test a finished run, also on other test data
-  compare DIR ... --out FOLDER                               a table and figures of several finished runs
-  predict DIR INPUT [--FIELD VALUE ...] --out FOLDER         apply the model of a run to a file
+  compare DIR ... --out FOLDER [--file EXPERIMENT]           a table and figures of several finished runs
+  predict DIR INPUT [--FIELD VALUE ...] --out FOLDER [--file EXPERIMENT]
+                                                             apply the model of a run to a file
   benchmark EXPERIMENT --models NAME ... (--budget TIME | --epochs N) [--seeds N] --out FOLDER
                                                              models of an experiment under equal conditions
   generate PROBLEM [--n N] [--FIELD VALUE ...] --out FILE    make a data set
@@ -30,20 +29,47 @@ EXPERIMENT is a name from `sciml list`, or the path of an experiment file. sciml
 a command, sciml train EXPERIMENT --help the fields of that experiment, sciml --version the version."""
 
 _COMMANDS = {
-    "list": listing,
-    "train": train,
-    "evaluate": evaluate,
-    "compare": compare,
-    "predict": predict,
-    "benchmark": benchmark,
-    "generate": generate,
-    "info": info,
+    "list": ("_info", "listing"),
+    "train": ("_train", "train"),
+    "evaluate": ("_runs", "evaluate"),
+    "compare": ("_runs", "compare"),
+    "predict": ("_runs", "predict"),
+    "benchmark": ("_train", "benchmark"),
+    "generate": ("_data", "generate"),
+    "info": ("_info", "info"),
 }
+"""Command -> module and function. They are imported by `main`, since it takes seconds in which Ctrl-C is answered."""
+
+_LONGEST = 4096  # characters of an option, which messages repeat
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit code: 0, 1 after an error, 2 for wrong usage, 130 if interrupted."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    """Runs a command; returns the exit code: 0, 1 after an error, 2 for wrong usage, 130 if interrupted.
+
+    No error has a traceback, unless the environment variable SCIML_TRACEBACK is set.
+
+    Raises:
+        SystemExit: After the help of a command, or if its options do not suit it.
+    """
+    process = arguments is None
+    try:
+        with one_line_each(process=process):
+            code = _run(sys.argv[1:] if arguments is None else arguments, process)
+            flush()
+    except BaseException as error:
+        code = fail(error, process=process)
+    if process:
+        no_interrupts()
+    return code
+
+
+def _run(given: Sequence[str], process: bool) -> int:
+    """Runs a command; returns the exit code."""
+    if process and threading.current_thread() is threading.main_thread():
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # blocked by `_process.prepare` while it restarts
+    longest = max(map(len, given), default=0)
+    if longest > _LONGEST:
+        raise Usage(f"Expected options of up to {_LONGEST} characters, got one of {longest}.")
     if not given or given[0] in ("-h", "--help"):
         print(_USAGE)
         return 0 if given else 2
@@ -51,22 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"sciml {__version__}")
         return 0
     if given[0] not in _COMMANDS:
-        return _fail(f"There is no command {given[0]!r}, only {', '.join(_COMMANDS)}. Try sciml --help.", 2)
-    try:
-        if "jax" not in sys.modules:
-            _process.prepare(restart=arguments is None)
-        return _COMMANDS[given[0]](given[1:])
-    except Usage as error:
-        return _fail(str(error), 2)
-    except KeyboardInterrupt as error:
-        return _fail(f"Interrupted. {error}".strip(), 130)
-    except (ValueError, FloatingPointError, OSError, ImportError, RuntimeError) as error:
-        if os.environ.get("SCIML_TRACEBACK"):
-            raise
-        text = error.strerror if isinstance(error, OSError) and error.filename is None else None
-        return _fail(f"{text or error}\n(SCIML_TRACEBACK=1 shows where it came from)", 1)
-
-
-def _fail(message: str, code: int) -> int:
-    print(f"sciml: {message}", file=sys.stderr)
-    return code
+        raise Usage(f"There is no command {given[0]!r}, only {', '.join(_COMMANDS)}. Try sciml --help.")
+    if "jax" not in sys.modules:
+        _process.prepare(restart=process)
+    if process and not {"-h", "--help"} & set(given):
+        with interrupts_end_the_process():
+            importlib.import_module("sciml.data" if given[0] == "generate" else "sciml.experiment")
+    module, function = _COMMANDS[given[0]]
+    return getattr(importlib.import_module(f"sciml.cli.{module}"), function)(list(given[1:]))

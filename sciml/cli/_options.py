@@ -11,11 +11,9 @@ from typing import Annotated, Any
 
 import tyro
 
+from sciml.cli._errors import Usage
+
 _PACKAGE = pathlib.Path(__file__).resolve().parent.parent
-
-
-class Usage(Exception):
-    """A wrong command line."""
 
 
 def parse(kind: Any, arguments: Sequence[str], prog: str, description: str = "", default: Any = None) -> Any:

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import platform
+import signal
 import sys
 
 CPU_DEVICES = 2
@@ -72,6 +73,8 @@ def prepare(*, restart: bool) -> None:
     os.environ.update(environment(dict(os.environ), _processor_flags(pathlib.Path("/proc/cpuinfo"))))
     missing = allocator(dict(os.environ), " ".join(platform.libc_ver())) if restart else {}
     if missing:
+        # The new process begins without an answer to Ctrl-C: it waits until `main` asks for it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | missing)
 
 

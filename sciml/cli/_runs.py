@@ -1,5 +1,6 @@
 """Commands on finished runs: `sciml evaluate`, `sciml compare` and `sciml predict`."""
 
+import argparse
 import dataclasses
 import pathlib
 from collections.abc import Sequence
@@ -9,7 +10,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from sciml.cli._options import Usage, parse
+from sciml.cli._errors import Usage
+from sciml.cli._options import experiment_file, parse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,17 +28,20 @@ class _Evaluation:
     """Settings of the experiment that make other test data, such as noise=0.1; several are possible. A comma joins the
     settings of one condition: noise=0.1,sensors=16. Blanks join several values of one setting: "samples=10 5 5"."""
 
+    file: str | None = None
+    """Experiment file, or name of one that comes with sciml, whose code may be executed; by default that of the run."""
+
 
 def evaluate(arguments: Sequence[str]) -> int:
     """Tests a finished run."""
     options = parse(_Evaluation, arguments, "sciml evaluate")
     from sciml import experiment
 
-    conditions = []
+    conditions, file = [], _named(options.file)
     if options.condition:
-        config = experiment.read_config(options.folder, experiment.module_of(options.folder))
+        config = experiment.read_config(options.folder, experiment.module_of(options.folder, **file))
         conditions = [_changes(config, condition) for condition in options.condition]
-    metrics = experiment.evaluate(options.folder, options.resolution, conditions)
+    metrics = experiment.evaluate(options.folder, options.resolution, conditions, **file)
     results = {"as trained": metrics["test"], **metrics.get("resolutions", {}), **metrics.get("conditions", {})}
     table = Table("test data", *results, title=f"{metrics['model']}, {metrics['parameters']} parameters")
     for name in dict.fromkeys(name for found in results.values() for name in found if name != "note"):
@@ -46,6 +51,11 @@ def evaluate(arguments: Sequence[str]) -> int:
     for resolution, found in metrics.get("resolutions", {}).items():
         console.print(f"{resolution}: {found['note']}", markup=False, soft_wrap=True)
     return 0
+
+
+def _named(file: str | None) -> dict[str, Any]:
+    """The argument `file` of functions that execute an experiment file, if the user names one."""
+    return {} if file is None else {"file": experiment_file(file)}
 
 
 def _changes(config: Any, condition: str) -> dict[str, Any]:
@@ -76,13 +86,16 @@ class _Comparison:
     out: pathlib.Path
     """Folder for the table (JSON) and the figures."""
 
+    file: str | None = None
+    """Experiment file, or name of one that comes with sciml, whose code may be executed; by default that of a run."""
+
 
 def compare(arguments: Sequence[str]) -> int:
     """Compares finished runs."""
     options = parse(_Comparison, arguments, "sciml compare")
     from sciml import experiment
 
-    experiment.compare(options.folders, options.out)
+    experiment.compare(options.folders, options.out, **_named(options.file))
     return 0
 
 
@@ -99,6 +112,9 @@ class _Prediction:
     out: pathlib.Path
     """New folder for the results."""
 
+    file: str | None = None
+    """Experiment file, or name of one that comes with sciml, whose code may be executed; by default that of the run."""
+
 
 def predict(arguments: Sequence[str]) -> int:
     """Applies the trained model of a run to a file."""
@@ -107,7 +123,10 @@ def predict(arguments: Sequence[str]) -> int:
         raise Usage("Expected the folder of a run first: sciml predict RUN INPUT --out FOLDER.")
     from sciml import experiment
 
-    prediction, model = experiment.prediction(arguments[0])
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--file", nargs="?")
+    file = _named(first.parse_known_args(arguments[1:])[0].file)
+    prediction, model = experiment.prediction(arguments[0], **file)
     fields: list[Any] = [("files", _Prediction), ("options", prediction.options, prediction.options())]
     options = dataclasses.make_dataclass("Options", fields)
     text = prediction.options.__doc__ or "Apply the trained model of a run to a file."

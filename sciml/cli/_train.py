@@ -1,16 +1,23 @@
 """Commands that train: `sciml train` and `sciml benchmark`."""
 
 import pathlib
+import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import tyro
 
-from sciml.cli._options import Usage, experiment_options, help_without_experiment, load_experiment
+from sciml.cli._errors import Usage, one_line
+from sciml.cli._options import experiment_options, help_without_experiment, load_experiment
 
 _TRAIN: dict[str, Any] = {
     "out": Annotated[pathlib.Path, tyro.conf.arg(help="Folder of the run; an interrupted run in it goes on.")],
+    "from_step": Annotated[
+        int | None,
+        tyro.conf.arg(name="from", metavar="STEP", help="Go on from the checkpoint of this step, not from the last."),
+    ],
 }
+_TRAIN_DEFAULTS = {"from_step": None}
 
 
 def train(arguments: Sequence[str]) -> int:
@@ -18,14 +25,18 @@ def train(arguments: Sequence[str]) -> int:
     from sciml import experiment
 
     if not arguments or arguments[0].startswith("-"):
-        help_without_experiment(arguments, "train", "Train, or go on with an interrupted run.", _TRAIN, {})
+        help_without_experiment(arguments, "train", "Train, or go on with an interrupted run.", _TRAIN, _TRAIN_DEFAULTS)
     module = load_experiment(arguments[0])
-    options = experiment_options(module, arguments, "train", _TRAIN, {})
+    options = experiment_options(module, arguments, "train", _TRAIN, _TRAIN_DEFAULTS)
     config = options.config
     model = dict(experiment.settings(config)).get("model")
     if model is not None and model not in module.MODELS:
         raise Usage(f"There is no model {model!r} in {arguments[0]}, only {', '.join(module.MODELS)}.")
-    experiment.run_file(module, config, options.out)
+    if options.from_step is not None and options.from_step < 0:
+        raise Usage(f"Expected --from STEP, the step of a checkpoint of the run, got {options.from_step}.")
+    experiment.check_settings(config)
+    start = {} if options.from_step is None else {"start": options.from_step}
+    experiment.run_file(module, config, options.out, **start)
     return 0
 
 
@@ -66,7 +77,8 @@ def benchmark(arguments: Sequence[str]) -> int:
         raise Usage(str(error)) from None
     failed = {one["run"]: one["failure"] for one in benchmark.benchmark(plan, options.out)["runs"] if one["failure"]}
     if failed:
-        reasons = "\n".join(f"  {name}: {reason}" for name, reason in failed.items())
+        for name, reason in failed.items():
+            print(f"{name}: {one_line(reason)}", file=sys.stderr)
         count = f"{len(failed)} of {len(plan.runs)} runs failed"
-        raise RuntimeError(f"{count}, the same command tries them again:\n{reasons}")
+        raise RuntimeError(f"{count}, the same command tries them again: {', '.join(failed)}.")
     return 0

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import pathlib
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ from sciml.pdes import (
     ShallowWater,
 )
 
+_MOST_VALUES, _MOST_VALUES_OF_A_SAMPLE = 2**38, 2**27
 GENERATORS: dict[str, type] = {
     "darcy": Darcy,
     "multiscale_darcy": MultiscaleDarcy,
@@ -196,8 +198,16 @@ def _attributes(problem: Any, seed: int) -> dict[str, Any]:
 
 def _pieces(problem: Problem, n: int, seed: int, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Batches of samples in order; the arguments are checked at once, samples are drawn one batch at a time."""
-    if n < 1 or batch < 1 or seed < 0:
-        raise ValueError(f"Expected n >= 1, batch >= 1 and seed >= 0, got n {n}, batch {batch} and seed {seed}.")
+    if n < 1 or batch < 1 or not 0 <= seed < 2**63:
+        raise ValueError(
+            f"Expected n >= 1, batch >= 1 and seed >= 0, of up to 63 bits, got n {n}, batch {batch} and seed {seed}."
+        )
+    values = math.prod(problem.grid.shape) * getattr(problem, "frames", 1)
+    if values * n > _MOST_VALUES or values > _MOST_VALUES_OF_A_SAMPLE:
+        raise ValueError(
+            f"{n} samples of {values} values do not fit into any memory. Use a lower resolution, or fewer frames or "
+            "samples."
+        )
     return _drawn(problem, n, seed, min(batch, n))
 
 

@@ -36,13 +36,16 @@ the command line takes: a small frozen dataclass `Config`, its `PRESETS`, the `M
             optimiser=optax.inject_hyperparams(optax.adam)(optax.cosine_decay_schedule(run.lr, steps)),
             train=known, validation=pairs(100, 1), test=pairs(100, 2),
             evaluate=evaluate, metric="rmse", steps=steps, batch=run.batch, seed=run.seed)
+
+A field that is annotated by `Count`, `Depth`, `Whole`, `Seed`, `Positive`, `NonNegative`, `Share` or a `Range` takes
+values of that range alone: `hidden: experiment.Count = 32`. Others are refused before anything is made.
 """
 
 from sciml.experiment._compare import compare as compare
 from sciml.experiment._definition import Experiment as Experiment
 from sciml.experiment._definition import Prediction as Prediction
-from sciml.experiment._definition import Training as Training
 from sciml.experiment._definition import unchanged as unchanged
+from sciml.experiment._file import build_with as build_with
 from sciml.experiment._file import chosen as chosen
 from sciml.experiment._file import load_file as load_file
 from sciml.experiment._file import settings as settings
@@ -51,6 +54,17 @@ from sciml.experiment._folder import check_folder as check_folder
 from sciml.experiment._folder import provenance as provenance
 from sciml.experiment._folder import to_json as to_json
 from sciml.experiment._folder import versions as versions
+from sciml.experiment._ranges import LARGEST_SEED as LARGEST_SEED
+from sciml.experiment._ranges import Count as Count
+from sciml.experiment._ranges import Depth as Depth
+from sciml.experiment._ranges import NonNegative as NonNegative
+from sciml.experiment._ranges import Positive as Positive
+from sciml.experiment._ranges import Range as Range
+from sciml.experiment._ranges import Seed as Seed
+from sciml.experiment._ranges import Share as Share
+from sciml.experiment._ranges import Training as Training
+from sciml.experiment._ranges import Whole as Whole
+from sciml.experiment._ranges import check_settings as check_settings
 from sciml.experiment._records import Metrics as Metrics
 from sciml.experiment._records import Run as Run
 from sciml.experiment._records import read_metrics as read_metrics

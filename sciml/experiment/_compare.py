@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sciml.experiment._figures import draw_losses, draw_resolutions
+from sciml.experiment._file import build_with
 from sciml.experiment._records import read_metrics, read_run
 from sciml.experiment._trained import load_with, module_of, read_config
 from sciml.files import write_json
@@ -84,6 +85,6 @@ def _table(rows: Sequence[dict[str, Any]]) -> Table:
 def _draw_predictions(
     module: ModuleType, names: Sequence[str], paths: Sequence[pathlib.Path], out: pathlib.Path
 ) -> None:
-    figures = module.build(read_config(paths[0], module)).figures
+    figures = build_with(module, read_config(paths[0], module)).figures
     if figures is not None:
         figures({name: load_with(path, module) for name, path in zip(names, paths, strict=True)}, out)

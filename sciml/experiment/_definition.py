@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from sciml.experiment._ranges import Count, Seed, Steps, check_value
 from sciml.losses import Loss
 from sciml.train import Every, Optimiser, Scheduled
 
@@ -56,6 +57,9 @@ class Experiment:
             such as a batch solved as one equation, and for gradients through diffrax's checkpointed adjoint, which
             `jax.shard_map` does not differentiate (diffrax 0.7.2).
         seed: Seed of the batches and of the loss.
+
+    Raises:
+        ValueError: If a number or the name of the metric is impossible.
     """
 
     model: Any
@@ -78,6 +82,24 @@ class Experiment:
     hooks: Callable[[pathlib.Path], Sequence[Every]] = lambda folder: ()
     split_batches: bool = True
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_value("steps", Steps, self.steps)
+        check_value("batch", Count, self.batch)
+        check_value("seed", Seed, self.seed)
+        check_value("every", Steps | None, self.every)
+        check_value("patience", Count | None, self.patience)
+        if not isinstance(self.metric, str) or not self.metric:
+            raise ValueError(f"Expected the name of a metric that evaluate returns, got {self.metric!r}.")
+        if not 0 <= self.save_seconds < math.inf:
+            raise ValueError(f"Expected save_seconds >= 0, a time in seconds, got {self.save_seconds}.")
+        if not len(self.train):
+            raise ValueError("Expected training data of at least 1 sample, got none.")
+        if self.batch > len(self.train):
+            raise ValueError(
+                f"A batch holds 1 to {len(self.train)} samples, as many as there are, got {self.batch}. "
+                "Use a smaller batch."
+            )
 
 
 def held_out(experiment: Experiment, resolution: int | None = None) -> Any:
@@ -104,39 +126,3 @@ def held_out(experiment: Experiment, resolution: int | None = None) -> Any:
             "place of the function if there is one resolution alone."
         )
     return found
-
-
-@dataclasses.dataclass(frozen=True)
-class Training:
-    """Options of training that experiment files share, a field of their Config: `run: Training = Training(epochs=8)`.
-
-    The command line has them as `--epochs`, `--steps`, `--batch`, `--lr` and `--seed`.
-    """
-
-    epochs: float | int = 10
-    """Passes through the training data."""
-    steps: int | None = None
-    """Number of optimiser steps, in place of epochs."""
-    batch: int = 16
-    """Samples in a batch."""
-    lr: float | None = None
-    """Peak learning rate; by default the model's own."""
-    seed: int = 0
-    """Seed of the initial weights, of the order of the samples and of random draws in the loss."""
-
-    def lr_or(self, default: float) -> float:
-        """The learning rate, or the default if none is given."""
-        return default if self.lr is None else self.lr
-
-    def steps_for(self, samples: int) -> int:
-        """Number of optimiser steps for a number of training samples.
-
-        Raises:
-            ValueError: If it, or the batch, is not a positive number.
-        """
-        if self.batch < 1:
-            raise ValueError(f"Expected batches of 1 or more samples, got --batch {self.batch}.")
-        steps = self.epochs * samples / self.batch if self.steps is None else self.steps
-        if not 0 < steps < math.inf:
-            raise ValueError(f"Expected at least 1 optimiser step, got --epochs {self.epochs} --steps {self.steps}.")
-        return math.ceil(steps)

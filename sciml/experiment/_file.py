@@ -5,9 +5,13 @@ import hashlib
 import importlib.util
 import pathlib
 import sys
+import traceback
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, TypeVar
+
+from sciml.experiment._definition import Experiment
+from sciml.experiment._ranges import check_settings
 
 Config = TypeVar("Config")
 Value = TypeVar("Value")
@@ -18,7 +22,8 @@ def load_file(path: str | pathlib.Path) -> ModuleType:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it lacks `Config`, `PRESETS`, `MODELS` or `build`, or if they do not fit together.
+        ValueError: If its code fails, with the line, type and message of the error, which is the cause; if it lacks
+            `Config`, `PRESETS`, `MODELS` or `build`, or if they do not fit together.
     """
     path = pathlib.Path(path).resolve()
     if not path.is_file():
@@ -29,12 +34,21 @@ def load_file(path: str | pathlib.Path) -> ModuleType:
         raise ValueError(f"{path} is not a Python file. Give an experiment file, such as experiments/darcy.py.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up; the name can be that of no other module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise ValueError(_reason(error, path)) from error
     missing = [name for name in ("Config", "PRESETS", "MODELS", "build") if name not in vars(module)]
     if missing:
         raise ValueError(f"{path} has no {', '.join(missing)}. See the docstring of sciml.experiment for an example.")
-    if not module.PRESETS or not all(isinstance(preset, module.Config) for preset in module.PRESETS.values()):
+    presets = module.PRESETS.values() if isinstance(module.PRESETS, Mapping) else ()
+    if not presets or not all(isinstance(module.Config, type) and isinstance(one, module.Config) for one in presets):
         raise ValueError(f"PRESETS of {path} must map at least one name to a Config.")
+    if not dataclasses.is_dataclass(module.Config):
+        raise ValueError(f"Config of {path} must be a frozen dataclass, got {module.Config!r}.")
+    if not isinstance(module.MODELS, Mapping) or not callable(module.build):
+        raise ValueError(f"MODELS of {path} must map names to models, and build must be a function.")
     for preset in module.PRESETS.values():
         names = [name for name, _ in settings(preset)]
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -44,6 +58,47 @@ def load_file(path: str | pathlib.Path) -> ModuleType:
                 "in it; on the command line they would be one option. Rename the Config's own."
             )
     return module
+
+
+def _reason(error: BaseException, path: pathlib.Path) -> str:
+    """Where the code of an experiment file failed, and why."""
+    name, text = type(error).__name__, " ".join(str(error).split())
+    if isinstance(error, SyntaxError) and error.filename:
+        place, text = f"{error.filename}, line {error.lineno}", error.msg
+    else:
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        place = f"{path}, line {frames[-1].lineno}" if frames else str(path)
+    if isinstance(error, SystemExit):
+        return f"{place}: the file ends the process (sys.exit). Keep what a script does out of an experiment file."
+    return f"{place}: {name}: {text}" if text else f"{place}: {name}"
+
+
+def build_with(module: ModuleType, config: Any) -> Experiment:
+    """`module.build(config)`, the experiment of a file and a config, whose values are checked before.
+
+    Raises:
+        ValueError: If the settings make no experiment, with the type and the message of the error, which is the cause;
+            if `build` returns anything else.
+        OSError: If a file cannot be read or written.
+        ImportError: If a package is missing.
+    """
+    check_settings(config)
+    try:
+        built = module.build(config)
+    except (OSError, ImportError, FloatingPointError):
+        raise
+    except Exception as error:
+        if type(error) in (ValueError, RuntimeError):
+            raise
+        text = " ".join(str(error).split())[:1000]
+        remedy = "Use smaller sizes." if isinstance(error, MemoryError) else "Compare them with those of its presets."
+        raise ValueError(
+            f"These settings of {module.__file__} make no experiment: {type(error).__name__}"
+            f"{': ' if text else ''}{text}{'' if text.endswith('.') else '.'} {remedy}"
+        ) from error
+    if not isinstance(built, Experiment):
+        raise ValueError(f"Expected an Experiment from build of {module.__file__}, got {type(built).__name__}.")
+    return built
 
 
 def settings(config: Any) -> list[tuple[str, Any]]:

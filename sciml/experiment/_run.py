@@ -1,10 +1,8 @@
 """A run: an experiment trained into a folder."""
 
-import contextlib
 import functools
-import math
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
@@ -17,11 +15,12 @@ from sciml import structure, train
 from sciml.data import fingerprint
 from sciml.experiment._definition import Experiment, held_out
 from sciml.experiment._figures import draw_run
-from sciml.experiment._file import settings
-from sciml.experiment._folder import as_numbers, check_folder, provenance, to_json
-from sciml.experiment._records import FORMAT, Metrics, Run, Start, read_metrics, read_run, write_record
+from sciml.experiment._file import build_with, settings
+from sciml.experiment._folder import check_folder, to_json
+from sciml.experiment._guards import begun, from_there, go_back, held, note_start, tested
+from sciml.experiment._records import Metrics, read_metrics, write_record
 from sciml.experiment._training import ShowProgress, prepare, train_into
-from sciml.files import Damaged, check_tree, digest_of, locked, write_json
+from sciml.files import write_json
 
 
 def run_file(
@@ -50,7 +49,7 @@ def run_file(
     check_folder(folder, config)
     file = pathlib.Path(str(module.__file__)).resolve()
     made_of = _Made(dict(settings(config)).get("model"), to_json(config), config, file)
-    return _run(module.build(config), folder, made_of, start, console, progress)
+    return _run(build_with(module, config), folder, made_of, start, console, progress)
 
 
 def run(
@@ -122,21 +121,20 @@ def _run(
     if (folder / "metrics.json").exists():
         return finished()
     prepared = prepare(experiment)
-    with _held(folder):
+    with held(folder):
         check_folder(folder, made_of.config)  # another process may have begun or finished the run in the meantime
         if (folder / "metrics.json").exists():
             return finished()
-        before = _before(folder, known)
+        before = begun(folder, known)
         say(f"{folder}: {name}, {train.parameters(experiment.model):,} parameters, trains on {_summary(experiment)}")
         write_json(folder / "config.json", made_of.json)
         write_json(folder / "model.json", description)
-        with _from_there(folder):
+        with from_there():
             if start is not None:
-                _go_back(folder, start, say)
-            checkpoints = train.Checkpoints(
-                folder / "checkpoints", metric=experiment.metric if experiment.validation is not None else None
-            )
-            _note_start(folder, made_of.file, experiment, known, before, checkpoints.latest or 0, say)
+                go_back(folder, start, say)
+            metric = None if experiment.validation is None else experiment.metric
+            checkpoints = train.Checkpoints(folder / "checkpoints", metric=metric)
+            note_start(folder, made_of.file, metric, known, before, checkpoints.latest or 0, say)
             try:
                 log = train_into(folder, experiment, prepared, checkpoints, console, progress)
                 best = checkpoints.best
@@ -161,117 +159,10 @@ def _run(
 def _finished(folder: pathlib.Path, config: Any, known: Mapping[str, Any], say: Any) -> dict[str, Any]:
     """The results of a finished run of this config on these data."""
     check_folder(folder, config)
-    _before(folder, known)
+    begun(folder, known)
     metrics = read_metrics(folder)
     say(f"{folder} is finished: {_line(metrics.test)}")
     return metrics.as_json()
-
-
-@contextlib.contextmanager
-def _held(folder: pathlib.Path) -> Iterator[None]:
-    """Holds the folder for this process; a folder in which nothing was begun is removed again."""
-    made = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    check_tree(folder)
-    with locked(folder):
-        try:
-            yield
-        finally:
-            if made and {path.name for path in folder.iterdir()} <= {".lock"}:
-                (folder / ".lock").unlink(missing_ok=True)
-                folder.rmdir()
-
-
-@contextlib.contextmanager
-def _from_there(folder: pathlib.Path) -> Iterator[None]:
-    """Adds to an error of a damaged checkpoint how the run goes on from the last good one."""
-    try:
-        yield
-    except Damaged as error:
-        remedy = "Go on from there with --from STEP (start=STEP in Python); damaged ones are moved to set_aside/."
-        raise Damaged(f"{error} {remedy}") from None
-
-
-def _go_back(folder: pathlib.Path, step: int, say: Any) -> None:
-    moved = train.go_back(folder / "checkpoints", step, folder / "set_aside")
-    if moved:
-        say(f"{folder} goes on from step {step}; the checkpoints {', '.join(map(str, moved))} are in set_aside/")
-
-
-def tested(experiment: Experiment, model: Any, data: Any, folder: pathlib.Path) -> dict[str, float]:
-    """The errors of a trained model on test data, all of them finite.
-
-    Raises:
-        FloatingPointError: If one is not finite.
-    """
-    found = as_numbers(experiment.evaluate(model, data))
-    wrong = [name for name, value in found.items() if not math.isfinite(value)]
-    if wrong:
-        raise FloatingPointError(
-            f"The test error {wrong[0]} of {folder} is {found[wrong[0]]}. Check what `evaluate` does with such "
-            "predictions; the trained model is kept, sciml.experiment.load(folder) returns it, and the same command "
-            "tests it again."
-        )
-    return found
-
-
-def _before(folder: pathlib.Path, known: Mapping[str, Any]) -> Run | None:
-    """What the run was made from, None for a new one; refuses to go on with other training data or other numbers."""
-    if not (folder / "run.json").exists():
-        return None
-    before = read_run(folder)
-    different = [] if before.data is None else [name for name in known if before.data.get(name) != known[name]]
-    if before.data is not None and different:
-        name = different[0]
-        raise ValueError(
-            f"{folder} was started with other training data: {name} {before.data.get(name)}, now {known[name]}. "
-            "Use another folder for these data."
-        )
-    check_precision(folder, before)
-    return before
-
-
-def check_precision(folder: pathlib.Path, before: Run) -> None:
-    """Refuses to go on with a run, or to load it, with numbers of another length.
-
-    Raises:
-        ValueError: If 64-bit numbers were on and are off, or the other way round.
-    """
-    then, now = before.starts[-1].x64 if before.starts else None, jax.config.read("jax_enable_x64")
-    if then is not None and then != now:
-        raise ValueError(
-            f"{folder} was made {'with' if then else 'without'} 64-bit numbers, now they are {'on' if now else 'off'}. "
-            f"Set JAX_ENABLE_X64={int(then)}."
-        )
-
-
-def _note_start(
-    folder: pathlib.Path,
-    file: pathlib.Path | None,
-    experiment: Experiment,
-    known: dict[str, Any],
-    before: Run | None,
-    step: int,
-    say: Any,
-) -> None:
-    """Writes what the run, or its continuation, runs on; earlier entries stay."""
-    here = msgspec.convert({"step": step, **provenance(file)}, Start)
-    starts = [] if before is None else before.starts
-    then = starts[-1].device.count if starts else here.device.count
-    if then != here.device.count:
-        say(f"{folder} goes on with {here.device.count} devices, before with {then}: its result differs by rounding.")
-    digest = None if file is None else digest_of(file)
-    if before is not None and before.digest not in (None, digest):
-        say(f"{file} has changed since {folder} was started")
-    record = Run(
-        experiment=None if file is None else str(file),
-        digest=digest,
-        metric=None if experiment.validation is None else experiment.metric,
-        data=known,
-        starts=[*starts, here],
-        format=FORMAT,
-    )
-    write_record(folder / "run.json", record)
 
 
 def _summary(experiment: Experiment) -> str:

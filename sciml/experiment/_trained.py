@@ -8,10 +8,10 @@ from typing import Any
 from sciml import structure, train
 from sciml.experiment._definition import Prediction, held_out
 from sciml.experiment._figures import draw_run
-from sciml.experiment._file import load_file, with_settings
+from sciml.experiment._file import build_with, load_file, with_settings
 from sciml.experiment._folder import config_from_json
+from sciml.experiment._guards import check_precision, tested
 from sciml.experiment._records import read_metrics, read_part, read_run, write_record
-from sciml.experiment._run import check_precision, tested
 from sciml.files import digest_of, locked
 
 
@@ -132,13 +132,13 @@ def evaluate(
     module = module_of(folder, file)
     with locked(folder):
         metrics, config, trained = read_metrics(folder), read_config(folder, module), load_with(folder, module)
-        experiment = module.build(config)
+        experiment = build_with(module, config)
         for resolution in resolutions:
             known = held_out(experiment, resolution)
             model, note = experiment.at_resolution(trained, resolution)
             metrics.resolutions[str(resolution)] = {**tested(experiment, model, known, folder), "note": note}
         for condition in conditions:
-            changed = module.build(with_settings(config, condition))
+            changed = build_with(module, with_settings(config, condition))
             name = " ".join(f"{setting}={value}" for setting, value in condition.items())
             metrics.conditions[name] = tested(changed, trained, held_out(changed), folder)
         write_record(folder / "metrics.json", metrics)
@@ -155,7 +155,7 @@ def prediction(folder: str | pathlib.Path, *, file: Any = None) -> tuple[Predict
         ValueError: If the experiment predicts nothing from files.
     """
     module = module_of(folder, file)
-    experiment = module.build(read_config(folder, module))
+    experiment = build_with(module, read_config(folder, module))
     if experiment.predict is None:
         raise ValueError(
             f"The experiment of {folder} has no `predict`, so that it predicts nothing from files. Load the model with "

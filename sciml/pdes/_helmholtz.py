@@ -155,6 +155,8 @@ class Helmholtz:
     def __post_init__(self) -> None:
         if self.omega <= 0 or self.modes < 1:
             raise ValueError(f"Expected omega > 0 and modes >= 1, got omega {self.omega} and modes {self.modes}.")
+        if self.modes > 10_000:
+            raise ValueError(f"Expected at most 10000 modes, got {self.modes}.")
         if self.elements < self.omega / _SPEED:
             raise ValueError(
                 f"Waves of wavenumber {self.omega / _SPEED:g} need at least {math.ceil(self.omega / _SPEED)} elements, "

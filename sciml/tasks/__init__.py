@@ -18,7 +18,9 @@ from sciml.tasks._dynamics import sde_solve as sde_solve
 from sciml.tasks._dynamics import solve_metrics as solve_metrics
 from sciml.tasks._dynamics import state_metrics as state_metrics
 from sciml.tasks._dynamics import state_task as state_task
+from sciml.tasks._field_errors import defined as defined
 from sciml.tasks._field_errors import draw_predictions as draw_predictions
+from sciml.tasks._field_errors import or_infinite as or_infinite
 from sciml.tasks._field_errors import relative_errors as relative_errors
 from sciml.tasks._fields import Generated as Generated
 from sciml.tasks._fields import Parts as Parts
@@ -33,6 +35,7 @@ from sciml.tasks._gaps import digits_with_gaps as digits_with_gaps
 from sciml.tasks._gaps import gap_errors as gap_errors
 from sciml.tasks._gaps import observed as observed
 from sciml.tasks._gaps import windows_with_gaps as windows_with_gaps
+from sciml.tasks._memory import within_memory as within_memory
 from sciml.tasks._prose import prose as prose
 from sciml.tasks._prose_fd import ProseFD as ProseFD
 from sciml.tasks._prose_ode import ProseODE as ProseODE

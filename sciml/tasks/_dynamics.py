@@ -15,7 +15,9 @@ import numpy as np
 import optax
 
 from sciml import data, nde, plot, train
-from sciml.experiment import Experiment, Training, chosen
+from sciml.experiment import Experiment, NonNegative, Training, check_settings, chosen
+from sciml.tasks._field_errors import or_infinite
+from sciml.tasks._memory import within_memory
 
 Task = Callable[[Any, Any, jax.Array], tuple[jax.Array, nde.Aux]]
 """`(model, batch, key) -> (error, aux)`: what is minimised apart from the penalty, and the `Aux` of the solve."""
@@ -30,10 +32,13 @@ class Penalty:
 
     penalty: str = "vanilla"
     """One of PENALTIES."""
-    coefficient: float | None = None
+    coefficient: NonNegative | None = None
     """First coefficient of the penalty, which falls to a tenth; by default the one of PENALTIES."""
     split: str = "test"
     """Data that the finished run is tested on: test, or validation to choose a coefficient."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +125,7 @@ def dynamics(
         return loss
 
     built = Experiment(
-        model=make(config, jax.random.key(training.seed)),
+        model=within_memory(lambda: make(config, jax.random.key(training.seed))),
         loss=train.Scheduled(at),
         optimiser=cosine(optax.adam, training, steps),
         train=samples,
@@ -198,10 +203,13 @@ def _seconds(call: Callable[[], Any]) -> float:
 
 
 def class_metrics(scores: jax.Array, labels: np.ndarray) -> dict[str, float]:
-    """Share of wrong and of right classes, and cross entropy, of scores or log probabilities (n, classes)."""
-    wrong = float(np.mean(np.argmax(scores, axis=1) != labels))
+    """Share of wrong and of right classes, and cross entropy, of scores or log probabilities (n, classes).
+
+    Scores that are not numbers are wrong, and their cross entropy is infinite.
+    """
+    wrong = float(np.mean((np.argmax(scores, axis=1) != labels) | np.isnan(scores).any(axis=1)))
     entropy = optax.softmax_cross_entropy_with_integer_labels(scores, jnp.asarray(labels)).mean()
-    return {"error": wrong, "accuracy": 1 - wrong, "cross_entropy": float(entropy)}
+    return {"error": wrong, "accuracy": 1 - wrong, "cross_entropy": or_infinite(entropy)}
 
 
 def class_task(scores: Task) -> Task:
@@ -286,14 +294,16 @@ def state_metrics(
 ) -> tuple[Callable[[nde.NeuralODE], tuple[jax.Array, nde.Aux]], dict[str, float]]:
     """Root mean square error over states (batch, times, size), and costs of the one solve from the first of them.
 
+    The error is infinite if the solution is not finite.
+
     Returns:
         The compiled prediction of states (times, batch, size) and `Aux` by a model, and the metrics.
     """
     y0, ts = jnp.asarray(states[:, 0]), jnp.asarray(times, states.dtype)
     predict = eqx.filter_jit(lambda model: model.solution(y0, ts))
     found, costs = solve_metrics(model, lambda: predict(model))
-    error = np.asarray(found).swapaxes(0, 1) - states
-    return predict, {"rmse": float(np.sqrt(np.mean(error**2))), **costs}
+    error = found.swapaxes(0, 1) - states
+    return predict, {"rmse": or_infinite(jnp.sqrt(jnp.mean(error**2))), **costs}
 
 
 def draw_densities(models: Mapping[str, nde.CNF], x: np.ndarray, folder: pathlib.Path) -> None:

@@ -1,6 +1,7 @@
 """How operators between fields are judged and drawn."""
 
 import functools
+import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -15,8 +16,25 @@ from sciml.data import Pairs
 from sciml.grid import Grid
 
 
+def defined(errors: Array, prediction: Array, truth: Array) -> Array:
+    """Errors of samples without NaN: 0 if the prediction is exact, infinite if it, or its error, is not finite.
+
+    Args:
+        errors: Errors (samples,).
+        prediction: Predictions (samples, ...).
+        truth: What is predicted; may be zero everywhere, so that a relative error of an exact prediction is 0 / 0.
+    """
+    same = (prediction == truth).reshape(len(errors), -1).all(axis=1)
+    return jnp.where(same, 0, jnp.where(jnp.isnan(errors), jnp.inf, errors))
+
+
+def or_infinite(error: Any) -> float:
+    """An error as a number: infinite in place of NaN, since what was predicted is not finite."""
+    return math.inf if np.isnan(error) else float(error)
+
+
 def relative_errors(model: Any, pairs: Pairs) -> dict[str, float]:
-    """Means over the samples of `metrics.relative_l2` and `metrics.relative_h1`.
+    """Means over the samples of `metrics.relative_l2` and `metrics.relative_h1`; see `defined`.
 
     Raises:
         ValueError: If the pairs have no grid, which the H1 error needs.
@@ -30,7 +48,9 @@ def relative_errors(model: Any, pairs: Pairs) -> dict[str, float]:
 @functools.partial(jax.jit, static_argnames="grid")  # for each evaluation of a training run
 def _mean_errors(prediction: Array, truth: Array, grid: Grid) -> tuple[Array, Array]:
     h1 = functools.partial(metrics.relative_h1, grid=grid)
-    return jnp.mean(jax.vmap(metrics.relative_l2)(prediction, truth)), jnp.mean(jax.vmap(h1)(prediction, truth))
+    errors = (jax.vmap(metrics.relative_l2)(prediction, truth), jax.vmap(h1)(prediction, truth))
+    l2, other = (defined(one, prediction, truth).mean() for one in errors)
+    return l2, other
 
 
 def draw_predictions(models: Mapping[str, Any], pairs: Pairs, path: str | pathlib.Path) -> None:

@@ -12,10 +12,11 @@ import numpy as np
 
 from sciml import losses, metrics, train
 from sciml.data import Pairs, cached, split
-from sciml.experiment import Experiment, Training, unchanged
+from sciml.experiment import Count, Depth, Experiment, Seed, Training, Whole, check_settings, unchanged
 from sciml.grid import Grid
 from sciml.operators import FNO, AbstractOperator, MgNO, Normalised, Normaliser, Resampled, per_channel
 from sciml.tasks._field_errors import draw_predictions, relative_errors
+from sciml.tasks._memory import within_memory
 from sciml.zoo import Architecture
 
 
@@ -26,12 +27,15 @@ class Generated:
     The command line has them as `--samples`, `--data-seed` and `--data`.
     """
 
-    samples: tuple[int, int, int] = (1000, 100, 200)
+    samples: tuple[Count, Whole, Count] = (1000, 100, 200)
     """Numbers of training, validation and test samples; 0 for no validation."""
-    data_seed: int = 0
+    data_seed: Seed = 0
     """Seed of the samples."""
     data: str = "data"
     """Folder for the generated files."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
     def parts(self, problem: Any, at: Callable[[int], Any] | None = None) -> "Parts":
         """Training, validation and test data of a problem, generated unless an earlier run has.
@@ -115,14 +119,17 @@ class Sizes:
     width 24, 4 layers and 6 levels, or of FNO with width 32, 4 layers and 24 modes.
     """
 
-    width: int | None = None
+    width: Count | None = None
     """Channels of the hidden fields (mgno, fno)."""
-    depth: int | None = None
+    depth: Depth | None = None
     """Number of layers (mgno, fno)."""
-    levels: int | None = None
+    levels: Depth | None = None
     """Levels of the multigrid cycles (mgno)."""
-    modes: int | None = None
+    modes: Count | None = None
     """Kept frequencies along each of two axes (fno)."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
     def of(self, model: str, architecture: Architecture) -> Architecture:
         """The architecture with these sizes, if the model is mgno or fno and has one of them."""
@@ -171,7 +178,8 @@ def fields(
     if where is None:
         raise ValueError("The training data have no grid. Give it: data.Pairs(x, y, grid=Grid(x.shape[2:])).")
     x, y = known[np.arange(1)]
-    model = architecture.make(x.shape[1], y.shape[1], grid=where, key=jax.random.key(training.seed))
+    key = jax.random.key(training.seed)
+    model = within_memory(lambda: architecture.make(x.shape[1], y.shape[1], grid=where, key=key))
     if statistics is not None:
         model = statistics.around(model, known)
     steps = training.steps_for(len(known))

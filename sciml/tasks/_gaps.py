@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from sciml import data
+from sciml.tasks._field_errors import or_infinite
 
 
 def observed(draws: Any, seen: float) -> Any:
@@ -52,14 +53,14 @@ def windows_with_gaps(values: np.ndarray, length: int, seen: float, dtype: Any) 
 
 
 def gap_errors(predicted: jax.Array, true: np.ndarray, seen: np.ndarray) -> dict[str, float]:
-    """Mean squared errors of values (n, times, 1) that were not observed: of all, and before and in the last third."""
-    squares, hidden = (np.asarray(predicted) - true) ** 2, ~seen
+    """Mean squared errors of values (n, times, 1) that were not observed: of all, and before and in the last third.
+
+    Without `mse_between` if all values before the last third were observed. Infinite if predictions are not finite.
+    """
+    squares, hidden = np.asarray((predicted - true) ** 2), ~seen
     after = np.broadcast_to(np.arange(true.shape[1])[None, :, None] >= true.shape[1] * 2 // 3, hidden.shape)
-    return {
-        "mse": float(squares[hidden].mean()),
-        "mse_between": float(squares[hidden & ~after].mean()),
-        "mse_after": float(squares[after].mean()),
-    }
+    parts = {"mse": hidden, "mse_between": hidden & ~after, "mse_after": after}
+    return {name: or_infinite(squares[part].mean()) for name, part in parts.items() if part.any()}
 
 
 def digits_with_gaps(missing: float, dtype: Any) -> dict[str, data.Arrays]:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from sciml import plot, prose, symbolic, systems, train
-from sciml.experiment import chosen
+from sciml.experiment import Count, NonNegative, Seed, Whole, check_settings, chosen
 from sciml.losses import Loss
+from sciml.tasks._memory import check_amount
 from sciml.tasks._prose import AbstractProse, Lazy, Split
 from sciml.tasks._writing import GUESSES
 
@@ -33,28 +34,30 @@ class ProseFD(AbstractProse):
 
     families: tuple[str, ...] = tuple(systems.FLUID_FAMILIES)
     """Names of sciml.systems.FLUID_FAMILIES."""
-    weights: tuple[int, ...] = ()
+    weights: tuple[Whole, ...] = ()
     """How many times the windows of each family appear in training; once if empty."""
-    flows: tuple[int, int, int] = (800, 40, 80)
+    flows: tuple[Count, Count, Count] = (800, 40, 80)
     """Numbers of training, validation and test trajectories, of the families in turn."""
-    resolution: int = 64
+    resolution: Count = 64
     """Points along each axis."""
-    frames: int = 40
+    frames: Count = 40
     """Frames of a trajectory."""
-    history: int = 10
+    history: Count = 10
     """Number of given frames."""
-    horizon: int = 10
+    horizon: Count = 10
     """Number of predicted frames."""
     guess: str = "known"
     """How the equations that the model reads are formed: known, or skeleton (constants masked)."""
-    epsilon: float = 1e-8
+    epsilon: NonNegative = 1e-8
     """Added to the standard deviations of channels."""
-    data_seed: int = 0
+    data_seed: Seed = 0
     """Seed of the trajectories."""
     data: str = "data"
     """Folder for the generated trajectories."""
 
     def __post_init__(self) -> None:
+        check_settings(self)
+        check_amount(max(self.flows), 4 * self.frames * self.resolution**2)
         chosen("a guess", self.guess, {name: GUESSES[name] for name in ("known", "skeleton")})
         if self.weights and len(self.weights) != len(self.families):
             raise ValueError(f"Expected a weight for each of {self.families}, or none, got {self.weights}.")

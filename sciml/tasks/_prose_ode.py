@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax
@@ -12,12 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from sciml import plot, prose, symbolic, train
-from sciml.experiment import Prediction, chosen
+from sciml.experiment import Count, NonNegative, Positive, Prediction, Range, Seed, Share, Whole, check_settings, chosen
 from sciml.losses import Loss
 from sciml.systems import FAMILIES, Mixture, Solutions
 from sciml.tasks._files import predict_file
 from sciml.tasks._forecast import Forecast, ForecastOptions, forecast
 from sciml.tasks._guess import Trained
+from sciml.tasks._memory import check_amount
 from sciml.tasks._prose import Lazy, Split
 from sciml.tasks._writing import GUESSES, AbstractEquationTask, Writing, spread_out, token_error
 
@@ -32,12 +33,12 @@ class ProseODE(AbstractEquationTask):
     with `clean_` against the true solution; with `floor_` the error of the true solution against noisy targets.
     `token_error` is the fraction of positions whose most likely token differs from the target, given the true prefix.
     In the test, of equations written token by token: `valid`, the fraction that can be read and is finite, and of
-    these `expression_error` at 50 points in [-5, 5]^D; `structure`, the fraction whose structure is right up to the
-    order of sums and products; the same with `grammar_` for equations within the grammar and with mean numbers. Of the
-    first of these also the errors before and after their constants are fitted to the given states,
-    `unrefined_expression_error` and `refined_expression_error`, and of the forecasts, `unrefined_` by the network and
-    `refined_` by solving the fitted equations. `solved` is the fraction that can be solved; the forecast of the network
-    stands for the others.
+    these `expression_error` at 50 points in [-5, 5]^D, which is left out if there are none; `structure`, the fraction
+    whose structure is right up to the order of sums and products; the same with `grammar_` for equations within the
+    grammar and with mean numbers. Of the first of these also the errors before and after their constants are fitted to
+    the given states, `unrefined_expression_error` and `refined_expression_error`, and of the forecasts, `unrefined_` by
+    the network and `refined_` by solving the fitted equations. `solved` is the fraction that can be solved; the
+    forecast of the network stands for the others.
 
     Raises:
         ValueError: If settings do not fit together.
@@ -45,45 +46,47 @@ class ProseODE(AbstractEquationTask):
 
     families: tuple[str, ...] = tuple(FAMILIES)
     """Names of sciml.systems.FAMILIES."""
-    systems: tuple[int, int, int] = (8000, 24, 80)
+    systems: tuple[Count, Count, Count] = (8000, 24, 80)
     """Numbers of training, validation and test systems."""
-    initial_conditions: int = 10
+    initial_conditions: Count = 10
     """Trajectories of each system."""
-    spread: float = _TRAINING_SPREAD
+    spread: Annotated[float, Range(0, 0.99)] = _TRAINING_SPREAD
     """Relative half width of the constants of the test systems around the nominal ones. It is 0.1 in training."""
-    points: int = 192
+    points: Count = 192
     """Times of a trajectory, equally spaced from 0 to `end`."""
-    end: float = 6.0
+    end: Positive = 6.0
     """Last time."""
-    history: int = 64
+    history: Count = 64
     """Number of times of the given part of a trajectory; the others are predicted."""
     sensors: int | None = None
     """Number of given times, spread over the given part; by default all of its times."""
-    targets: int | None = 32
+    targets: Count | None = 32
     """Number of predicted times drawn in each training step; all if None."""
-    noise: float = 0.02
+    noise: NonNegative = 0.02
     """Norm of the noise relative to that of the trajectory."""
     guess: str = "perturbed"
     """How the guess of the equations is formed: known, skeleton (constants masked), or perturbed (skeletons, of which
     15 % have a term too much and 15 % one too few)."""
-    blank_guesses: float = 0.1
+    blank_guesses: Share = 0.1
     """Fraction of the guesses in training that are blank: only the number of components is known."""
-    known_guesses: float = 0.5
+    known_guesses: Share = 0.5
     """Fraction of the guesses in training that are the true equations, with their numbers."""
-    max_tokens: int = 150
+    max_tokens: Annotated[int, Range(1, 10_000)] = 150
     """Most tokens of a written equation."""
-    decoded: int = 800
+    decoded: Whole = 800
     """Number of test samples whose equations are written; the first ones."""
-    refined: int = 800
+    refined: Whole = 800
     """Number of these whose constants are fitted and whose equations are solved."""
-    constant_std: float | None = 0.05
+    constant_std: Positive | None = 0.05
     """Standard deviation of the relative errors of written constants, a prior of their fit; None for no prior."""
-    data_seed: int = 0
+    data_seed: Seed = 0
     """Seed of the trajectories."""
     data: str = "data"
     """Folder for the generated trajectories."""
 
     def __post_init__(self) -> None:
+        check_settings(self)
+        check_amount(max(self.systems) * self.initial_conditions, self.points * 3)
         chosen("a guess", self.guess, GUESSES)
         if min(self.blank_guesses, self.known_guesses) < 0 or self.blank_guesses + self.known_guesses > 1:
             raise ValueError(
@@ -207,7 +210,9 @@ class ProseODE(AbstractEquationTask):
         truth = self.writing.true_equations(sample)
         metrics = {"solved": float(np.mean(better.solved))}
         for name, found, states in (("unrefined", written, forecasts), ("refined", better.systems, better.states)):
-            metrics[f"{name}_expression_error"] = prose.equation_errors(found, truth).mean
+            errors = prose.equation_errors(found, truth)
+            if errors.valid.any():
+                metrics[f"{name}_expression_error"] = errors.mean
             for kind, true in (("", sample.states), ("clean_", clean)):
                 windows = jnp.asarray(states), jnp.asarray(true[:, self.given :]), sample.components
                 errors = jax.vmap(prose.window_errors)(*windows)

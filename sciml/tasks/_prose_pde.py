@@ -4,15 +4,16 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
 
 from sciml import plot, prose, symbolic, train
-from sciml.experiment import chosen
+from sciml.experiment import Count, NonNegative, Range, Seed, Whole, check_settings, chosen
 from sciml.losses import Loss
 from sciml.systems import PDE_FAMILIES, Evolutions, PdeMixture
+from sciml.tasks._memory import check_amount
 from sciml.tasks._prose import Split
 from sciml.tasks._writing import GUESSES, AbstractEquationTask, Writing, spread_out, token_error
 
@@ -35,7 +36,8 @@ class ProsePDE(AbstractEquationTask):
     in t and x, the same in all evaluations; `structure`, the fraction whose structure is right up to the order of sums
     and products; the same with `grammar_` for equations within the grammar and with mean numbers. Most of a residual
     comes from terms whose constants are the same in all systems, so that `nominal_expression_error`, the error of the
-    nominal constants of the family, is the baseline of `expression_error`.
+    nominal constants of the family, is the baseline of `expression_error`. Means over valid equations are left out if
+    there are none.
 
     Raises:
         ValueError: If settings do not fit together.
@@ -43,36 +45,44 @@ class ProsePDE(AbstractEquationTask):
 
     families: tuple[str, ...] = tuple(PDE_FAMILIES)
     """Names of sciml.systems.PDE_FAMILIES."""
-    systems: tuple[int, int, int] = (2000, 40, 100)
+    systems: tuple[Count, Count, Count] = (2000, 40, 100)
     """Numbers of training, validation and test systems."""
-    initial_conditions: int = 10
+    initial_conditions: Count = 10
     """Evolutions of each system."""
-    spread: float = _TRAINING_SPREAD
+    spread: Annotated[float, Range(0, 0.99)] = _TRAINING_SPREAD
     """Relative half width of the constants of the test systems around the nominal ones. It is 0.1 in training."""
-    frames: int = 64
+    frames: Count = 64
     """Frames of an evolution; every other one of the first half is given."""
-    points: int = 128
+    points: Count = 128
     """Points of a frame."""
     sensors: int | None = None
     """Number of given frames, spread over the first half; by default every other one."""
-    noise: float = 0.02
+    noise: NonNegative = 0.02
     """Norm of the noise in training relative to that of the evolution."""
     guess: str = "skeleton"
     """How the guess of the equation is formed: known, or skeleton (constants masked)."""
-    max_tokens: int = 64
+    max_tokens: Annotated[int, Range(1, 10_000)] = 64
     """Most tokens of a written equation."""
-    decoded: int = 400
+    decoded: Whole = 400
     """Number of test samples whose equations are written, spread over all."""
-    data_seed: int = 0
+    data_seed: Seed = 0
     """Seed of the evolutions."""
     data: str = "data"
     """Folder for the generated evolutions."""
 
     def __post_init__(self) -> None:
+        check_settings(self)
+        check_amount(max(self.systems) * self.initial_conditions, self.frames * self.points)
         chosen("a guess", self.guess, {name: GUESSES[name] for name in ("known", "skeleton")})
         if not 1 <= self.given <= self._history:
             raise ValueError(
                 f"Expected from 1 to {self._history} sensors, every other frame of the first half, got {self.given}."
+            )
+        least = max(1, min(self.systems[1:]) // len(self.families)) * self.initial_conditions
+        if least < 2:
+            raise ValueError(
+                "R^2 compares the evolutions of a family: expected at least 2 of each in validation and test, got "
+                f"{least}. Use more systems or initial conditions."
             )
         self.mixture(0)
 
@@ -145,9 +155,10 @@ class ProsePDE(AbstractEquationTask):
         some = slice(None, None, max(1, len(truth) // split.decoded))  # of all systems, which follow each other
         few = jax.tree.map(lambda array: array[some][: split.decoded], sample)
         nominal = [PDE_FAMILIES[split.data.made.families[number]].system() for number in few.family]
-        nominal_error = self._errors(nominal, self.writing.true_equations(few)).mean
+        nominal_errors = self._errors(nominal, self.writing.true_equations(few))
+        baseline = {"nominal_expression_error": nominal_errors.mean} if nominal_errors.valid.any() else {}
         equations, _ = self.writing.metrics(model, few, self._errors)
-        return metrics | tokens | {"nominal_expression_error": nominal_error} | equations
+        return metrics | tokens | baseline | equations
 
     def figures(self, models: Mapping[str, prose.Prose], where: pathlib.Path) -> None:
         """The last frames of an evolution of four families with the written equations, and all predicted frames."""

@@ -13,6 +13,7 @@ from sciml import plot, train
 from sciml.data import Windows, cached, trajectories
 from sciml.metrics import relative_l2
 from sciml.rollout import rollout_batch
+from sciml.tasks._field_errors import defined
 from sciml.tasks._fields import Generated, Parts
 
 
@@ -46,14 +47,16 @@ def _errors(
 ) -> tuple[Float[Array, " samples"], Float[Array, " frames"]]:
     """The error of each sample's frames in one norm, and the mean over the samples of each frame's error."""
     frames = jax.vmap(jax.vmap(relative_l2))(prediction[:, :, None], truth[:, :, None])
-    return jax.vmap(relative_l2)(prediction, truth), frames.mean(0)
+    frames = jax.vmap(defined, in_axes=1, out_axes=1)(frames, prediction, truth)
+    return defined(jax.vmap(relative_l2)(prediction, truth), prediction, truth), frames.mean(0)
 
 
 def rollout_errors(model: Any, windows: Windows) -> dict[str, float]:
     """Relative L2 errors of rollouts over the output frames of windows, means over the samples.
 
     Returns:
-        `relative_l2` of all frames in one norm, `each_frame`, the mean of the frames' errors, and `first_frame`.
+        `relative_l2` of all frames in one norm, `each_frame`, the mean of the frames' errors, and `first_frame`. If a
+        rollout grows beyond all numbers, the first two are infinite, and the third if its first frame has.
     """
     x, y = windows[np.arange(len(windows))]
     prediction = rollout_batch(functools.partial(train.predict, model), x, windows.horizon)

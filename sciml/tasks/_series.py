@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sciml import data, nde, symbolic
+from sciml.tasks._field_errors import or_infinite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,13 +92,15 @@ def write_equations(found: Mapping[str, symbolic.System], path: pathlib.Path) ->
 def forecast_errors(series: Series, forecasts: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Root mean square errors of forecasts of positive states after the training, and (`_log`) of their logarithms.
 
-    Added are the forecasts `persistence`, the last state of the training, and `mean`, the mean of the training.
+    Added are the forecasts `persistence`, the last state of the training, and `mean`, the mean of the training. The
+    errors of a forecast that is not finite are infinite.
     """
     truth, errors = series.ys[series.known :], {}
     simple = {"persistence": series.last, "mean": series.ys[: series.known].mean(0)}
     for name, path in {**forecasts, **simple}.items():
-        errors[name] = float(np.sqrt(np.mean((path - truth) ** 2)))
-        errors[f"{name}_log"] = float(np.sqrt(np.mean(np.log(np.maximum(path, 1e-3) / truth) ** 2)))
+        with np.errstate(over="ignore", invalid="ignore"):
+            errors[name] = or_infinite(np.sqrt(np.mean((path - truth) ** 2)))
+            errors[f"{name}_log"] = or_infinite(np.sqrt(np.mean(np.log(np.maximum(path, 1e-3) / truth) ** 2)))
     return errors
 
 

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -104,6 +105,8 @@ class Writing:
     ) -> tuple[dict[str, float], list[symbolic.System | None]]:
         """Metrics of both kinds of written equations, and those within the grammar.
 
+        There is no `expression_error` where no equation is valid, since it is a mean over the valid ones.
+
         Args:
             model: A model that writes equations.
             sample: What it reads.
@@ -113,7 +116,7 @@ class Writing:
         written = {"": self.as_published(model, sample), "grammar_": self.within_grammar(model, sample)}
         for name, systems in written.items():
             found = prose.equation_metrics(systems, truth, errors(systems, truth))
-            metrics |= {f"{name}{metric}": value for metric, value in found.items()}
+            metrics |= {f"{name}{metric}": value for metric, value in found.items() if not math.isnan(value)}
         return metrics, written["grammar_"]
 
     def forecasts(

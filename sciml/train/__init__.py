@@ -5,6 +5,7 @@ from sciml.train._batches import batches as batches
 from sciml.train._batches import resident as resident
 from sciml.train._batches import streamed as streamed
 from sciml.train._checkpoint import Checkpoints as Checkpoints
+from sciml.train._checkpoint import add_digests as add_digests
 from sciml.train._checkpoint import go_back as go_back
 from sciml.train._ema import ema as ema
 from sciml.train._ema import ema_model as ema_model

@@ -19,7 +19,7 @@ from jaxtyping import PyTree
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 from orbax.checkpoint.path import atomicity
 
-from sciml.files import Damaged, check_tree, write_bytes, write_manifest
+from sciml.files import MANIFEST, Damaged, check_tree, write_bytes, write_manifest
 from sciml.train._ema import ema_of
 from sciml.train._state import TrainState
 from sciml.train._stored import STEP, UNLISTED, Stored, stored_steps
@@ -269,6 +269,13 @@ def go_back(folder: str | pathlib.Path, step: int, aside: pathlib.Path) -> list[
         taken = len(list(aside.glob(f"{number}*")))
         (folder / str(number)).rename(aside / (f"{number}-{taken}" if taken else str(number)))
     return moved
+
+
+def add_digests(folder: str | pathlib.Path) -> None:
+    """Gives the checkpoints of version 0.1 in a folder, which have no digests, those of their files as they are."""
+    for step in stored_steps(pathlib.Path(folder)):
+        if not (pathlib.Path(folder) / str(step) / MANIFEST).exists():
+            write_manifest(pathlib.Path(folder) / str(step), unlisted=UNLISTED)
 
 
 def _fill(stored: Stored, like: PyTree, item: str) -> PyTree:

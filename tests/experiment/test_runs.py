@@ -404,10 +404,14 @@ def test_saved_settings_find_their_place_in_the_config():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"batch": 0}, "Expected batches of 1 or more samples, got --batch 0"),
-        ({"epochs": 0}, r"Expected at least 1 optimiser step, got --epochs 0 --steps None"),
-        ({"epochs": float("inf")}, "got --epochs inf"),
-        ({"steps": -1}, "--steps -1"),
+        ({"batch": 0}, "Expected --batch from 1 to 100000000, a whole number, got 0"),
+        ({"epochs": 0}, "Expected --epochs above 0 and up to 2147483647, got 0"),
+        ({"epochs": float("inf")}, "Expected --epochs above 0 .*, got inf"),
+        ({"epochs": 1e9}, r"Expected up to 2147483647 optimiser steps, got 6250000000 for --epochs 1000000000\.0"),
+        ({"steps": -1}, "Expected --steps from 1 .*, got -1"),
+        ({"steps": 2**31}, "Expected --steps from 1 .*, got 2147483648"),
+        ({"lr": float("nan")}, "Expected --lr above 0, got nan"),
+        ({"seed": 2**32}, "Expected --seed from 0 to 4294967295, a whole number, got 4294967296"),
     ],
 )
 def test_a_training_without_steps_is_refused(settings, message):

@@ -159,6 +159,27 @@ def test_a_run_goes_on_from_the_last_good_checkpoint(made, copied, tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+def test_a_run_of_version_0_1_goes_on_and_gets_digests(made, copied):
+    for path in copied.rglob("SHA256SUMS"):
+        path.unlink()
+    for path in copied.glob("*.json"):
+        content = json.loads(path.read_text())
+        for name in ("sha256", "format"):
+            content.pop(name, None)
+        path.write_text(json.dumps(content["model"] if path.name == "model.json" else content))
+    lines = [json.loads(line) for line in (copied / "log.jsonl").read_text().splitlines()]
+    (copied / "log.jsonl").write_text("".join(json.dumps({**one, "sha256": 0}) + "\n" for one in lines))
+    (copied / "log.jsonl").write_text((copied / "log.jsonl").read_text().replace(', "sha256": 0', ""))
+    before = weights(experiment.load(copied))
+    (copied / "metrics.json").unlink()
+    shutil.rmtree(copied / "checkpoints" / "6")
+    assert "goes on at step 4" in go_on(made[1], copied)
+    assert all((step / "SHA256SUMS").exists() for step in (copied / "checkpoints").iterdir() if step.name != ".removed")
+    assert len(train.read_log(copied / "log.jsonl")) == len(lines)
+    for one, other in zip(before, weights(experiment.load(copied)), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("name", ["run.json", "model.json", "config.json", "metrics.json"])
 def test_damaged_json_files_are_named(made, copied, name):
     _, module, _ = made

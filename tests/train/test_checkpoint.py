@@ -218,3 +218,19 @@ def test_a_full_disk_is_reported_and_earlier_checkpoints_survive(small_disk):
     again.save(eqx.tree_at(lambda state: state.step, state, jnp.int32(1)))
     again.close()
     assert again.latest == 1
+
+
+def test_a_save_that_takes_too_long_is_one_line_and_leaves_the_others(tmp_path, monkeypatch):
+    """Orbax measures its time limits by the clock of the machine, which may jump."""
+    checkpoints = train.Checkpoints(tmp_path)
+    checkpoints.save(train.init(noisy(), optimiser()))
+    checkpoints.wait()
+
+    def late(*arguments, **options):
+        raise TimeoutError("Timeout waiting for key 'x'")
+
+    monkeypatch.setattr(checkpoints._orbax, "save", late)
+    later = eqx.tree_at(lambda state: state.step, train.init(noisy(), optimiser()), jnp.int32(5))
+    message = r"or the clock of the machine has jumped: the checkpoint of step 5 .* steps \[0\] are intact; go on from"
+    with pytest.raises(TimeoutError, match=message):
+        checkpoints.save(later)

@@ -41,6 +41,16 @@ class ProseSizes:
     symbol_decoder: int = 8
     positions: int = 512
 
+    def __post_init__(self) -> None:
+        sizes = dataclasses.asdict(self)
+        layers = {name: sizes.pop(name) for name in tuple(sizes) if name.endswith(("coder", "fusion"))}
+        if not all(1 <= size <= 1_000_000 for size in sizes.values()):
+            raise ValueError(f"Expected widths, heads and positions from 1 to 1000000, got {self}.")
+        if not all(0 <= number <= 1000 for number in layers.values()):
+            raise ValueError(f"Expected from 0 to 1000 layers of each kind, got {self}.")
+        if self.width % self.heads:
+            raise ValueError(f"Expected a width that the heads divide, got --width {self.width} --heads {self.heads}.")
+
 
 @dataclasses.dataclass(frozen=True)
 class PatchSizes:

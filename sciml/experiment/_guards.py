@@ -1,0 +1,129 @@
+"""What guards a run folder: who works in it, what a run was begun with, from where it goes on."""
+
+import contextlib
+import math
+import pathlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import msgspec
+
+from sciml import train
+from sciml.experiment._definition import Experiment
+from sciml.experiment._folder import as_numbers, provenance
+from sciml.experiment._records import FORMAT, Run, Start, read_run, write_record
+from sciml.files import Damaged, check_tree, digest_of, locked
+
+
+@contextlib.contextmanager
+def held(folder: pathlib.Path) -> Iterator[None]:
+    """Holds the folder for this process; a folder in which nothing was begun is removed again."""
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    check_tree(folder)
+    with locked(folder):
+        try:
+            yield
+        finally:
+            if made and {path.name for path in folder.iterdir()} <= {".lock"}:
+                (folder / ".lock").unlink(missing_ok=True)
+                folder.rmdir()
+
+
+@contextlib.contextmanager
+def from_there() -> Iterator[None]:
+    """Adds to an error of a damaged checkpoint how the run goes on from the last good one."""
+    try:
+        yield
+    except Damaged as error:
+        remedy = "Go on from there with --from STEP (start=STEP in Python); damaged ones are moved to set_aside/."
+        raise Damaged(f"{error} {remedy}") from None
+
+
+def go_back(folder: pathlib.Path, step: int, say: Callable[[str], None]) -> None:
+    """Prepares a run to go on from a step: later and damaged checkpoints are moved aside; raises as `train.go_back`."""
+    moved = train.go_back(folder / "checkpoints", step, folder / "set_aside")
+    if moved:
+        say(f"{folder} goes on from step {step}; the checkpoints {', '.join(map(str, moved))} are in set_aside/")
+
+
+def begun(folder: pathlib.Path, known: Mapping[str, Any]) -> Run | None:
+    """What the run was made from, None for a new one; refuses to go on with other training data or other numbers.
+
+    The checkpoints of a run of version 0.1 get digests of their files as they are.
+    """
+    if not (folder / "run.json").exists():
+        return None
+    before = read_run(folder)
+    different = [] if before.data is None else [name for name in known if before.data.get(name) != known[name]]
+    if before.data is not None and different:
+        name = different[0]
+        raise ValueError(
+            f"{folder} was started with other training data: {name} {before.data.get(name)}, now {known[name]}. "
+            "Use another folder for these data."
+        )
+    check_precision(folder, before)
+    if before.format == 1:
+        train.add_digests(folder / "checkpoints")
+    return before
+
+
+def check_precision(folder: pathlib.Path, before: Run) -> None:
+    """Refuses to go on with a run, or to load it, with numbers of another length.
+
+    Raises:
+        ValueError: If 64-bit numbers were on and are off, or the other way round.
+    """
+    then, now = before.starts[-1].x64 if before.starts else None, jax.config.read("jax_enable_x64")
+    if then is not None and then != now:
+        raise ValueError(
+            f"{folder} was made {'with' if then else 'without'} 64-bit numbers, now they are {'on' if now else 'off'}. "
+            f"Set JAX_ENABLE_X64={int(then)}."
+        )
+
+
+def note_start(
+    folder: pathlib.Path,
+    file: pathlib.Path | None,
+    metric: str | None,
+    known: dict[str, Any],
+    before: Run | None,
+    step: int,
+    say: Callable[[str], None],
+) -> None:
+    """Writes what the run, or its continuation, runs on; earlier entries stay."""
+    here = msgspec.convert({"step": step, **provenance(file)}, Start)
+    starts = [] if before is None else before.starts
+    then = starts[-1].device.count if starts else here.device.count
+    if then != here.device.count:
+        say(f"{folder} goes on with {here.device.count} devices, before with {then}: its result differs by rounding.")
+    digest = None if file is None else digest_of(file)
+    if before is not None and before.digest not in (None, digest):
+        say(f"{file} has changed since {folder} was started")
+    record = Run(
+        experiment=None if file is None else str(file),
+        digest=digest,
+        metric=metric,
+        data=known,
+        starts=[*starts, here],
+        format=FORMAT,
+    )
+    write_record(folder / "run.json", record)
+
+
+def tested(experiment: Experiment, model: Any, data: Any, folder: pathlib.Path) -> dict[str, float]:
+    """The errors of a trained model on test data, all of them finite.
+
+    Raises:
+        FloatingPointError: If one is not finite.
+    """
+    found = as_numbers(experiment.evaluate(model, data))
+    wrong = [name for name, value in found.items() if not math.isfinite(value)]
+    if wrong:
+        raise FloatingPointError(
+            f"The test error {wrong[0]} of {folder} is {found[wrong[0]]}. Check what `evaluate` does with such "
+            "predictions; the trained model is kept, sciml.experiment.load(folder) returns it, and the same command "
+            "tests it again."
+        )
+    return found
