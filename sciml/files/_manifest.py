@@ -12,7 +12,7 @@ from sciml.files._plain import Damaged, shown, write_bytes
 MANIFEST = "SHA256SUMS"
 """Name of the file of digests in its folder."""
 
-_LINE = re.compile(r"([0-9a-f]{64})  (\S.*)")
+_LINE = re.compile(r"([0-9a-f]{64})  (\S[^\0-\x1f\x7f]*)")
 _AT_ONCE = min(8, os.cpu_count() or 1)  # files; hashing leaves the interpreter to other threads
 
 

@@ -79,7 +79,7 @@ def _remove_leftovers(path: pathlib.Path) -> None:
 def shown(path: str | os.PathLike[str]) -> str:
     """A path in one line: in quotes if it holds a line break or other characters that cannot be printed."""
     text = os.fspath(path)
-    return text if text.isprintable() else repr(text)
+    return text if text.isprintable() else f"{text!r:.1000}"
 
 
 def check_tree(folder: pathlib.Path) -> None:

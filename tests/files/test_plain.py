@@ -171,3 +171,12 @@ def test_names_of_several_lines_are_shown_in_one(tmp_path):
     (tmp_path / "c\nd").symlink_to("a\nb")
     with pytest.raises(ValueError, match=r"c\\nd' is a symbolic link"):
         check_tree(tmp_path)
+
+
+def test_zeros_in_a_manifest_are_no_name(tmp_path):
+    (tmp_path / "x").write_bytes(b"")
+    write_manifest(tmp_path)
+    content = (tmp_path / MANIFEST).read_bytes()
+    (tmp_path / MANIFEST).write_bytes(content[:-2] + bytes(2000) + b"\n")
+    with pytest.raises(Damaged, match=r"SHA256SUMS is damaged: expected lines of a digest and the name of a file\.$"):
+        check_manifest(tmp_path)

@@ -22,6 +22,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FLIPS = 200  # of single bits in the array files of a checkpoint
+SECONDS = 30.0  # time limit of a case
 MEMORY = 8 << 30  # bytes that a case may take
 CHEAP = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 PACKAGES = ("sciml-jax", "jax", "jaxlib", "equinox", "orbax-checkpoint", "h5py", "numpy", "msgspec", "tyro")
@@ -73,16 +74,17 @@ def shares(cases):
 
 def fuzz(cases, seed, root, say=print):
     """Judges all cases; returns the counts by kind and outcome, and the failures."""
-    from fuzz import corpora, oracle, workers
+    from fuzz import corpora, kinds, oracle, workers
 
     corpora.make(root)
     wanted = shares(cases)
     counts = {name: collections.Counter() for name in wanted}
     failures, start = [], time.monotonic()
     every = [(name, number) for name, count in wanted.items() for number in range(count)]
-    for name, number, verdict in workers.Workers(judge_of, (str(root), seed))(every):
+    for name, number, verdict in workers.Workers(judge_of, (str(root), seed), seconds=SECONDS)(every):
         if isinstance(verdict, str):
-            verdict = oracle.Verdict(verdict.partition(" ")[0], "", verdict)
+            known = verdict == "hang" and kinds.KINDS[name].hangs
+            verdict = oracle.Verdict(oracle.KNOWN if known else verdict.partition(" ")[0], "", verdict)
         counts[name][verdict.outcome] += 1
         if verdict.outcome not in oracle.FINE:
             one = {"case": f"{name}:{number}", "outcome": verdict.outcome, "what": verdict.what}

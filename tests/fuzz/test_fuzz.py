@@ -15,7 +15,7 @@ def judge(tmp_path_factory):
     return oracle.Oracle(corpora.make(tmp_path_factory.mktemp("fuzz") / "world"))
 
 
-@pytest.mark.parametrize("name", kinds.KINDS)
+@pytest.mark.parametrize("name", [name for name, kind in kinds.KINDS.items() if not kind.hangs])
 def test_nothing_is_wrong_silently(name, judge):
     for number in range(FEW.get(name, MANY)):
         verdict = judge(name, number, seed=1)
