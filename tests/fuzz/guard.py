@@ -96,7 +96,7 @@ class _Watch:
         finally:
             self.own.busy = False
         if kind is not None:
-            self.found.append((kind, f"{event} {arguments!r:.300}"))
+            self.found.append((kind, f"{event} {arguments[: 1 if event == 'import' else 3]!r:.300}"))
             raise Blocked(f"{kind}: {event}")
 
     def _kind(self, event, arguments, rules):
@@ -125,7 +125,7 @@ class _Watch:
 _WATCH = _Watch()
 _LATER = """
     flax sympy mpmath matplotlib mpl_toolkits rich tyro shtab PIL libtpu encodings traceback linecache tokenize difflib
-    unicodedata stringprep _strptime calendar
+    unicodedata stringprep _strptime calendar docstring_parser
     """
 _IMPORTED_LATER = frozenset(_LATER.split())
 
