@@ -33,7 +33,7 @@ class Config:
     sizes: tuple[int, ...] = (8, 4)
 
 PRESETS = {"short": Config()}
-MODELS = {"mlp": lambda key: eqx.nn.MLP(1, 1, 8, 1, activation=jnp.tanh, key=key)}
+MODELS = {"mlp": lambda key: eqx.nn.MLP(1, 1, 48, 2, activation=jnp.tanh, key=key)}
 
 def pairs(n, seed):
     x = np.random.default_rng(seed).uniform(-1, 1, (n, 1, 1)).astype(np.float32)

@@ -224,9 +224,11 @@ def part(name, change=mutations.change_file):
     return apply
 
 
-def checkpoint_files(folder):
-    """The files of the checkpoint that is loaded, or of another one."""
-    return [path for path in mutations.files_of(folder / "run" / "checkpoints") if path.name != ".lock"]
+def checkpoint_files(rng, folder):
+    """The files of the last checkpoint, or now and then of all."""
+    checkpoints = folder / "run" / "checkpoints"
+    last = max((path for path in checkpoints.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
+    return mutations.files_of(last if rng.random() < 0.9 else checkpoints)
 
 
 def array_files(folder):
@@ -237,13 +239,14 @@ def array_files(folder):
 
 
 def in_checkpoint(rng, folder, world):
-    path = rng.choice(checkpoint_files(folder))
+    path = rng.choice(checkpoint_files(rng, folder))
     where = path.relative_to(folder / "run")
     return f"{where.parent}/{mutations.change_file(rng, path)}"
 
 
 def in_arrays(rng, folder, world):
-    path = rng.choice(array_files(folder))
+    files = array_files(folder)
+    (path,) = rng.choices(files, [path.stat().st_size for path in files])  # all bits are equally likely
     return mutations.change_file(rng, path, (mutations.flip_bit,))
 
 
