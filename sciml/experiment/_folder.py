@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import typeguard
 
-from sciml.files import read_json
+from sciml.experiment._records import read_part
 
 _PACKAGES = ("sciml-jax", "jax", "jaxlib", "equinox", "optax", "flax", "orbax-checkpoint", "numpy")
 
@@ -184,7 +184,7 @@ def check_folder(folder: pathlib.Path, config: Any) -> None:
             shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
             raise ValueError(f"{folder} is not a run and holds other files ({shown}). Use another folder.")
         return
-    saved = read_json(folder / "config.json", dict[str, Any])
+    saved = read_part(folder, "config.json", dict[str, Any])
     if dataclasses.is_dataclass(config):
         saved = to_json(config_from_json(type(config), saved))  # runs of earlier versions in the present form
     found = differences(saved, to_json(config))

@@ -5,10 +5,14 @@ from typing import Any
 
 import msgspec
 
-from sciml.files import check_tree, read_json, write_json
+from sciml.files import Damaged, check_tree, read_json, write_json
 
 FORMAT = 2
 """Version of run folders: their checkpoints, logs and JSON files have digests. Those of version 0.1 have no number."""
+
+
+_COPY = "Take it from a copy of the run."
+_REMEDIES = {"metrics.json": "Remove it and run the command of the run again, which tests the model again."}
 
 
 class AbstractRecord(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -109,7 +113,10 @@ def read_part(folder: str | pathlib.Path, name: str, kind: Any) -> Any:
     if not (folder / name).is_file():
         raise FileNotFoundError(f"{folder} is not the folder of a run: it has no {name}.")
     check_tree(folder)
-    return read_json(folder / name, kind)
+    try:
+        return read_json(folder / name, kind)
+    except Damaged as error:
+        raise Damaged(f"{error} {_REMEDIES.get(name, _COPY)}") from None
 
 
 def write_record(path: pathlib.Path, record: AbstractRecord) -> None:
