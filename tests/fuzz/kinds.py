@@ -224,11 +224,11 @@ def part(name, change=mutations.change_file):
     return apply
 
 
-def checkpoint_files(rng, folder):
-    """The files of the last checkpoint, or now and then of all."""
+def checkpoint_files(rng, folder, world):
+    """The files of the checkpoint that is loaded, or now and then of all."""
     checkpoints = folder / "run" / "checkpoints"
-    last = max((path for path in checkpoints.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
-    return mutations.files_of(last if rng.random() < 0.9 else checkpoints)
+    loaded = checkpoints / str(experiment.read_metrics(world["finished"] / "run").checkpoint)
+    return mutations.files_of(loaded if rng.random() < 0.9 else checkpoints)
 
 
 def array_files(folder):
@@ -239,7 +239,7 @@ def array_files(folder):
 
 
 def in_checkpoint(rng, folder, world):
-    path = rng.choice(checkpoint_files(rng, folder))
+    path = rng.choice(checkpoint_files(rng, folder, world))
     where = path.relative_to(folder / "run")
     return f"{where.parent}/{mutations.change_file(rng, path)}"
 
