@@ -152,7 +152,8 @@ def _published_number(tokens: Sequence[str]) -> float:
     if len(tokens) < 3 or any(token[:1] not in ("+", "-", "E", "N") for token in tokens):
         return float("nan")
     try:
-        return float((1 if tokens[0] == "+" else -1) * int(tokens[1][1:]) * 10 ** int(tokens[2][1:]))
+        exponent = max(-400, min(400, int(tokens[2][1:])))  # beyond it nothing changes, and the power takes long
+        return float((1 if tokens[0] == "+" else -1) * int(tokens[1][1:]) * 10**exponent)
     except (ValueError, OverflowError):
         return float("nan")
 
