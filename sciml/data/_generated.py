@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Key
 import sciml
 from sciml.data._dataset import Pairs
 from sciml.data._hdf5 import describe, read
-from sciml.files import write_hdf5
+from sciml.files import remove_leftovers, write_hdf5
 from sciml.grid import Grid
 from sciml.pdes import (
     AllenCahn,
@@ -177,6 +177,7 @@ def cached(
     path = pathlib.Path(folder) / f"{type(problem).__name__.lower()}-{digest}-n{n}-seed{seed}.h5"
     if not path.exists():
         generate(problem, path, n=n, seed=seed, overwrite=True, progress=progress)
+    remove_leftovers(path)
     found = read(path)
     for name in ("generator", "settings", "seed"):
         if found.attributes.get(name) != wanted[name]:

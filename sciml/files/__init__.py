@@ -31,4 +31,5 @@ from sciml.files._manifest import digest_of as digest_of
 from sciml.files._manifest import write_manifest as write_manifest
 from sciml.files._plain import Damaged as Damaged
 from sciml.files._plain import check_tree as check_tree
+from sciml.files._plain import remove_leftovers as remove_leftovers
 from sciml.files._plain import write_bytes as write_bytes

@@ -29,7 +29,7 @@ def replacing(path: pathlib.Path) -> Iterator[io.FileIO]:
     Raises:
         OSError: If it cannot be written.
     """
-    _remove_leftovers(path)
+    remove_leftovers(path)
     raw = _held(path)
     new = pathlib.Path(os.fsdecode(raw.name))
     try:
@@ -37,6 +37,7 @@ def replacing(path: pathlib.Path) -> Iterator[io.FileIO]:
             yield raw
             os.fsync(raw.fileno())
             os.replace(new, path)
+        remove_leftovers(path)
     except OSError as error:
         reason = f"{path} could not be written ({error.strerror or error}). Free some space or choose another folder."
         raise OSError(error.errno, reason) from error
@@ -67,8 +68,8 @@ def _held(path: pathlib.Path) -> io.FileIO:
         raw.close()
 
 
-def _remove_leftovers(path: pathlib.Path) -> None:
-    """Removes files of `_held` whose processes have ended."""
+def remove_leftovers(path: pathlib.Path) -> None:
+    """Removes what killed processes have left of files that were to take the place of `path`, see `replacing`."""
     for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         if fcntl is not None and not part.is_symlink():
             with contextlib.suppress(OSError), part.open("rb") as file:  # held, or removed by another process
