@@ -3,6 +3,7 @@
 | verb | what it does |
 |---|---|
 | `write_bytes`, `write_json` | a file that appears complete or not at all |
+| `remove_leftovers` | removes what killed processes have left of such files |
 | `read_json` | checks the digest and the types of a JSON file |
 | `write_hdf5` | an HDF5 file that appears complete or not at all, with its digest in front |
 | `check_digest`, `open_hdf5` | compares the digest; opens an HDF5 file that leads nowhere else and lacks nothing |
