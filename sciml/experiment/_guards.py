@@ -32,13 +32,15 @@ def held(folder: pathlib.Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def from_there() -> Iterator[None]:
-    """Adds to an error of a damaged checkpoint how the run goes on from the last good one."""
+def with_remedy() -> Iterator[None]:
+    """Adds to an error of a damaged checkpoint how the run goes on."""
     try:
         yield
     except Damaged as error:
-        remedy = "Go on from there with --from STEP (start=STEP in Python); damaged ones are moved to set_aside/."
-        raise Damaged(f"{error} {remedy}") from None
+        if error.good is None:
+            raise
+        there = f"Go on from there with --from {error.good} (start={error.good} in Python)"
+        raise Damaged(f"{error} {there}; what is damaged is moved to set_aside/.", good=error.good) from None
 
 
 def go_back(folder: pathlib.Path, step: int, say: Callable[[str], None]) -> None:

@@ -10,7 +10,6 @@ from sciml.files import Damaged, check_tree, read_json, write_json
 FORMAT = 2
 """Version of run folders: their checkpoints, logs and JSON files have digests. Those of version 0.1 have no number."""
 
-
 _COPY = "Take it from a copy of the run."
 _REMEDIES = {"metrics.json": "Remove it and run the command of the run again, which tests the model again."}
 

@@ -17,7 +17,7 @@ from sciml.experiment._definition import Experiment, held_out
 from sciml.experiment._figures import draw_run
 from sciml.experiment._file import build_with, settings
 from sciml.experiment._folder import check_folder, to_json
-from sciml.experiment._guards import begun, from_there, go_back, held, note_start, tested
+from sciml.experiment._guards import begun, go_back, held, note_start, tested, with_remedy
 from sciml.experiment._records import Metrics, read_metrics, write_record
 from sciml.experiment._training import ShowProgress, prepare, train_into
 from sciml.files import write_json
@@ -129,7 +129,7 @@ def _run(
         say(f"{folder}: {name}, {train.parameters(experiment.model):,} parameters, trains on {_summary(experiment)}")
         write_json(folder / "config.json", made_of.json)
         write_json(folder / "model.json", description)
-        with from_there():
+        with with_remedy():
             if start is not None:
                 go_back(folder, start, say)
             metric = None if experiment.validation is None else experiment.metric

@@ -38,6 +38,9 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
             raise BlockingIOError(
                 f"{folder} is in use by {holder}. Wait until it ends, or use another folder."
             ) from None
+        except OSError as error:
+            reason = f"{folder} could not be locked ({error.strerror}). Use a folder on another file system."
+            raise OSError(error.errno, reason) from error
         os.ftruncate(lock, 0)
         since = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
         os.pwrite(lock, f"process {os.getpid()} since {since}".encode(), 0)

@@ -16,7 +16,15 @@ except ImportError:  # Windows
 
 
 class Damaged(OSError):
-    """A file is not the one that was written: bytes have changed, or it is cut off or gone."""
+    """A file is not the one that was written: bytes have changed, or it is cut off or gone.
+
+    Attributes:
+        good: Number of steps of the last intact checkpoint, if the file is of another one; None if there is none.
+    """
+
+    def __init__(self, message: str, *, good: int | None = None):
+        OSError.__init__(self, message)
+        self.good = good
 
 
 @contextlib.contextmanager

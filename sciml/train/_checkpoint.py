@@ -225,7 +225,7 @@ class Checkpoints:
         except Damaged as error:
             good = max((step for step in self.steps if self._stored(step).intact()), default=None)
             other = "No other is intact." if good is None else f"The last intact checkpoint is of step {good}."
-            raise Damaged(f"{error} {other}") from None
+            raise Damaged(f"{error} {other}", good=good) from None
 
     @contextlib.contextmanager
     def _clear_errors(self) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """Run folders that were damaged, tampered with, or are in use: nothing is wrong silently, and nothing is executed."""
 
 import dataclasses
+import errno
 import io
 import json
 import pathlib
@@ -146,7 +147,7 @@ def test_a_run_goes_on_from_the_last_good_checkpoint(made, copied, tmp_path):
     _, module, reference = made
     (copied / "metrics.json").unlink()
     flip(max(array_files(copied / "checkpoints" / "6"), key=lambda path: path.stat().st_size), 200)
-    with pytest.raises(Damaged, match=r"checkpoint is of step 4\. Go on from there with --from STEP \(start=STEP"):
+    with pytest.raises(Damaged, match=r"checkpoint is of step 4\. Go on from there with --from 4 \(start=4 in"):
         go_on(module, copied)
     with pytest.raises(FileNotFoundError, match=r"no checkpoint of step 5 in .*, only \[4, 6\]"):
         go_on(module, copied, start=5)
@@ -178,6 +179,15 @@ def test_a_run_of_version_0_1_goes_on_and_gets_digests(made, copied):
     assert len(train.read_log(copied / "log.jsonl")) == len(lines)
     for one, other in zip(before, weights(experiment.load(copied)), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_run_without_an_intact_checkpoint_has_nowhere_to_go_on_from(made, copied):
+    (copied / "metrics.json").unlink()
+    for step in (copied / "checkpoints").iterdir():
+        flip(step / "SHA256SUMS", 10)
+    with pytest.raises(Damaged, match=r"No other is intact\.$") as found:
+        go_on(made[1], copied)
+    assert found.value.good is None
 
 
 @pytest.mark.parametrize("name", ["run.json", "model.json", "config.json", "metrics.json"])
@@ -400,6 +410,16 @@ def test_other_precision_is_refused_and_other_devices_are_noted(tmp_path, capsys
     assert f"goes on with {jax.local_device_count()} devices, before with 7" in " ".join(
         capsys.readouterr().out.split()
     )
+
+
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
+    def without(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", without)
+    message = r"could not be locked \(No locks available\)\. Use a folder on another file system"
+    with pytest.raises(OSError, match=message), locked(tmp_path):
+        pass
 
 
 def test_locks_end_with_their_block(tmp_path):
