@@ -100,10 +100,9 @@ def trajectories(size: int) -> Row:
 
 
 LOAD = """
-import contextlib, pathlib, sys, time
+import contextlib, pathlib, sys
 from unittest import mock
-start = time.perf_counter()
-import equinox as eqx, jax, jax.numpy as jnp
+import jax, jax.numpy as jnp
 from sciml import train
 folder = pathlib.Path(sys.argv[1])
 without = mock.patch("sciml.train._stored.check_manifest") if folder.name == "without" else contextlib.nullcontext()

@@ -50,7 +50,7 @@ def content(folder):
     found = {
         "metrics": [metrics[name] for name in ("model", "parameters", "steps", "checkpoint", "test")],
         "log": [{name: value for name, value in line.items() if name not in TIMES} for line in log],
-        "weights": weights(run, metrics["checkpoint"]),
+        "weights": weights(run),
         "figures": {path.name: digest(path.read_bytes()) for path in sorted((run / "figures").iterdir())},
         "model": digest((run / "model.json").read_bytes()),
         "config": digest((run / "config.json").read_bytes()),
@@ -64,12 +64,11 @@ def digest(content):
     return hashlib.sha256(content).hexdigest()
 
 
-def weights(run, step):
-    """A digest of all arrays of the model and of the last state of the optimiser."""
+def weights(run):
+    """A digest of all arrays of the model that `load` returns."""
     code = f"""
 import hashlib, jax, numpy as np
 from sciml import experiment
-from sciml.train import Checkpoints
 found = hashlib.sha256()
 for leaf in jax.tree.leaves(experiment.load({str(run)!r})):
     if hasattr(leaf, "dtype"):
