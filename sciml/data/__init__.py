@@ -2,6 +2,7 @@
 
 | verb | what it does |
 |---|---|
+| `open_data` | data of any known format, read when they are asked for |
 | `read`, `read_npz`, `read_arrays` | from a file into memory |
 | `draw` | samples of a solver into memory |
 | `generate` | into a file |
@@ -24,7 +25,16 @@ from sciml.data._generated import cached as cached
 from sciml.data._generated import draw as draw
 from sciml.data._generated import generate as generate
 from sciml.data._hdf5 import read as read
+from sciml.data._layout import AbstractReader as AbstractReader
+from sciml.data._layout import Channel as Channel
+from sciml.data._layout import Layout as Layout
+from sciml.data._layout import uniform as uniform
+from sciml.data._open import open_data as open_data
 from sciml.data._parts import split as split
 from sciml.data._parts import subsample as subsample
+from sciml.data._readers._formats import Hints as Hints
+from sciml.data._trajectories import InMemory as InMemory
+from sciml.data._trajectories import Trajectories as Trajectories
+from sciml.data._trajectories import TrajectoryWindows as TrajectoryWindows
 from sciml.data._windows import Windows as Windows
-from sciml.data._windows import trajectories as trajectories
+from sciml.data._windows import joined_frames as joined_frames

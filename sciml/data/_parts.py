@@ -8,8 +8,9 @@ import numpy as np
 
 from sciml.data._batches import permutation
 from sciml.data._dataset import Arrays, Dataset, Pairs
+from sciml.data._layout import thinned
+from sciml.data._trajectories import Trajectories, TrajectoryWindows
 from sciml.data._windows import Windows
-from sciml.grid import AbstractBoundary, Grid, Periodic
 
 Data = TypeVar("Data", bound=Dataset)
 
@@ -30,15 +31,15 @@ def split(data: Data, sizes: Sequence[int | float | None], *, seed: int | None) 
         One data set for each size, each in the order of `data`.
 
     Raises:
-        TypeError: If the data are not `Pairs`, `Windows` or `Arrays`.
+        TypeError: If the data are not `Pairs`, `Windows`, `Trajectories` or `Arrays`.
         ValueError: If the sizes do not add up, mix numbers and fractions, or leave a part empty.
     """
-    if not isinstance(data, Pairs | Windows | Arrays):
+    if not isinstance(data, Pairs | Windows | Arrays | Trajectories | TrajectoryWindows):
         raise TypeError(
-            f"Expected Pairs, Windows or Arrays to split, got {type(data).__name__}. Wrap arrays in Arrays, and split "
-            "other data sets by their rows."
+            f"Expected Pairs, Windows, Trajectories or Arrays to split, got {type(data).__name__}. Wrap arrays in "
+            "Arrays, and split other data sets by their rows."
         )
-    n = len(data.trajectories) if isinstance(data, Windows) else len(data)
+    n = len(data.trajectories) if isinstance(data, Windows | TrajectoryWindows) else len(data)
     counts = _counts(n, sizes)
     order = np.arange(n) if seed is None else permutation(n, seed, 0)
     take: Any = data.take  # of the type of the data
@@ -71,7 +72,7 @@ def subsample(data: Data, every: int) -> Data:
     """Each `every`-th value along each spatial axis, beginning with the first; the grid of `Pairs` follows.
 
     Raises:
-        TypeError: If the data are not `Pairs` or `Windows`.
+        TypeError: If the data are not `Pairs`, `Windows` or `Trajectories`.
         ValueError: If `every` is not positive, or does not divide a periodic axis.
     """
     if every < 1:
@@ -79,29 +80,15 @@ def subsample(data: Data, every: int) -> Data:
     if isinstance(data, Windows):
         cut = (..., *[slice(None, None, every)] * (data.trajectories.ndim - 3))
         return dataclasses.replace(data, trajectories=data.trajectories[cut])
+    if isinstance(data, Trajectories):
+        thin: Any = data.select(every=every)  # of the type of the data
+        return thin
     if not isinstance(data, Pairs):
         raise TypeError(
-            f"Expected Pairs or Windows to subsample, got {type(data).__name__}. Subsample the arrays instead."
+            f"Expected Pairs, Windows or Trajectories to subsample, got {type(data).__name__}. Subsample the arrays "
+            "instead."
         )
     steps = slice(None, None, every)
     x, y = (array[(..., *[steps] * (array.ndim - 2))] for array in (data.x, data.y))
-    grid = None if data.grid is None else _thinned(data.grid, every)
+    grid = None if data.grid is None else thinned(data.grid, every)
     return dataclasses.replace(data, x=x, y=y, grid=grid)
-
-
-def _with_gap(side: Any, gap: float) -> AbstractBoundary:
-    return dataclasses.replace(side, gap=gap)
-
-
-def _thinned(grid: Grid, every: int) -> Grid:
-    """The grid of each `every`-th point: walls stay where they are, so gaps change in units of the spacing."""
-    boundary = []
-    for n, (low, high) in zip(grid.shape, grid.sides, strict=True):
-        if isinstance(low, Periodic):
-            if n % every:
-                raise ValueError(f"A periodic axis of {n} points has no equal spacing with every {every}th point.")
-            boundary.append((low, high))
-            continue
-        left = (n - 1) % every  # points dropped after the last one that is kept
-        boundary.append((_with_gap(low, low.gap / every), _with_gap(high, (high.gap + left) / every)))
-    return Grid(tuple(-(-n // every) for n in grid.shape), grid.extent, tuple(boundary))

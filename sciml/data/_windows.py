@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from sciml.data._dataset import Pairs
+from sciml.data._trajectories import Trajectories
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -18,7 +19,8 @@ class Windows:
     trajectories and counts those.
 
     Args:
-        trajectories: Floating-point array `(samples, time, channels, *space)`; no copy is made.
+        trajectories: Floating-point array `(samples, time, channels, *space)`; no copy is made. Or
+            `Trajectories`, whose frames are read into memory.
         history: Number of frames seen.
         horizon: Number of frames to predict, which follow those seen.
         stop: Number of frames of each trajectory that are used, from the first; all by default.
@@ -28,14 +30,15 @@ class Windows:
             if the trajectories are too short for one window.
     """
 
-    trajectories: np.ndarray
+    trajectories: Any
     _: dataclasses.KW_ONLY
     history: int = 1
     horizon: int = 1
     stop: int | None = None
 
     def __post_init__(self) -> None:
-        array = np.asarray(self.trajectories)
+        given: Any = self.trajectories
+        array = given[:]["frames"] if isinstance(given, Trajectories) else np.asarray(given)
         object.__setattr__(self, "trajectories", array)
         if array.dtype.kind != "f" or array.ndim < 4 or array.size == 0:
             raise ValueError(
@@ -82,7 +85,7 @@ class Windows:
         return found.reshape(*sample.shape, -1, *self.trajectories.shape[3:])
 
 
-def trajectories(pairs: Pairs) -> np.ndarray:
+def joined_frames(pairs: Pairs) -> np.ndarray:
     """The trajectories `(samples, time, channels, *space)` of pairs of a first frame and all later frames as channels.
 
     This is how the generators of `sciml.pdes` for equations in time store them.

@@ -42,7 +42,7 @@ class NavierStokes:
     the usual form, because nothing is aliased. Differs from the source in that the initial field is cut to these modes
     too: beyond them it would not move, and yet advect the others.
 
-    Channels are stored frames: the first is the input, the later ones are the output; `sciml.data.trajectories` joins
+    Channels are stored frames: the first is the input, the later ones are the output; `sciml.data.joined_frames` joins
     them.
 
     Args:

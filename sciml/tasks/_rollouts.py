@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from sciml import plot, train
-from sciml.data import Windows, cached, trajectories
+from sciml.data import Windows, cached, joined_frames
 from sciml.metrics import relative_l2
 from sciml.rollout import rollout_batch
 from sciml.tasks._field_errors import defined
@@ -36,7 +36,7 @@ def rollout_parts(source: Generated, problem: Any, *, history: int, horizon: int
             f"Use --frames {last}."
         )
     known = cached(problem, source.data, n=sum(source.samples), seed=source.data_seed)
-    first, *others = np.split(trajectories(known), np.cumsum(source.samples)[:2])
+    first, *others = np.split(joined_frames(known), np.cumsum(source.samples)[:2])
     rollouts = (Windows(part, history=history, horizon=horizon, stop=last) if len(part) else None for part in others)
     return Parts(Windows(first, history=history, stop=last), *rollouts)
 

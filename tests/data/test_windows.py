@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sciml import train
-from sciml.data import Dataset, Pairs, Windows, in_order, rows, trajectories
+from sciml.data import Dataset, Pairs, Windows, in_order, joined_frames, rows
 
 SAMPLES, TIME, CHANNELS, NX, NY = 3, 9, 2, 4, 5
 
@@ -52,9 +52,9 @@ def test_the_engine_takes_windows():
 def test_trajectories_of_pairs():
     array = fields()
     later = array[:, 1:].reshape(SAMPLES, -1, NX, NY)
-    np.testing.assert_array_equal(trajectories(Pairs(array[:, 0], later)), array)
+    np.testing.assert_array_equal(joined_frames(Pairs(array[:, 0], later)), array)
     with pytest.raises(ValueError, match=r"whole frames of 2 channels as x does, got 15 channels\. Only pairs"):
-        trajectories(Pairs(array[:, 0], later[:, 1:]))
+        joined_frames(Pairs(array[:, 0], later[:, 1:]))
 
 
 def spoiled():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sciml.cli import main
-from sciml.data import cached, draw, read, trajectories
+from sciml.data import cached, draw, joined_frames, read
 from sciml.pdes import NavierStokes, Scheme, periodic_field, velocity
 
 
@@ -173,7 +173,7 @@ def test_samples_are_trajectories(tmp_path):
     with jax.enable_x64(True):
         key = jax.random.fold_in(jax.random.key(1), 2)
         frames = jax.jit(lambda key: SMALL.vorticity(periodic_field(key, (16, 16), alpha=2.5, tau=7.0)))(key)
-    np.testing.assert_allclose(trajectories(pairs)[2, :, 0], frames, atol=1e-6)  # float32 of values up to 1
+    np.testing.assert_allclose(joined_frames(pairs)[2, :, 0], frames, atol=1e-6)  # float32 of values up to 1
     np.testing.assert_array_equal(cached(SMALL, tmp_path, n=3, seed=1).y, pairs.y)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.integrate
 
-from sciml.data import draw, trajectories
+from sciml.data import draw, joined_frames
 from sciml.pdes import FitzHughNagumo
 
 SMALL = FitzHughNagumo(resolution=14, length=1.5, frames=3, interval=0.5, threshold=0.1)
@@ -93,7 +93,7 @@ def test_exchanged_axes():
 
 def test_samples_are_trajectories():
     pairs = draw(SMALL, n=2, seed=3)
-    states = trajectories(pairs)
+    states = joined_frames(pairs)
     assert states.shape == (2, 4, 2, 14, 14)
     assert pairs.inputs == ("activator t=0", "inhibitor t=0")
     assert pairs.outputs[2:4] == ("activator t=1", "inhibitor t=1")

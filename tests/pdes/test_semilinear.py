@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.integrate
 
-from sciml.data import draw, trajectories
+from sciml.data import draw, joined_frames
 from sciml.pdes import AllenCahn, Burgers, KdV, KuramotoSivashinsky
 
 PROBLEMS = [Burgers, KdV, KuramotoSivashinsky, AllenCahn]
@@ -169,7 +169,7 @@ def test_samples_are_trajectories(kind):
     pairs = draw(problem, n=2, seed=1)
     assert problem.inputs == ("u t=0",)
     assert pairs.outputs == ("u t=0.2", "u t=0.4", "u t=0.6")
-    assert trajectories(pairs).shape == (2, 4, 1, 48)
+    assert joined_frames(pairs).shape == (2, 4, 1, 48)
     with jax.enable_x64(True):
         u = jax.jit(problem.initial)(jax.random.fold_in(jax.random.key(1), 1))
         later = jax.jit(problem.solve)(u)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from sciml.data import draw, trajectories
+from sciml.data import draw, joined_frames
 from sciml.pdes import ShallowWater
 
 SMALL = ShallowWater(resolution=24, frames=3, interval=0.2)
@@ -152,7 +152,7 @@ def test_a_state_that_is_not_finite_ends_the_steps():
 def test_samples_are_the_radial_dam_break():
     problem = ShallowWater(resolution=20, frames=4, interval=0.1)
     pairs = draw(problem, n=3, seed=5)
-    states = trajectories(pairs)
+    states = joined_frames(pairs)
     assert states.shape == (3, 5, 3, 20, 20)
     assert pairs.outputs[:3] == ("velocity x1 t=0.1", "velocity x2 t=0.1", "height t=0.1")
     assert pairs.outputs[-1] == "height t=0.4"

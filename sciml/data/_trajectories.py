@@ -1,0 +1,358 @@
+"""Trajectories of any source, read when they are asked for: a selection of samples, frames, channels and points."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from sciml.data._dataset import Pairs
+from sciml.data._layout import AbstractReader, Layout, thinned
+from sciml.grid import Grid
+
+
+class InMemory(AbstractReader):
+    """Arrays as a data set.
+
+    Args:
+        frames: Frames `(samples, time, channels, *space)`.
+        layout: What they are.
+        fixed: Fixed fields `(samples, fixed, *space)`; none by default.
+        parameters: Parameters `(samples, parameters)`; none by default.
+
+    Raises:
+        ValueError: If the shapes differ from the layout, or values are not finite.
+    """
+
+    def __init__(
+        self,
+        frames: np.ndarray,
+        layout: Layout,
+        *,
+        fixed: np.ndarray | None = None,
+        parameters: np.ndarray | None = None,
+    ) -> None:
+        n, space = layout.samples, layout.grid.shape
+        given = {
+            "frames": (np.asarray(frames), layout.shape),
+            "fixed": (np.zeros((n, 0, *space)) if fixed is None else np.asarray(fixed), (n, len(layout.fixed), *space)),
+            "parameters": (
+                np.zeros((n, 0)) if parameters is None else np.asarray(parameters),
+                (n, len(layout.parameters)),
+            ),
+        }
+        for name, (array, shape) in given.items():
+            if array.shape != shape:
+                raise ValueError(f"Expected {name} of shape {shape} for this layout, got {array.shape}.")
+            check_finite(name, array)
+        self.layout, self.block = layout, (1, layout.frames)
+        self._frames, self._fixed, self._parameters = (
+            np.ascontiguousarray(array, np.float32) for array, _ in given.values()
+        )
+
+    def frames(self, samples: slice, times: slice) -> np.ndarray:
+        """As in `AbstractReader`."""
+        return self._frames[samples, times]
+
+    def fixed(self, samples: slice) -> np.ndarray:
+        """As in `AbstractReader`."""
+        return self._fixed[samples]
+
+    def parameters(self, samples: slice) -> np.ndarray:
+        """As in `AbstractReader`."""
+        return self._parameters[samples]
+
+
+def check_finite(what: str, array: np.ndarray, first: int = 0) -> None:
+    """Refuses NaN and infinite values.
+
+    Args:
+        what: What the array is, for the message.
+        array: Array with a leading axis of samples.
+        first: Number of its first sample.
+
+    Raises:
+        ValueError: If a value is not finite; it names the first such sample.
+    """
+    if np.isfinite(array).all():
+        return
+    bad = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
+    raise ValueError(
+        f"Expected finite values of {what}, got NaN or infinite ones in {bad.size} of {len(array)} samples, the first "
+        f"is sample {first + bad[0]}. Leave these samples out."
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trajectories:
+    """Samples of a reader, each a trajectory of frames with fixed fields and parameters; nothing is read in advance.
+
+    `data[rows]` is a dict of float32 arrays: `frames` (rows, time, channels, *space), `fixed` (rows, fixed, *space),
+    `parameters` (rows, parameters). A selection (`take`, `select`, `data.split`, `data.subsample`) reads nothing.
+
+    Args:
+        reader: Where the values come from.
+        rows: Numbers of the samples in the reader; all by default.
+        times: Numbers of the frames in the reader, with any positive step; all by default.
+        every: Step between the points along each axis.
+        channels: Numbers of the channels of a frame.
+
+    Raises:
+        ValueError: If nothing is selected, or something that is not there.
+    """
+
+    reader: AbstractReader
+    _: dataclasses.KW_ONLY
+    rows: np.ndarray | None = None
+    times: range | None = None
+    every: int = 1
+    channels: tuple[int, ...] | None = None
+    layout: Layout = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        known = self.reader.layout
+        rows = np.arange(known.samples) if self.rows is None else np.asarray(self.rows)
+        channels = tuple(range(len(known.channels))) if self.channels is None else tuple(self.channels)
+        frames = range(known.frames) if self.times is None else self.times
+        if frames.step < 1 or not len(frames) or not 0 <= frames[0] <= frames[-1] < known.frames:
+            raise ValueError(f"Expected frames from 0 to {known.frames - 1} in their order, got {frames}.")
+        if len(rows) and not 0 <= rows.min() <= rows.max() < known.samples:
+            raise ValueError(f"Expected rows from 0 to {known.samples - 1}, got {rows.min()} to {rows.max()}.")
+        layout = dataclasses.replace(
+            known,
+            samples=len(rows),
+            frames=len(frames),
+            channels=tuple(known.channels[i] for i in channels),
+            grid=known.grid if self.every == 1 else thinned(known.grid, self.every),
+            times=None if known.times is None else known.times[list(frames)],
+            splits=known.splits if self.rows is None else {},
+        )
+        for name, value in (("layout", layout), ("rows", rows), ("channels", channels), ("times", frames)):
+            object.__setattr__(self, name, value)
+
+    @property
+    def grid(self) -> Grid:
+        """Where the values are."""
+        return self.layout.grid
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return self.layout.samples
+
+    def __getitem__(self, rows: Any) -> dict[str, np.ndarray]:
+        """Whole samples at an index array or slice."""
+        samples = np.arange(len(self))[rows]
+        times = np.broadcast_to(np.arange(self.layout.frames), (len(samples), self.layout.frames))
+        return {
+            "frames": self.frames(samples, times),
+            "fixed": self.fixed(samples),
+            "parameters": self.parameters(samples),
+        }
+
+    def take(self, rows: Any) -> "Trajectories":
+        """The samples at an index array or slice."""
+        assert self.rows is not None
+        return dataclasses.replace(self, rows=self.rows[rows])
+
+    def select(self, *, times: slice | None = None, every: int = 1, channels: Sequence[str] = ()) -> "Trajectories":
+        """Some frames, points and channels.
+
+        Args:
+            times: Frames of these trajectories; all by default.
+            every: Step between points along each axis.
+            channels: Names; all by default.
+
+        Raises:
+            ValueError: If nothing is left, or there is no such channel.
+        """
+        names = [one.name for one in self.layout.channels]
+        unknown = [name for name in channels if name not in names]
+        if unknown:
+            raise ValueError(f"Expected channels of {', '.join(names)}, got {', '.join(unknown)}.")
+        assert self.channels is not None
+        assert self.times is not None
+        return dataclasses.replace(
+            self,
+            times=self.times if times is None else self.times[times],
+            every=self.every * every,
+            channels=tuple(self.channels[names.index(name)] for name in channels) or self.channels,
+        )
+
+    def frames(self, samples: np.ndarray, times: np.ndarray) -> Float[np.ndarray, "rows times channels *space"]:
+        """Frames of samples: row i holds the frames `times[i]`, which have equal distances, of sample `samples[i]`.
+
+        Rows of consecutive samples and equal times are read at once.
+
+        Raises:
+            ValueError: If a value is not finite.
+        """
+        found = np.empty((*times.shape, *self.layout.shape[2:]), np.float32)
+        assert self.times is not None
+        same = (times[1:] == times[:-1]).all(axis=1)
+        for first, last in self._runs(samples, same):
+            chosen = times[first]
+            step = int(chosen[1] - chosen[0]) if len(chosen) > 1 else 1
+            which = slice(self.times[chosen[0]], self.times[chosen[-1]] + 1, self.times.step * step)
+            rows = self._rows(samples, first, last)
+            block = self._points(self.reader.frames(rows, which)[:, :, list(self.channels or ())])
+            check_finite("frames", block, rows.start)
+            found[first:last] = block
+        return found
+
+    def fixed(self, samples: np.ndarray) -> Float[np.ndarray, "rows fixed *space"]:
+        """Fixed fields of samples; raises as `frames`."""
+        found = np.empty((len(samples), len(self.layout.fixed), *self.grid.shape), np.float32)
+        if not self.layout.fixed:
+            return found
+        for first, last in self._runs(samples, np.ones(len(samples) - 1, bool)):
+            rows = self._rows(samples, first, last)
+            block = self._points(self.reader.fixed(rows))
+            check_finite("fixed fields", block, rows.start)
+            found[first:last] = block
+        return found
+
+    def parameters(self, samples: np.ndarray) -> Float[np.ndarray, "rows parameters"]:
+        """Parameters of samples; raises as `frames`."""
+        found = np.empty((len(samples), len(self.layout.parameters)), np.float32)
+        if not self.layout.parameters:
+            return found
+        for first, last in self._runs(samples, np.ones(len(samples) - 1, bool)):
+            rows = self._rows(samples, first, last)
+            found[first:last] = self.reader.parameters(rows)
+            check_finite("parameters", found[first:last], rows.start)
+        return found
+
+    def _runs(self, samples: np.ndarray, same: np.ndarray) -> Iterator[tuple[int, int]]:
+        """First and last row (exclusive) of runs of consecutive samples of the reader."""
+        if not len(samples):
+            return
+        assert self.rows is not None
+        follows = (np.diff(self.rows[samples]) == 1) & same
+        edges = [0, *(np.flatnonzero(~follows) + 1).tolist(), len(samples)]
+        yield from itertools.pairwise(edges)
+
+    def _rows(self, samples: np.ndarray, first: int, last: int) -> slice:
+        assert self.rows is not None
+        start = int(self.rows[samples[first]])
+        return slice(start, start + last - first)
+
+    def _points(self, block: np.ndarray) -> np.ndarray:
+        return block[(..., *[slice(None, None, self.every)] * len(self.grid.shape))]
+
+    def pairs(self) -> Pairs:
+        """The pairs of a map in memory: fixed fields and the single frame.
+
+        Raises:
+            ValueError: If there is more than one frame, or no fixed field.
+        """
+        if self.layout.frames != 1 or not self.layout.fixed:
+            raise ValueError(
+                f"Expected fixed fields and a single frame, got {len(self.layout.fixed)} fixed fields and "
+                f"{self.layout.frames} frames. Windows of trajectories are TrajectoryWindows."
+            )
+        found = self[:]
+        into, out = (tuple(one.name for one in part) for part in (self.layout.fixed, self.layout.channels))
+        return Pairs(found["fixed"], found["frames"][:, 0], grid=self.grid, inputs=into, outputs=out)
+
+    def in_memory(self) -> "Trajectories":
+        """The same trajectories, read."""
+        found = self[:]
+        return Trajectories(
+            InMemory(found["frames"], self.layout, fixed=found["fixed"], parameters=found["parameters"])
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrajectoryWindows:
+    """Runs of frames of trajectories with everything that a conditioned step needs.
+
+    `data[rows]` is a dict of float32 arrays: `frames` (rows, history + horizon, channels, *space), `fixed` (rows,
+    fixed, *space), `parameters` (rows, parameters), and `dt` (rows,), the time between neighbouring frames of the
+    window, or the number of frames between them where the times are not known. Maps have history 0: the fixed fields determine the
+    single frame. Windows of one trajectory overlap, so that `data.split` cuts between trajectories.
+
+    Args:
+        trajectories: The frames.
+        history: Number of frames seen.
+        horizon: Number of frames to predict.
+        strides: Steps between the frames of a window; each gives windows of its own, for models of several time steps.
+
+    Raises:
+        ValueError: If a number is not positive, or the trajectories are too short for one window.
+    """
+
+    trajectories: Trajectories
+    _: dataclasses.KW_ONLY
+    history: int = 1
+    horizon: int = 1
+    strides: tuple[int, ...] = (1,)
+
+    def __post_init__(self) -> None:
+        if self.history < 0 or self.horizon < 1 or not self.strides or min(self.strides) < 1:
+            raise ValueError(
+                f"A window needs history >= 0, horizon >= 1 and strides >= 1, got {self.history}, {self.horizon} and "
+                f"{self.strides}."
+            )
+        counts = self._counts()
+        if min(counts) < 1:
+            stride, frames = self.strides[counts.index(min(counts))], self.trajectories.layout.frames
+            raise ValueError(
+                f"History {self.history} and horizon {self.horizon} with stride {stride} need "
+                f"{(self.history + self.horizon - 1) * stride + 1} frames, the trajectories have {frames}. "
+                "Use shorter windows, a smaller stride or longer trajectories."
+            )
+
+    def _counts(self) -> list[int]:
+        """Number of windows of a trajectory for each stride."""
+        frames = self.trajectories.layout.frames
+        return [frames - (self.history + self.horizon - 1) * stride for stride in self.strides]
+
+    @property
+    def grid(self) -> Grid:
+        """Where the values are."""
+        return self.trajectories.grid
+
+    @property
+    def of_each(self) -> int:
+        """Number of windows of each trajectory."""
+        return sum(self._counts())
+
+    def __len__(self) -> int:
+        """Number of windows of all trajectories."""
+        return len(self.trajectories) * self.of_each
+
+    def take(self, rows: Any) -> "TrajectoryWindows":
+        """The windows of the trajectories at an index array or slice."""
+        return dataclasses.replace(self, trajectories=self.trajectories.take(rows))
+
+    def where(self, rows: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Samples (rows,) and numbers of the frames (rows, history + horizon) of windows.
+
+        Window `i` is one of trajectory `i // of_each`: those of the first stride by their first frame, then those of
+        the next stride.
+        """
+        sample, place = np.divmod(np.arange(len(self))[rows], self.of_each)
+        ends = np.cumsum(self._counts())
+        kind = np.searchsorted(ends, place, side="right")
+        start = place - (ends - self._counts())[kind]
+        stride = np.asarray(self.strides)[kind]
+        return sample, start[:, None] + stride[:, None] * np.arange(self.history + self.horizon)
+
+    def __getitem__(self, rows: Any) -> dict[str, np.ndarray]:
+        """The windows at an index array or slice."""
+        sample, frames = self.where(rows)
+        return {
+            "frames": self.trajectories.frames(sample, frames),
+            "fixed": self.trajectories.fixed(sample),
+            "parameters": self.trajectories.parameters(sample),
+            "dt": self.steps(frames),
+        }
+
+    def steps(self, frames: np.ndarray) -> np.ndarray:
+        """Time between the neighbouring frames of windows, the mean over the window."""
+        times = self.trajectories.layout.times
+        times = np.arange(self.trajectories.layout.frames) if times is None else times
+        gaps = max(1, frames.shape[1] - 1)
+        return ((times[frames[:, -1]] - times[frames[:, 0]]) / gaps).astype(np.float32)
