@@ -270,8 +270,8 @@ class TrajectoryWindows:
 
     `data[rows]` is a dict of float32 arrays: `frames` (rows, history + horizon, channels, *space), `fixed` (rows,
     fixed, *space), `parameters` (rows, parameters), and `dt` (rows,), the time between neighbouring frames of the
-    window, or the number of frames between them where the times are not known. Maps have history 0: the fixed fields determine the
-    single frame. Windows of one trajectory overlap, so that `data.split` cuts between trajectories.
+    window, or the number of frames between them where the times are not known. Maps have history 0: the fixed fields
+    determine the single frame. Windows of one trajectory overlap, so that `data.split` cuts between trajectories.
 
     Args:
         trajectories: The frames.

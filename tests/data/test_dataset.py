@@ -163,5 +163,7 @@ def test_other_data_sets_are_refused_in_one_line():
         TypeError, match=r"Expected Pairs, Windows, Trajectories or Arrays to split, got ndarray\. Wrap arrays"
     ):
         split(np.ones((4, 2)), (2, 2), seed=0)
-    with pytest.raises(TypeError, match=r"Expected Pairs or Windows to subsample, got Arrays\. Subsample the arrays"):
+    with pytest.raises(
+        TypeError, match=r"Expected Pairs, Windows or Trajectories to subsample, got Arrays\. Subsample the arrays"
+    ):
         subsample(Arrays(np.ones((4, 2))), 2)
