@@ -3,6 +3,7 @@
 | verb | what it does |
 |---|---|
 | `open_data` | data of any known format, read when they are asked for |
+| `describe_data` | what they hold, in words |
 | `read`, `read_npz`, `read_arrays` | from a file into memory |
 | `draw` | samples of a solver into memory |
 | `generate` | into a file |
@@ -17,6 +18,7 @@ from sciml.data._batches import rows as rows
 from sciml.data._dataset import Arrays as Arrays
 from sciml.data._dataset import Dataset as Dataset
 from sciml.data._dataset import Pairs as Pairs
+from sciml.data._describe import describe_data as describe_data
 from sciml.data._digits import digits as digits
 from sciml.data._fingerprint import fingerprint as fingerprint
 from sciml.data._generated import GENERATORS as GENERATORS

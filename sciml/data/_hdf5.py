@@ -72,13 +72,16 @@ class _Side(msgspec.Struct):
     gap: float
 
 
-class _GridJson(msgspec.Struct):
+class GridJson(msgspec.Struct):
+    """A grid as JSON."""
+
     shape: tuple[int, ...]
     extent: tuple[float, ...]
     boundary: list[tuple[_Side, _Side]]
 
 
-def _grid_from_json(value: _GridJson) -> Grid:
+def grid_from_json(value: GridJson) -> Grid:
+    """The grid that a file describes."""
     made = [tuple(_BOUNDARIES[side.type](gap=side.gap) for side in pair) for pair in value.boundary]
     return Grid(value.shape, value.extent, tuple((low, high) for low, high in made))
 
@@ -116,7 +119,7 @@ def _contents(file: h5py.File, version: int) -> Pairs:
             kind = "with" if version == _VERSION else "without"
             raise ValueError(f"expected version {version} of a file {kind} a digest, got {found}.")
         samples = hdf5_attribute(file, "samples", int)
-        grid = _grid_from_json(hdf5_json(file, "grid", _GridJson))
+        grid = grid_from_json(hdf5_json(file, "grid", GridJson))
         attributes = hdf5_json(file, "attributes", dict[str, Any])
         found = []
         for name in ("x", "y"):

@@ -3,15 +3,25 @@
 import os
 import pathlib
 
-from sciml.data._readers._formats import Format, Hints, probe
+from sciml.data._layout import AbstractReader
+from sciml.data._readers import _folder, _matlab7, _pairs, _pdebench, _well
+from sciml.data._readers._formats import Format, Hints, Probe, listed, probe
 from sciml.data._trajectories import Trajectories
 
-FORMATS: tuple[Format, ...] = ()
+FORMATS: tuple[Format, ...] = (
+    *_pdebench.FORMATS,
+    *_well.FORMATS,
+    *_pairs.FORMATS,
+    _matlab7.FORMAT,
+    _folder.FORMAT,
+)
 """All known formats."""
 
 
 def open_data(path: str | os.PathLike[str], hints: Hints | None = None) -> Trajectories:
     """The data of a path in any known format, recognised by content. Values are read when they are asked for.
+
+    What a user says of an HDF5 file goes before the format that its names of arrays suggest.
 
     Args:
         path: File or folder.
@@ -26,6 +36,40 @@ def open_data(path: str | os.PathLike[str], hints: Hints | None = None) -> Traje
     """
     found = probe(pathlib.Path(path))
     fitting = [(one, evidence) for one in FORMATS if (evidence := one.recognise(found)) is not None]
+    return Trajectories(_reader(found, fitting, Hints() if hints is None else hints))
+
+
+def _reader(found: Probe, fitting: list[tuple[Format, str]], hints: Hints) -> AbstractReader:
+    if found.kind == "hdf5" and (not fitting or (hints.given and all(one.labelled for one, _ in fitting))):
+        return _matlab7.open_plain(found, hints)
     if len(fitting) != 1:
-        raise ValueError(f"{path}: expected data of one known format, got {len(fitting)} that fit.")
-    return Trajectories(fitting[0][0].open(found, Hints() if hints is None else hints))
+        raise ValueError(_several(found, fitting) if fitting else _none(found))
+    one, evidence = fitting[0]
+    if hints.given and one.labelled:
+        raise ValueError(
+            f"{found.path}: expected no names of arrays or axes, since the data name them ({one.name}: {evidence}), "
+            f"got {', '.join(said for said in (hints.x, hints.y, *hints.axes) if said)}. Leave out --x, --y and --axes."
+        )
+    return one.open(found, hints)
+
+
+def _several(found: Probe, fitting: list[tuple[Format, str]]) -> str:
+    shown = "; ".join(f"{one.name} ({evidence})" for one, evidence in fitting)
+    example = next(iter(found.arrays), "u")
+    return (
+        f"{found.path}: expected data of one known format, got {len(fitting)} that fit: {shown}. Name the arrays and "
+        f"axes yourself, as in `sciml data info {found.path} --y {example} --axes sample,time,x`."
+    )
+
+
+def _none(found: Probe) -> str:
+    known = ", ".join(one.name for one in FORMATS)
+    if found.kind == "folder":
+        inside = sorted(one.name for one in found.path.iterdir())
+        what = f"a folder of {len(inside)} entries: {', '.join(inside[:8])}{' and more' if len(inside) > 8 else ''}"
+        remedy = "Give one file, or the folder that holds the files themselves."
+    else:
+        what = f"a file of the kind {found.kind}, {found.path.stat().st_size} bytes"
+        remedy = "Convert it to HDF5, NumPy or netCDF, or check that the download is complete."
+    inner = f" with {listed(found.arrays)}" if found.arrays else ""
+    return f"{found.path}: expected data of a known format ({known}), got {what}{inner}. {remedy}"

@@ -8,7 +8,7 @@ from typing import Any
 import h5py
 
 from sciml.data._layout import AbstractReader
-from sciml.files import open_hdf5
+from sciml.files import check_digest, open_hdf5
 
 _MAGIC = {
     b"\x89HDF\r\n\x1a\n": "hdf5",
@@ -19,6 +19,7 @@ _MAGIC = {
     b"CDF\x05": "netcdf3",
     b"MATLAB 5.0 MAT-file": "mat5",
 }
+_MATLAB7 = b"MATLAB 7.3"
 _ZARR = ("zarr.json", ".zgroup", ".zarray")
 
 
@@ -36,14 +37,30 @@ class Hints:
     y: str | None = None
     axes: tuple[str, ...] = ()
 
+    @property
+    def given(self) -> bool:
+        """Whether the user says anything."""
+        return bool(self.x or self.y or self.axes)
+
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """An array of a container: its shape, the letter of its kind as in `numpy.dtype.kind`, its dimensions if named."""
+    """An array of a container: its shape, the letter of its kind as in `numpy.dtype.kind`, its dimensions if named.
+
+    `chunks` is the shape of the pieces that are stored together, None where the array is stored as a whole; `packing`
+    names the compression.
+    """
 
     shape: tuple[int, ...]
     kind: str
     dimensions: tuple[str, ...] = ()
+    chunks: tuple[int, ...] | None = None
+    packing: str = ""
+
+    @property
+    def numbers(self) -> bool:
+        """Whether it holds real numbers."""
+        return self.kind in ("b", "i", "u", "f")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,12 +72,16 @@ class Probe:
         kind: Container: hdf5, zip, npy, mat5, netcdf3, zarr, folder or other.
         arrays: Arrays of an HDF5 file by their full names, without leading slash; empty for other containers.
         attributes: Attributes of the root of an HDF5 file.
+        matlab: Whether it is an HDF5 file of MATLAB, whose axes are reversed.
+        digest: Whether it is an HDF5 file that began with its digest, which was compared.
     """
 
     path: pathlib.Path
     kind: str
     arrays: Mapping[str, Item] = dataclasses.field(default_factory=dict)
     attributes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    matlab: bool = False
+    digest: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,15 +92,17 @@ class Format:
         name: Name of the format.
         recognise: `probe -> evidence`, a phrase that says what shows the format, or None.
         open: `(probe, hints) -> reader`.
+        labelled: Whether the data name their arrays and axes, so that `open` takes no hints.
     """
 
     name: str
     recognise: Callable[[Probe], str | None]
     open: Callable[[Probe, Hints], AbstractReader]
+    labelled: bool = False
 
 
 def probe(path: pathlib.Path) -> Probe:
-    """Looks at a path.
+    """Looks at a path. The digest of an HDF5 file that has one is compared before HDF5 opens the file.
 
     Raises:
         FileNotFoundError: If there is nothing.
@@ -92,15 +115,64 @@ def probe(path: pathlib.Path) -> Probe:
         raise FileNotFoundError(f"There is no file or folder {path}. Check the path.")
     with path.open("rb") as file:
         head = file.read(1024)
+    matlab = head.startswith(_MATLAB7)
+    digest = False if matlab else check_digest(path)
     kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "other")
-    if h5py.is_hdf5(path):  # also behind a user block, such as that of MATLAB 7.3 or of our own files
+    if kind == "hdf5" or h5py.is_hdf5(path):  # also behind a user block, such as that of MATLAB 7.3 or of our own files
         with open_hdf5(path) as file:
             arrays: dict[str, Item] = {}
 
             def visit(name: str, item: h5py.Dataset | h5py.Group) -> None:
                 if isinstance(item, h5py.Dataset):
-                    arrays[name] = Item(item.shape or (), item.dtype.kind)
+                    arrays[name] = _item(item)
 
             file.visititems(visit)
-            return Probe(path, "hdf5", arrays, dict(file.attrs))
+            return Probe(path, "hdf5", arrays, plain_attributes(file), matlab, digest)
+    if matlab:
+        with open_hdf5(path):  # raises what is wrong with it
+            pass
     return Probe(path, kind)
+
+
+def _item(item: h5py.Dataset) -> Item:
+    try:
+        kind = item.dtype.kind
+    except TypeError:  # HDF5 knows types that NumPy has not
+        kind = "V"
+    packing = [str(item.compression)] if item.compression else []
+    return Item(item.shape or (), kind, (), item.chunks, ", ".join([*packing, *(["shuffle"] if item.shuffle else [])]))
+
+
+def plain_attributes(item: h5py.HLObject) -> dict[str, Any]:
+    """Attributes that NumPy can hold; others, such as references of MATLAB, are left out."""
+    found = {}
+    for name in item.attrs:
+        try:
+            found[name] = item.attrs[name]
+        except (TypeError, OSError, UnicodeDecodeError):
+            continue
+    return found
+
+
+def numbers_of(attributes: Mapping[str, Any]) -> dict[str, float]:
+    """Attributes that are one finite real number, by name."""
+    found = {}
+    for name, value in attributes.items():
+        value = value.item() if getattr(value, "size", 0) == 1 else value
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300:
+            found[name] = float(value)
+    return found
+
+
+def words(value: Any) -> tuple[str, ...]:
+    """The texts of an attribute that is one text or a list of them."""
+    found = value.ravel().tolist() if getattr(value, "ravel", None) is not None else value
+    found = [found] if isinstance(found, str | bytes) else list(found or ())
+    return tuple(one.decode(errors="replace") if isinstance(one, bytes) else str(one) for one in found)
+
+
+def listed(arrays: Mapping[str, Item], most: int = 8) -> str:
+    """Names and shapes of arrays for a message."""
+    shown = [f"{name} {item.shape}" for name, item in arrays.items()]
+    more = f" and {len(shown) - most} more" if len(shown) > most else ""
+    return ", ".join(shown[:most]) + more if shown else "no arrays"
