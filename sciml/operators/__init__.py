@@ -2,6 +2,16 @@
 
 from sciml.operators._base import AbstractOperator as AbstractOperator
 from sciml.operators._cno import CNO as CNO
+from sciml.operators._conditioned import AbstractConditionedOperator as AbstractConditionedOperator
+from sciml.operators._conditioned import AbstractOutput as AbstractOutput
+from sciml.operators._conditioned import AsChannels as AsChannels
+from sciml.operators._conditioned import Conditioned as Conditioned
+from sciml.operators._conditioned import FiLM as FiLM
+from sciml.operators._conditioned import Increments as Increments
+from sciml.operators._conditioned import NextFrames as NextFrames
+from sciml.operators._conditioned import Numbers as Numbers
+from sciml.operators._conditioned import as_channels as as_channels
+from sciml.operators._conditioned import number_statistics as number_statistics
 from sciml.operators._deeponet import DeepONet as DeepONet
 from sciml.operators._ffno import FFNO as FFNO
 from sciml.operators._flax import FlaxOperator as FlaxOperator

@@ -17,9 +17,9 @@ TABLE: dict[str, str] = {
         SineFlux SquaredLogistic
         """,
     "sciml.operators": """
-        CNO DeepONet DilatedResNet FFNO FNO FlaxOperator GalerkinTransformer InPrecision MgNO MgNOConfig Normalised
-        Normaliser Pointwise PointwiseHead Resampled Residual ResidualUNet Slicing SpectralHead Stage TFNO Transferred
-        Transolver UNO UNet WithFields
+        AsChannels CNO Conditioned DeepONet DilatedResNet FFNO FNO FiLM FlaxOperator GalerkinTransformer InPrecision
+        Increments MgNO MgNOConfig NextFrames Normalised Normaliser Numbers Pointwise PointwiseHead Resampled Residual
+        ResidualUNet Slicing SpectralHead Stage TFNO Transferred Transolver UNO UNet WithFields
         """,
     "sciml.symbolic": """
         Apply FittedConstants Integer LeftNested NumberCodec Pieces Placeholder Program Real RightNested Sum Term
