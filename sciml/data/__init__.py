@@ -20,6 +20,7 @@ from sciml.data._dataset import Pairs as Pairs
 from sciml.data._digits import digits as digits
 from sciml.data._fingerprint import fingerprint as fingerprint
 from sciml.data._generated import GENERATORS as GENERATORS
+from sciml.data._generated import Parametrised as Parametrised
 from sciml.data._generated import Problem as Problem
 from sciml.data._generated import cached as cached
 from sciml.data._generated import draw as draw
