@@ -1,11 +1,31 @@
 """Autoregression: the repeated application of a step to its own output."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+
+class Conditions(NamedTuple):
+    """What does not change during a rollout of one sample; of a batch, with a leading axis.
+
+    Attributes:
+        fixed: Fixed fields `(fixed, *space)`, possibly none of them: coefficient, mask, forcing.
+        parameters: Parameters `(parameters,)`, possibly none.
+        dt: Time between two frames, a scalar.
+    """
+
+    fixed: Float[Array | np.ndarray, "..."]
+    parameters: Float[Array | np.ndarray, "..."]
+    dt: Float[Array | np.ndarray, "..."]
+
+    @staticmethod
+    def of(batch: Mapping[str, Float[Array | np.ndarray, "..."]]) -> "Conditions":
+        """The conditions among the entries of `data.TrajectoryWindows`."""
+        return Conditions(batch["fixed"], batch["parameters"], batch["dt"])
 
 
 def rollout(

@@ -21,12 +21,16 @@ from sciml.operators import (
     TFNO,
     UNO,
     AbstractOperator,
+    ConvNet,
+    ConvNeXtUNet,
     DeepONet,
     DilatedResNet,
     FlaxOperator,
     GalerkinTransformer,
     MgNO,
+    ModernResNet,
     Normalised,
+    Padded,
     Resampled,
     ResidualUNet,
     Slicing,
@@ -137,6 +141,26 @@ OPERATORS = {
     ),
     "cno": OperatorCase(
         lambda into, out, grid, key: CNO(into, out, grid=grid, width=4, levels=1, blocks=(1, 1), key=key), True, 2
+    ),
+    "convnext unet": OperatorCase(
+        lambda into, out, grid, key: ConvNeXtUNet(
+            into, out, grid=grid, widths=(4, 6), blocks=1, layer_scale=0.5, key=key
+        ),
+        True,
+        2,
+    ),
+    "convnet": OperatorCase(
+        lambda into, out, grid, key: ConvNet(into, out, grid=grid, width=6, depth=2, key=key), True, 1
+    ),
+    "modern resnet": OperatorCase(
+        lambda into, out, grid, key: ModernResNet(into, out, grid=grid, width=6, blocks=2, key=key), True, 1
+    ),
+    "padded": OperatorCase(
+        lambda into, out, grid, key: Padded(
+            FNO(into, out, modes=(6,) * len(grid.shape), width=8, depth=2, key=key), grid, 0.25
+        ),
+        True,
+        1,
     ),
     "flax": OperatorCase(_flax, True, 1),
     "normalised": OperatorCase(_normalised, True, 1),

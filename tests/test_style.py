@@ -29,9 +29,10 @@ TWICE: dict[frozenset[str], str] = {
     frozenset({"nde/_ode/neural_ode.py", "nde/_solve/solve.py"}): "a model is solved with the arguments of its solve",
     frozenset({"nn/_conv.py", "nn/_scaling.py"}): "arguments of convolutions",
     frozenset(f"operators/_{one}.py" for one in ("fno", "tfno", "ffno")): "arguments of Fourier networks",
-    frozenset(f"operators/_{one}.py" for one in ("cno", "deeponet", "mgno", "resnet", "transolver", "unet")): (
-        "arguments of operators on one grid"
-    ),
+    frozenset(
+        f"operators/_{one}.py"
+        for one in ("cno", "convnet", "convnext", "deeponet", "mgno", "resnet", "transolver", "unet")
+    ): "arguments of operators on one grid",
     frozenset({"prose/_model/field_forecast.py", "prose/_model/model.py"}): "both models are called alike",
     frozenset({"experiment/_run.py"}): "an experiment is run from a file, or as an object, with the same options",
     frozenset({"systems/_shards.py"}): "a set is generated and found again by the same arguments",

@@ -1,4 +1,4 @@
-"""The numbers of parameters that publications print."""
+"""The numbers of parameters that publications print, and every model on every kind of grid."""
 
 import equinox as eqx
 import jax
@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import pytest
 
 from sciml import zoo
-from sciml.grid import Dirichlet, Grid
+from sciml.grid import Dirichlet, Grid, Neumann, Periodic
 from sciml.operators import NAVIER_STOKES, MgNO, MgNOConfig
 
 GRID = Grid((64, 64))
@@ -29,6 +29,60 @@ def parameters(model):
 def test_the_number_of_parameters_is_the_published_one(make):
     model = eqx.filter_eval_shape(lambda key: make(1, 1, grid=GRID, key=key), jax.random.key(0))  # allocates nothing
     assert parameters(model) == COUNTS[make]
+
+
+@pytest.mark.parametrize(
+    ("make", "axes", "count"),
+    [
+        (zoo.apebench_convnet, 1, 31_757),  # printed by APEBench
+        (zoo.apebench_convnet, 2, 94_589),  # and counted with pdequinox 0.1.2
+        (zoo.apebench_convnet, 3, 283_085),
+        (zoo.apebench_modern_resnet, 1, 32_943),
+        (zoo.apebench_modern_resnet, 2, 97_839),
+        (zoo.apebench_modern_resnet, 3, 292_527),
+        (zoo.convnext_unet_published, 2, 18_568_537 - 1_890),  # the_well 1.2.0, without constants that it never uses
+        (zoo.convnext_unet_published, 3, 22_277_977 - 1_890),
+    ],
+)
+def test_networks_for_every_number_of_axes(make, axes, count):
+    grid = Grid((64,) * axes)
+    assert parameters(eqx.filter_eval_shape(lambda key: make(1, 1, grid=grid, key=key), jax.random.key(0))) == count
+
+
+IN, OUT, SHAPE = 2, 3, (16, 20, 24)
+WALLS = (Neumann(), (Neumann(gap=0.5), Dirichlet()), Periodic())
+
+
+def loss(model, x):
+    return jnp.mean(model(x) ** 2)
+
+
+@pytest.mark.parametrize("boundary", [(Periodic(),) * 3, WALLS], ids=["periodic", "walls"])
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("name", zoo.MODELS)
+def test_every_model_acts_on_every_grid(name, axes, boundary):
+    """Shapes of outputs and gradients, without computing them."""
+    grid = Grid(SHAPE[:axes], boundary=boundary[:axes])
+    make = lambda key: zoo.MODELS[name].make(IN, OUT, grid=grid, key=key)
+    model = eqx.filter_eval_shape(make, jax.random.key(0))
+    x = jax.ShapeDtypeStruct((IN, *grid.shape), jnp.float32)
+    assert eqx.filter_eval_shape(lambda model, x: model(x), model, x).shape == (OUT, *grid.shape)
+    gradient = eqx.filter_eval_shape(eqx.filter_grad(loss), model, x)
+    assert parameters(gradient) == parameters(model)
+
+
+QUICK = ("convnet", "modern_resnet")  # the others take seconds to compile
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in zoo.MODELS]
+)
+def test_the_gradient_of_every_model_is_finite(name):
+    grid = Grid(SHAPE[:1], boundary=Dirichlet())
+    model = zoo.MODELS[name].make(IN, OUT, grid=grid, key=jax.random.key(0))
+    gradient = eqx.filter_jit(eqx.filter_grad(loss))(model, jax.random.normal(jax.random.key(1), (IN, *grid.shape)))
+    leaves = [leaf for leaf in jax.tree.leaves(gradient) if eqx.is_inexact_array(leaf)]
+    assert all(jnp.isfinite(leaf).all() for leaf in leaves)
 
 
 def test_deeponet_on_its_published_grid():

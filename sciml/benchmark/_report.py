@@ -44,6 +44,7 @@ def report(
         "seeds": list(dict.fromkeys(seed for seed, _ in plan.runs)),
         **provenance(plan.file.resolve()),
         "target": target,
+        "baselines": read_metrics(done[0]).baselines if done else {},
         "summary": [_summary(model, runs, calibration.get(model, {})) for model in plan.models],
         "runs": runs,
     }

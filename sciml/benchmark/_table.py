@@ -45,7 +45,8 @@ def explanation(content: Mapping[str, Any]) -> str:
     """What the columns of the table are."""
     target, equal = content["target"], content["settings"]["budget"] is None
     sentences = [
-        "Errors on the test data, mean±standard deviation over the seeds. Size: number of parameters.",
+        "Errors on the test data, mean±standard deviation over the seeds. Size: number of parameters; rows without one "
+        "need no training.",
         "Step MiB: memory that the compiler plans for one step on one device.",
         f"{'Train s' if equal else 'Of budget'}: wall time of the steps; total s also contains compilation, validation "
         "and checkpoints.",
@@ -89,7 +90,11 @@ def _cells(content: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     head += ["train s" if budget is None else "of budget", "total s"]
     if any(one["failures"] for one in summaries):
         head.append("failed")
-    return head, [_line(one, metrics, content, len(head)) for one in summaries]
+    lines = [_line(one, metrics, content, len(head)) for one in summaries]
+    for name, found in content["baselines"].items():
+        errors = [_number(found[one]) if one in found else "" for one in metrics]
+        lines.append([name, "", *errors, *[""] * (len(head) - len(metrics) - 2)])
+    return head, lines
 
 
 def _line(one: Mapping[str, Any], metrics: Sequence[str], content: Mapping[str, Any], length: int) -> list[str]:

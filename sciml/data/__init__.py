@@ -22,6 +22,7 @@ from sciml.data._describe import describe_data as describe_data
 from sciml.data._digits import digits as digits
 from sciml.data._fingerprint import fingerprint as fingerprint
 from sciml.data._generated import GENERATORS as GENERATORS
+from sciml.data._generated import Parametrised as Parametrised
 from sciml.data._generated import Problem as Problem
 from sciml.data._generated import cached as cached
 from sciml.data._generated import draw as draw

@@ -78,6 +78,23 @@ def _checked(name: str, array: Any) -> np.ndarray:
     return array
 
 
+def _checked_parameters(parameters: Any, expected: tuple[int, int]) -> np.ndarray:
+    """A real array `(samples, parameters)` of finite values."""
+    array = np.asarray(parameters)
+    array = array.astype(np.float32) if array.dtype.kind in "bui" else array
+    if array.dtype.kind != "f" or array.shape != expected:
+        raise ValueError(
+            f"Expected real parameters of shape {expected}, a row for each sample and a column for each of the "
+            f"parameter_names, got {array.dtype} of shape {array.shape}."
+        )
+    if not (finite := np.isfinite(array).all(axis=1)).all():
+        raise ValueError(
+            f"parameters has NaN or infinite values in {np.count_nonzero(~finite)} of {len(array)} samples, the first "
+            f"is sample {np.argmin(finite)}. Remove these samples."
+        )
+    return array
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pairs:
     """Pairs of input and output fields in memory; `data[rows]` is the tuple `(x, y)`.
@@ -89,6 +106,8 @@ class Pairs:
         inputs: Names of the channels of `x`.
         outputs: Names of the channels of `y`.
         attributes: What else is known of the data: generator, settings, seed, source.
+        parameters: Constants that differ from sample to sample, `(samples, parameters)`, such as viscosities.
+        parameter_names: Their names.
 
     Raises:
         ValueError: If an array has the wrong rank, is not real, or has values that are not finite; if the numbers of
@@ -102,6 +121,8 @@ class Pairs:
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     attributes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    parameters: np.ndarray | None = None
+    parameter_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("x", "y"):
@@ -119,6 +140,9 @@ class Pairs:
                     f"{name} has the spatial shape {array.shape[2:]}, its grid has {self.grid.shape}. "
                     "Give the grid of the data, or None if they have none in common."
                 )
+        if self.parameters is not None or self.parameter_names:
+            expected = (len(self.x), len(self.parameter_names))
+            object.__setattr__(self, "parameters", _checked_parameters(self.parameters, expected))
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -130,4 +154,5 @@ class Pairs:
 
     def take(self, rows: Any) -> "Pairs":
         """The samples at an index array or slice, as `Pairs`."""
-        return dataclasses.replace(self, x=self.x[rows], y=self.y[rows])
+        parameters = None if self.parameters is None else self.parameters[rows]
+        return dataclasses.replace(self, x=self.x[rows], y=self.y[rows], parameters=parameters)

@@ -7,7 +7,7 @@ import math
 import os
 import pathlib
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -20,39 +20,61 @@ from sciml.data._hdf5 import describe, read
 from sciml.files import remove_leftovers, write_hdf5
 from sciml.grid import Grid
 from sciml.pdes import (
+    Advection,
     AllenCahn,
     Burgers,
     Darcy,
+    DiffusionSorption,
+    Euler,
+    FisherKPP,
     FitzHughNagumo,
+    GrayScott,
+    Heat,
     Helmholtz,
     KdV,
     KuramotoSivashinsky,
     MultiscaleDarcy,
     NavierStokes,
     ShallowWater,
+    SwiftHohenberg,
+    Wave,
 )
 
-_MOST_VALUES, _MOST_VALUES_OF_A_SAMPLE = 2**38, 2**27
+_MOST_VALUES, _MOST_VALUES_OF_A_SAMPLE, _MOST_VALUES_OF_A_BATCH = 2**38, 2**28, 2**25
 GENERATORS: dict[str, type] = {
     "darcy": Darcy,
     "multiscale_darcy": MultiscaleDarcy,
     "helmholtz": Helmholtz,
+    "advection": Advection,
+    "heat": Heat,
+    "wave": Wave,
     "burgers": Burgers,
     "kdv": KdV,
     "kuramoto_sivashinsky": KuramotoSivashinsky,
     "allen_cahn": AllenCahn,
     "navier_stokes": NavierStokes,
     "shallow_water": ShallowWater,
+    "euler": Euler,
     "fitzhugh_nagumo": FitzHughNagumo,
+    "fisher_kpp": FisherKPP,
+    "gray_scott": GrayScott,
+    "swift_hohenberg": SwiftHohenberg,
+    "diffusion_sorption": DiffusionSorption,
 }
 """The generators of the command line by name: frozen dataclasses, each a `Problem`."""
 
 
 @runtime_checkable
 class Problem(Protocol):
-    """A frozen dataclass of numbers that draws one sample; `inputs` and `outputs` name the channels of its fields."""
+    """A frozen dataclass of numbers that draws one sample; `inputs` and `outputs` name the channels of its fields.
 
-    inputs: ClassVar[tuple[str, ...]]
+    A problem whose samples differ in constants is `Parametrised` as well.
+    """
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the channels of the first field."""
+        ...
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -69,6 +91,20 @@ class Problem(Protocol):
         ...
 
 
+@runtime_checkable
+class Parametrised(Protocol):
+    """What a `Problem` has whose samples differ in constants: their names, and the values for the key of a sample."""
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the constants; none where all samples have the same."""
+        ...
+
+    def draw_parameters(self, key: Key[Array, ""]) -> Float[Array, " parameters"]:
+        """The constants of `sample(key)`; called with float64 switched on."""
+        ...
+
+
 def draw(problem: Problem, *, n: int, seed: int, batch: int = 32) -> Pairs:
     """Samples 0 to `n - 1` of a problem, in memory.
 
@@ -79,20 +115,20 @@ def draw(problem: Problem, *, n: int, seed: int, batch: int = 32) -> Pairs:
         problem: What to draw from.
         n: Number of samples.
         seed: Number that selects the samples.
-        batch: Number of samples computed at once.
+        batch: Number of samples computed at once; fewer where they are large.
 
     Raises:
         ValueError: If a number is out of range.
         RuntimeError: If a sample is not finite.
     """
-    pieces = list(_pieces(problem, n, seed, batch))
+    x, y, parameters = (np.concatenate(pieces) for pieces in zip(*_pieces(problem, n, seed, batch), strict=True))
+    names = _parameter_names(problem)
     return Pairs(
-        np.concatenate([x for x, _ in pieces]),
-        np.concatenate([y for _, y in pieces]),
-        grid=problem.grid,
-        inputs=problem.inputs,
-        outputs=problem.outputs,
-        attributes=_attributes(problem, seed),
+        x,
+        y,
+        parameters=parameters if names else None,
+        parameter_names=names,
+        **_description(problem, seed),
     )
 
 
@@ -116,7 +152,7 @@ def generate(
         path: The file.
         n: Number of samples.
         seed: Number that selects the samples.
-        batch: Number of samples computed and written at once.
+        batch: Number of samples computed and written at once; fewer where they are large.
         overwrite: Whether an existing file may be replaced.
         progress: Called with the number of finished samples and `n`, first with 0.
 
@@ -128,21 +164,14 @@ def generate(
     """
     pieces = _pieces(problem, n, seed, batch)
     with write_hdf5(pathlib.Path(path), overwrite=overwrite) as file:
-        stored_x, stored_y = describe(
-            file,
-            n,
-            grid=problem.grid,
-            inputs=problem.inputs,
-            outputs=problem.outputs,
-            attributes=_attributes(problem, seed),
-        )
+        stored = describe(file, n, parameters=_parameter_names(problem), **_description(problem, seed))
         done = 0
         progress(done, n)
-        for x, y in pieces:
-            new = slice(done, done + len(x))
-            stored_x[new], stored_y[new] = x, y
+        for piece in pieces:
+            for data, values in zip(stored, piece, strict=False):  # without parameters there is no data set of them
+                data[done : done + len(values)] = values
             file.flush()  # so that a full disk ends the work here
-            done += len(x)
+            done += len(piece[0])
             progress(done, n)
 
 
@@ -185,43 +214,59 @@ def cached(
     return found
 
 
+def _description(problem: Problem, seed: int) -> dict[str, Any]:
+    """What `Pairs` and `describe` know of all samples."""
+    named = {"grid": problem.grid, "inputs": problem.inputs, "outputs": problem.outputs}
+    return named | {"attributes": _attributes(problem, seed)}
+
+
 def _attributes(problem: Any, seed: int) -> dict[str, Any]:
     """Where samples come from, as values that JSON can hold."""
     kind = type(problem)
     return {
         "generator": f"{kind.__module__.split('._')[0]}.{kind.__qualname__}",
-        "settings": dataclasses.asdict(problem),
+        "settings": json.loads(json.dumps(dataclasses.asdict(problem))),
         "seed": seed,
         "sciml_version": sciml.__version__,
         "jax_version": jax.__version__,
     }
 
 
-def _pieces(problem: Problem, n: int, seed: int, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _parameter_names(problem: Problem) -> tuple[str, ...]:
+    return problem.parameters if isinstance(problem, Parametrised) else ()
+
+
+def _pieces(problem: Problem, n: int, seed: int, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Batches of samples in order; the arguments are checked at once, samples are drawn one batch at a time."""
     if n < 1 or batch < 1 or not 0 <= seed < 2**63:
         raise ValueError(
             f"Expected n >= 1, batch >= 1 and seed >= 0, of up to 63 bits, got n {n}, batch {batch} and seed {seed}."
         )
-    values = math.prod(problem.grid.shape) * getattr(problem, "frames", 1)
+    values = math.prod(problem.grid.shape) * getattr(problem, "frames", 1) * len(problem.inputs)
     if values * n > _MOST_VALUES or values > _MOST_VALUES_OF_A_SAMPLE:
         raise ValueError(
             f"{n} samples of {values} values do not fit into any memory. Use a lower resolution, or fewer frames or "
             "samples."
         )
-    return _drawn(problem, n, seed, min(batch, n))
+    return _drawn(problem, n, seed, min(batch, n, max(1, _MOST_VALUES_OF_A_BATCH // values)))
 
 
-def _drawn(problem: Problem, n: int, seed: int, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    def samples(numbers: Array) -> tuple[Array, Array]:
+def _drawn(problem: Problem, n: int, seed: int, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    names = _parameter_names(problem)
+
+    def sample(key: Key[Array, ""]) -> tuple[Array, Array, Array]:
+        parameters = problem.draw_parameters(key) if isinstance(problem, Parametrised) and names else jnp.zeros(0)
+        return *problem.sample(key), parameters
+
+    def samples(numbers: Array) -> tuple[Array, Array, Array]:
         root = jax.random.key(seed, impl="threefry2x32")  # named: the default of the process may be another one
-        return jax.vmap(lambda i: problem.sample(jax.random.fold_in(root, i)))(numbers)
+        return jax.vmap(lambda i: sample(jax.random.fold_in(root, i)))(numbers)
 
     compiled = jax.jit(samples)
     for start in range(0, n, batch):
         with jax.enable_x64(True):
-            pair = compiled(jnp.arange(start, start + batch))  # always a full batch, for one compilation
-            x, y = (np.asarray(part, np.float32)[: n - start] for part in pair)
+            drawn = compiled(jnp.arange(start, start + batch))  # always a full batch, for one compilation
+            x, y, parameters = (np.asarray(part, np.float32)[: n - start] for part in drawn)
         for name, array, channels in (("x", x, problem.inputs), ("y", y, problem.outputs)):
             expected = (len(channels), *problem.grid.shape)
             if array.shape[1:] != expected:
@@ -233,4 +278,4 @@ def _drawn(problem: Problem, n: int, seed: int, batch: int) -> Iterator[tuple[np
                 "not converge. Use other settings (Darcy always converges with overshoot=0.0, equations in time with "
                 "a smaller step) or another seed."
             )
-        yield x, y
+        yield x, y, parameters

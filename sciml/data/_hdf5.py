@@ -1,6 +1,7 @@
 """The HDF5 form of pairs: described when written, checked when read."""
 
 import json
+import math
 import os
 import pathlib
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from sciml.grid import AbstractBoundary, Dirichlet, Grid, Neumann, Periodic
 
 _FORMAT = "sciml pairs"
 _VERSION, _VERSION_WITHOUT_DIGEST = 2, 1
+_CHUNK = 2**18  # values, 1 MiB
 _AGAIN = "Generate the file again with `sciml generate`."
 _LOAD = "Load its arrays with h5py and pass them to `sciml.data.Pairs(x, y)`, both (samples, channels, *space)."
 _BOUNDARIES: dict[str, Callable[..., AbstractBoundary]] = {
@@ -33,13 +35,16 @@ def describe(
     inputs: tuple[str, ...],
     outputs: tuple[str, ...],
     attributes: Mapping[str, Any],
-) -> tuple[h5py.Dataset, h5py.Dataset]:
-    """Makes the datasets `x` and `y` for `n` samples, and describes them in attributes.
+    parameters: tuple[str, ...] = (),
+) -> tuple[h5py.Dataset, ...]:
+    """Makes the datasets `x` and `y` for `n` samples, and `parameters` if there are any; describes them in attributes.
 
     `x` and `y` are float32 `(sample, channel, x1, x2, ...)` with the channel names and units as attributes; the
     datasets `x1`, `x2`, ... hold the coordinates and are attached as dimension scales. Attributes of the file:
-    `format`, `version`, `samples`, and as JSON `grid` and `attributes` (generator, settings, seed). Chunks hold one
-    sample, for reading any rows; each is compressed without loss and carries a checksum.
+    `format`, `version`, `samples`, and as JSON `grid` and `attributes` (generator, settings, seed). `parameters` is
+    float32 `(sample, parameter)`, with the names as the attribute `names`; readers that do not know it skip it. Chunks
+    hold one sample, or as many of its channels as fit into 1 MiB, for reading any rows and frames; each is compressed
+    without loss and carries a checksum.
     """
     file.attrs.update({"format": _FORMAT, "version": _VERSION, "samples": n})
     file.attrs["grid"] = json.dumps(_grid_to_json(grid))
@@ -52,14 +57,20 @@ def describe(
     for name, channels in (("x", inputs), ("y", outputs)):
         shape = (len(channels), *grid.shape)
         packing = {"compression": "gzip", "compression_opts": 1, "shuffle": True, "fletcher32": True}
-        data = file.create_dataset(name, (n, *shape), np.float32, chunks=(1, *shape), **packing)
+        together = max(1, min(len(channels), _CHUNK // math.prod(grid.shape)))
+        chunks = (1, together, *grid.shape)
+        data = file.create_dataset(name, (n, *shape), np.float32, chunks=chunks, **packing)
         data.attrs.update({"units": "1", "channels": json.dumps(channels)})
         for axis, label in enumerate(("sample", "channel", *(f"x{axis}" for axis in range(1, len(scales) + 1)))):
             data.dims[axis].label = label
         for axis, scale in enumerate(scales, start=2):
             data.dims[axis].attach_scale(scale)
         made.append(data)
-    return made[0], made[1]
+    if parameters:
+        data = file.create_dataset("parameters", (n, len(parameters)), np.float32)
+        data.attrs["names"] = json.dumps(parameters)
+        made.append(data)
+    return tuple(made)
 
 
 def _grid_to_json(grid: Grid) -> dict[str, Any]:
@@ -126,10 +137,29 @@ def _contents(file: h5py.File, version: int) -> Pairs:
             data = hdf5_array(file, name, "f", (samples, None, *grid.shape))
             channels = hdf5_json(data, "channels", tuple[str, ...])
             found += [hdf5_array(file, name, "f", (samples, len(channels), *grid.shape)), channels]
+        names, parameters = _parameters(file, samples)
     except ValueError as error:
         raise ValueError(f"{error} {_AGAIN}") from None
     x, inputs, y, outputs = found
-    return Pairs(x[:], y[:], grid=grid, inputs=inputs, outputs=outputs, attributes=attributes)
+    return Pairs(
+        x[:],
+        y[:],
+        grid=grid,
+        inputs=inputs,
+        outputs=outputs,
+        attributes=attributes,
+        parameters=parameters,
+        parameter_names=names,
+    )
+
+
+def _parameters(file: h5py.File, samples: int) -> tuple[tuple[str, ...], np.ndarray | None]:
+    """The names and values of what differs from sample to sample, if the file has any."""
+    if "parameters" not in file:
+        return (), None
+    data = hdf5_array(file, "parameters", "f", (samples, None))
+    names = hdf5_json(data, "names", tuple[str, ...])
+    return names, hdf5_array(file, "parameters", "f", (samples, len(names)))[:]
 
 
 def _overview(file: h5py.File) -> str:

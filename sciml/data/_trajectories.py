@@ -98,6 +98,7 @@ class Trajectories:
         times: Numbers of the frames in the reader, with any positive step; all by default.
         every: Step between the points along each axis.
         channels: Numbers of the channels of a frame.
+        place: Where the values of the reader are, if it is not as its layout says: other boundaries.
 
     Raises:
         ValueError: If nothing is selected, or something that is not there.
@@ -109,6 +110,7 @@ class Trajectories:
     times: range | None = None
     every: int = 1
     channels: tuple[int, ...] | None = None
+    place: Grid | None = None
     layout: Layout = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
@@ -120,12 +122,13 @@ class Trajectories:
             raise ValueError(f"Expected frames from 0 to {known.frames - 1} in their order, got {frames}.")
         if len(rows) and not 0 <= rows.min() <= rows.max() < known.samples:
             raise ValueError(f"Expected rows from 0 to {known.samples - 1}, got {rows.min()} to {rows.max()}.")
+        grid = known.grid if self.place is None else self.place
         layout = dataclasses.replace(
             known,
             samples=len(rows),
             frames=len(frames),
             channels=tuple(known.channels[i] for i in channels),
-            grid=known.grid if self.every == 1 else thinned(known.grid, self.every),
+            grid=grid if self.every == 1 else thinned(grid, self.every),
             times=None if known.times is None else known.times[list(frames)],
             splits=known.splits if self.rows is None else {},
         )

@@ -79,6 +79,10 @@ def _table(rows: Sequence[dict[str, Any]]) -> Table:
         errors = [*(row["test"].get(name) for name in names), *far]
         cells = ["" if error is None else f"{error:.4f}" for error in errors]
         table.add_row(row["run"], f"{row['parameters']:,}", *cells, f"{row['seconds']:.0f}")
+    for name, found in rows[0].get("baselines", {}).items():
+        table.add_row(
+            name, "", *(f"{found[one]:.4f}" if one in found else "" for one in names), *[""] * len(others), ""
+        )
     return table
 
 

@@ -43,6 +43,7 @@ class Experiment:
         batch: Number of samples in a batch.
         evaluate: `(model, data) -> metrics`, lower is better; used for validation and test.
         test: Test data, or a function from a resolution (None: that of the training) to test data.
+        baselines: From the test data to metrics of predictions that need no model, by name: rows of every table.
         validation: Data that choose the checkpoint. Without them the last checkpoint is used.
         metric: Name of the metric that chooses it.
         every: Number of steps between evaluations and checkpoints; by default a twentieth of the run.
@@ -71,6 +72,7 @@ class Experiment:
     evaluate: Callable[[Any, Any], Mapping[str, float]]
     test: Any
     _: dataclasses.KW_ONLY
+    baselines: Callable[[Any], Mapping[str, Mapping[str, float]]] | None = None
     validation: Any = None
     metric: str = "relative_l2"
     every: int | None = None

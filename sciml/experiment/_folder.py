@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 import typeguard
 
 from sciml.experiment._records import read_part
@@ -232,3 +233,18 @@ def _commit(folder: pathlib.Path) -> str | None:
 
     commit = git("rev-parse", "HEAD")
     return f"{commit} with changes" if commit and git("status", "--porcelain") else commit
+
+
+def summary(data: Any) -> str:
+    """What a run has understood of its data, so that a missing channel axis is seen before the training."""
+    count, shapes = len(data), [np.shape(a)[1:] for a in jax.tree.leaves(data[np.arange(1)])]
+    if getattr(data, "grid", None) is None:
+        return f"{count:,} samples of shape {', '.join(map(str, shapes))}"
+    fields = " -> ".join(f"{channels} channel{'s' * (channels != 1)}" for channels, *_ in shapes)
+    return f"{count:,} samples: {fields} on {' x '.join(map(str, shapes[0][1:]))} points"
+
+
+def name_of(model: Any) -> str:
+    """Name of the class of a model, or of the operator inside of `operators.Normalised`."""
+    inner = getattr(model, "operator", model)
+    return type(inner).__name__

@@ -10,7 +10,7 @@ import jax
 import msgspec
 
 from sciml import train
-from sciml.experiment._definition import Experiment
+from sciml.experiment._definition import Experiment, held_out
 from sciml.experiment._folder import as_numbers, provenance
 from sciml.experiment._records import FORMAT, Run, Start, read_run, write_record
 from sciml.files import Damaged, check_tree, digest_of, locked
@@ -129,3 +129,10 @@ def tested(experiment: Experiment, model: Any, data: Any, folder: pathlib.Path) 
             "tests it again."
         )
     return found
+
+
+def baselines(experiment: Experiment) -> dict[str, dict[str, float]]:
+    """The errors on the test data of predictions that need no model; without such none."""
+    if experiment.baselines is None:
+        return {}
+    return {name: as_numbers(found) for name, found in experiment.baselines(held_out(experiment)).items()}

@@ -74,6 +74,7 @@ class Metrics(AbstractRecord, kw_only=True):
         test: Errors on the test data.
         resolutions: Errors at other resolutions, each with a `note` that says how the model was applied there.
         conditions: Errors on test data of other settings.
+        baselines: Errors on the test data of predictions that need no model.
     """
 
     model: str
@@ -85,6 +86,7 @@ class Metrics(AbstractRecord, kw_only=True):
     test: dict[str, float]
     resolutions: dict[str, dict[str, float | str]] = {}
     conditions: dict[str, dict[str, float]] = {}
+    baselines: dict[str, dict[str, float]] = {}
 
 
 def read_run(folder: str | pathlib.Path) -> Run:

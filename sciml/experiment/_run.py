@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-import jax
 import msgspec
-import numpy as np
 from rich.console import Console
 
 from sciml import structure, train
@@ -16,8 +14,8 @@ from sciml.data import fingerprint
 from sciml.experiment._definition import Experiment, held_out
 from sciml.experiment._figures import draw_run
 from sciml.experiment._file import build_with, settings
-from sciml.experiment._folder import check_folder, to_json
-from sciml.experiment._guards import begun, go_back, held, note_start, tested, with_remedy
+from sciml.experiment._folder import check_folder, name_of, summary, to_json
+from sciml.experiment._guards import baselines, begun, go_back, held, note_start, tested, with_remedy
 from sciml.experiment._records import Metrics, read_metrics, write_record
 from sciml.experiment._training import ShowProgress, prepare, train_into
 from sciml.files import write_json
@@ -116,7 +114,7 @@ def _run(
     progress = functools.partial(train.Progress, console=console) if progress is None else progress
     say = functools.partial(console.print, highlight=False, soft_wrap=True, markup=False)
     known, description = fingerprint(experiment.train), structure.describe(experiment.model)
-    name = made_of.name or _name(experiment.model)
+    name = made_of.name or name_of(experiment.model)
     finished = functools.partial(_finished, folder, made_of.config, known, say)
     if (folder / "metrics.json").exists():
         return finished()
@@ -126,7 +124,8 @@ def _run(
         if (folder / "metrics.json").exists():
             return finished()
         before = begun(folder, known)
-        say(f"{folder}: {name}, {train.parameters(experiment.model):,} parameters, trains on {_summary(experiment)}")
+        count = train.parameters(experiment.model)
+        say(f"{folder}: {name}, {count:,} parameters, trains on {summary(experiment.train)}")
         write_json(folder / "config.json", made_of.json)
         write_json(folder / "model.json", description)
         with with_remedy():
@@ -149,6 +148,7 @@ def _run(
             steps=log.records[-1]["step"],
             checkpoint=best,
             test=tested(experiment, model, held_out(experiment), folder),
+            baselines=baselines(experiment),
         )
         draw_run(experiment, metrics.as_json(), model, folder)
         write_record(folder / "metrics.json", metrics)  # last: a run without it is not finished
@@ -163,21 +163,6 @@ def _finished(folder: pathlib.Path, config: Any, known: Mapping[str, Any], say: 
     metrics = read_metrics(folder)
     say(f"{folder} is finished: {_line(metrics.test)}")
     return metrics.as_json()
-
-
-def _summary(experiment: Experiment) -> str:
-    """What a run has understood of its data, so that a missing channel axis is seen before the training."""
-    count, shapes = len(experiment.train), [np.shape(a)[1:] for a in jax.tree.leaves(experiment.train[np.arange(1)])]
-    if getattr(experiment.train, "grid", None) is None:
-        return f"{count:,} samples of shape {', '.join(map(str, shapes))}"
-    fields = " -> ".join(f"{channels} channel{'s' * (channels != 1)}" for channels, *_ in shapes)
-    return f"{count:,} samples: {fields} on {' x '.join(map(str, shapes[0][1:]))} points"
-
-
-def _name(model: Any) -> str:
-    """Name of the class of a model, or of the operator inside of `operators.Normalised`."""
-    inner = getattr(model, "operator", model)
-    return type(inner).__name__
 
 
 def _line(metrics: Mapping[str, float]) -> str:

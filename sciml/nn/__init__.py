@@ -12,6 +12,7 @@ from sciml.nn._conv import DilatedConv as DilatedConv
 from sciml.nn._conv import Prolongation as Prolongation
 from sciml.nn._dense import MLP as MLP
 from sciml.nn._dense import Dense as Dense
+from sciml.nn._depthwise import DepthwiseConv as DepthwiseConv
 from sciml.nn._factorised import AxialSpectralConv as AxialSpectralConv
 from sciml.nn._factorised import TuckerSpectralConv as TuckerSpectralConv
 from sciml.nn._filtered import filtered_activation as filtered_activation

@@ -2,6 +2,18 @@
 
 from sciml.operators._base import AbstractOperator as AbstractOperator
 from sciml.operators._cno import CNO as CNO
+from sciml.operators._conditioned import AbstractConditionedOperator as AbstractConditionedOperator
+from sciml.operators._conditioned import AbstractOutput as AbstractOutput
+from sciml.operators._conditioned import AsChannels as AsChannels
+from sciml.operators._conditioned import Conditioned as Conditioned
+from sciml.operators._conditioned import FiLM as FiLM
+from sciml.operators._conditioned import Increments as Increments
+from sciml.operators._conditioned import NextFrames as NextFrames
+from sciml.operators._conditioned import Numbers as Numbers
+from sciml.operators._conditioned import as_channels as as_channels
+from sciml.operators._conditioned import number_statistics as number_statistics
+from sciml.operators._convnet import ConvNet as ConvNet
+from sciml.operators._convnext import ConvNeXtUNet as ConvNeXtUNet
 from sciml.operators._deeponet import DeepONet as DeepONet
 from sciml.operators._ffno import FFNO as FFNO
 from sciml.operators._flax import FlaxOperator as FlaxOperator
@@ -13,8 +25,10 @@ from sciml.operators._mgno import NAVIER_STOKES as NAVIER_STOKES
 from sciml.operators._mgno import MgNO as MgNO
 from sciml.operators._mgno import MgNOConfig as MgNOConfig
 from sciml.operators._mgno import PointwiseHead as PointwiseHead
+from sciml.operators._pointwise import Padded as Padded
 from sciml.operators._pointwise import Pointwise as Pointwise
 from sciml.operators._resnet import DilatedResNet as DilatedResNet
+from sciml.operators._resnet import ModernResNet as ModernResNet
 from sciml.operators._tfno import TFNO as TFNO
 from sciml.operators._transferred import Transferred as Transferred
 from sciml.operators._transolver import Slicing as Slicing

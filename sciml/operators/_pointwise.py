@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Callable
+from typing import final
 
 import equinox as eqx
 import jax
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from sciml.grid import Grid
+from sciml.grid import Grid, Periodic
 from sciml.nn import Dense, along_last, check_field, fold_vmap, gelu, matmul, unit_coordinates
 from sciml.operators._base import AbstractOperator
 
@@ -65,16 +66,81 @@ class AbstractFourierNetwork(AbstractOperator):
         Raises:
             ValueError: If the number of axes or channels differs from the operator's.
         """
-        appended = 0 if self.grid is None else self.dimensions
-        check_field(x, self.lifting[0].weight.shape[0] - appended, self.dimensions)
+        check_input(self, x)
         return fold_vmap(_apply, self, x)
 
 
+@final
+class Padded(AbstractOperator):
+    """A Fourier network whose layers act on a larger grid, for domains that are not periodic: u = Q(crop B(pad P(a))).
+
+    Behind the high end of each axis that is not periodic, zeros are appended to the lifted field before the Fourier
+    layers and cut off after them, so that what leaves the domain at one wall does not enter at the other. Periodic axes
+    stay as they are. The padded length also sets the frequencies of the kept modes.
+
+    Source: code of the first FNO (Li et al. 2021, arXiv:2010.08895), which appends 9 points to 85 of Darcy flow, and
+    the one-sided `domain_padding` of neuraloperator; both lift, pad, crop and project in this order.
+
+    Attributes:
+        operator: The network. Its coordinates, if it has any, are those of the domain without the padding.
+        grid: Tells which axes are periodic.
+        fraction: Number of appended points over that of an axis, rounded.
+    """
+
+    operator: AbstractFourierNetwork
+    grid: Grid = eqx.field(static=True)
+    fraction: float = eqx.field(static=True)
+
+    def __init__(self, operator: AbstractFourierNetwork, grid: Grid, fraction: float) -> None:
+        """Wraps the network.
+
+        Raises:
+            ValueError: If the fraction is negative or the grid has another number of axes than the network.
+        """
+        if fraction < 0:
+            raise ValueError(f"Expected a fraction of at least 0, got {fraction}. Use 0.1 for 10 % more points.")
+        count_coordinates(grid, (0,) * operator.dimensions)
+        self.operator, self.grid, self.fraction = operator, grid, float(fraction)
+
+    def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
+        """The output fields.
+
+        Raises:
+            ValueError: If the number of axes or channels differs from the network's.
+        """
+        check_input(self.operator, x)
+        return fold_vmap(_apply_padded, self, x)
+
+    def body(self, v: Float[Array, "*space batch in"]) -> Float[Array, "*space batch out"]:
+        """The network's Fourier layers on the larger grid, cut to the size of `v`."""
+        space = v.shape[: self.operator.dimensions]
+        more = [
+            0 if isinstance(low, Periodic) else round(self.fraction * n)
+            for n, (low, _) in zip(space, self.grid.sides, strict=True)
+        ]
+        y = self.operator.body(jnp.pad(v, [*((0, n) for n in more), (0, 0), (0, 0)]))
+        return y[tuple(slice(n) for n in space)]
+
+
+def check_input(model: AbstractFourierNetwork, x: Array) -> None:
+    """Raises ValueError unless `x` is a field with the network's number of axes and channels."""
+    appended = 0 if model.grid is None else model.dimensions
+    check_field(x, model.lifting[0].weight.shape[0] - appended, model.dimensions)
+
+
 def _apply(model: AbstractFourierNetwork, x: Float[Array, "batch in *space"]) -> Float[Array, "batch out *space"]:
+    return _between(model, model.body, x)
+
+
+def _apply_padded(model: Padded, x: Float[Array, "batch in *space"]) -> Float[Array, "batch out *space"]:
+    return _between(model.operator, model.body, x)
+
+
+def _between(model: AbstractFourierNetwork, body: Callable[[Array], Array], x: Array) -> Array:
     # Channels last, the batch beside them: every product at a point is a GEMM without a transposition.
     points = coordinates(model.grid, x.shape[2:])
     v = run(model.lifting, jnp.moveaxis(x, (0, 1), (-2, -1)), model.activation, points)
-    y = run(model.projection, model.body(v), model.activation)
+    y = run(model.projection, body(v), model.activation)
     return jnp.moveaxis(y, (-2, -1), (0, 1))
 
 

@@ -1,5 +1,6 @@
 """U-Nets: the classic one and one of residual blocks."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import final
 
@@ -140,9 +141,9 @@ class ResidualUNet(AbstractOperator):
     """
 
     lift: Conv
-    down: tuple["_ResidualBlock | Conv", ...]
-    middle: tuple["_ResidualBlock", ...]
-    up: tuple["_ResidualBlock | TransposedConv", ...]
+    down: tuple["ResidualBlock | Conv", ...]
+    middle: tuple["ResidualBlock", ...]
+    up: tuple["ResidualBlock | TransposedConv", ...]
     norm: FieldNorm
     head: Conv
     activation: Callable[[Array], Array] = eqx.field(static=True)
@@ -177,16 +178,16 @@ class ResidualUNet(AbstractOperator):
         kernel = (3,) * dimensions
         lift_key, head_key, *keys = jax.random.split(key, 4 + len(widths) * (2 * blocks + 3))
         remaining = iter(keys)
-        down: list[_ResidualBlock | Conv] = []
-        up: list[_ResidualBlock | TransposedConv] = []
+        down: list[ResidualBlock | Conv] = []
+        up: list[ResidualBlock | TransposedConv] = []
         for level, (before, width) in enumerate(zip((widths[0], *widths[:-1]), widths, strict=True)):
             if level:
                 down.append(Conv(before, before, kernel=kernel, stride=2, boundary=sides, key=next(remaining)))
-            down += [_ResidualBlock(width if i else before, width, grid, next(remaining)) for i in range(blocks)]
-            ascent: list[_ResidualBlock | TransposedConv] = [
-                _ResidualBlock(2 * width, width, grid, next(remaining)) for _ in range(blocks)
+            down += [ResidualBlock(width if i else before, width, grid, next(remaining)) for i in range(blocks)]
+            ascent: list[ResidualBlock | TransposedConv] = [
+                ResidualBlock(2 * width, width, grid, next(remaining)) for _ in range(blocks)
             ]
-            ascent.append(_ResidualBlock(width + before, before, grid, next(remaining)))
+            ascent.append(ResidualBlock(width + before, before, grid, next(remaining)))
             if level:
                 ascent.append(
                     TransposedConv(before, before, dimensions=dimensions, boundary=sides, key=next(remaining))
@@ -194,7 +195,7 @@ class ResidualUNet(AbstractOperator):
             up = ascent + up
         self.lift = Conv(in_channels, widths[0], kernel=kernel, boundary=sides, key=lift_key)
         self.down, self.up = tuple(down), tuple(up)
-        self.middle = tuple(_ResidualBlock(widths[-1], widths[-1], grid, next(remaining)) for _ in range(2))
+        self.middle = tuple(ResidualBlock(widths[-1], widths[-1], grid, next(remaining)) for _ in range(2))
         self.norm = FieldNorm(widths[0])
         self.head = Conv(widths[0], out_channels, kernel=kernel, boundary=sides, key=head_key)
         self.activation = activation
@@ -222,25 +223,29 @@ class ResidualUNet(AbstractOperator):
         return jnp.moveaxis(u[0], -1, 0)
 
 
-class _ResidualBlock(eqx.Module):
+class ResidualBlock(eqx.Module):
+    """u <- S u + K2 activation(norm(K1 activation(norm(u)))), see `ResidualUNet`; without norms they are left out."""
+
     convs: tuple[Conv, ...]
     norms: tuple[FieldNorm, ...]
     shortcut: Conv | None
 
-    def __init__(self, into: int, out: int, grid: Grid, key: PRNGKeyArray) -> None:
+    def __init__(
+        self, into: int, out: int, grid: Grid, key: PRNGKeyArray, norm: Callable[[int], FieldNorm] | None = FieldNorm
+    ) -> None:
         first, second, third = jax.random.split(key, 3)
         kernel, sides = (3,) * len(grid.shape), grid.sides
         self.convs = (
             Conv(into, out, kernel=kernel, boundary=sides, key=first),
             Conv(out, out, kernel=kernel, boundary=sides, key=second),
         )
-        self.norms = (FieldNorm(into), FieldNorm(out))
+        self.norms = () if norm is None else (norm(into), norm(out))
         self.shortcut = None if into == out else Conv(into, out, kernel=(1,) * len(kernel), key=third)
 
     def __call__(self, u: Array, activation: Callable[[Array], Array]) -> Array:
         y = u
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            y = conv.channels_last(activation(norm.channels_last(y)))
+        for conv, norm in itertools.zip_longest(self.convs, self.norms):
+            y = conv.channels_last(activation(y if norm is None else norm.channels_last(y)))
         return y + (u if self.shortcut is None else self.shortcut.channels_last(u))
 
 

@@ -35,8 +35,8 @@ def check_field(alpha: float, tau: float, dimensions: int) -> None:
     """Raises ValueError unless a random field with these settings has a finite variance."""
     if alpha <= dimensions / 2 or tau <= 0:
         raise ValueError(
-            f"A field of finite variance in {('one dimension', 'two dimensions')[dimensions - 1]} needs "
-            f"alpha > {('1/2', '1')[dimensions - 1]} and tau > 0, got alpha {alpha} and tau {tau}."
+            f"A field of finite variance in {('one dimension', 'two dimensions', 'three dimensions')[dimensions - 1]} "
+            f"needs alpha > {('1/2', '1', '3/2')[dimensions - 1]} and tau > 0, got alpha {alpha} and tau {tau}."
         )
 
 

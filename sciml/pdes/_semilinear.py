@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Inexact
 
 from sciml.pdes._etd import wavenumbers
+from sciml.pdes._parameters import Setting, number
 from sciml.pdes._periodic import AbstractSemilinear
 
 
@@ -29,17 +30,19 @@ class Burgers(AbstractSemilinear):
             the interval has length 1.
         tau: Inverse correlation length of the initial field, in the same unit.
         amplitude: Factor of the initial field; its square times `tau^(2 alpha - 1) = 125` is 625.
-        viscosity: Diffusivity, length^2 / time.
+        viscosity: Diffusivity, length^2 / time; or the ends of a range from which each sample draws, uniform in the
+            logarithm. Small ones need more points.
     """
 
     degree: ClassVar[int] = 2
+    logarithmic: ClassVar[tuple[str, ...]] = ("viscosity",)
 
     amplitude: float = math.sqrt(5)
-    viscosity: float = 0.1
+    viscosity: Setting = 0.1
 
-    def linear(self, k: Float[np.ndarray, " modes"]) -> Float[np.ndarray, " modes"]:
+    def linear(self, k: Float[np.ndarray, " modes"]) -> Float[np.ndarray | Array, " modes"]:
         """`-viscosity k^2`."""
-        return -self.viscosity * k**2
+        return -number(self.viscosity) * k**2
 
     def factor(self, k: Float[np.ndarray, " modes"]) -> Inexact[np.ndarray, " modes"]:
         """`-i k / 2`: minus the derivative of half the square."""
@@ -56,7 +59,7 @@ class Burgers(AbstractSemilinear):
                 interval, of any number.
 
         Raises:
-            ValueError: If there are fewer than 3 times.
+            ValueError: If there are fewer than 3 times, or if the viscosity is a range.
         """
         if u.shape[1] < 3:
             raise ValueError(f"A central difference in time needs at least 3 times, got {u.shape[1]}.")
@@ -67,7 +70,7 @@ class Burgers(AbstractSemilinear):
             for power in (1j * k, -(k**2))
         )
         rate = (u[:, 2:] - u[:, :-2]) * ((u.shape[1] - 1) / (2 * self.time))
-        return rate + u[:, 1:-1] * first - self.viscosity * second
+        return rate + u[:, 1:-1] * first - number(self.viscosity) * second
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from sciml.grid import Grid, Periodic
+from sciml.pdes._conservation import advance, inflow
 from sciml.pdes._periodic import AbstractFlow, check_sizes
 from sciml.pdes._random_fields import periodic_field
 
@@ -42,7 +43,6 @@ class ShallowWater(AbstractFlow):
     """
 
     names: ClassVar[tuple[str, ...]] = ("velocity x1", "velocity x2", "height")
-    inputs: ClassVar[tuple[str, ...]] = ("velocity x1 t=0", "velocity x2 t=0", "height t=0")
 
     resolution: int = 64
     length: float = 5.0
@@ -105,18 +105,11 @@ class ShallowWater(AbstractFlow):
         g = jnp.asarray(self.gravity if gravity is None else gravity, start.dtype)
         dx = self.length / self.resolution
 
-        def step(state: tuple[Array, Array]) -> tuple[Array, Array]:
-            u, left = state
-            h, v = u[0], u[1:] / u[:1]
-            largest = jnp.max(jnp.abs(v).sum(axis=0) + 2 * jnp.sqrt(g * h)) / dx
-            steps = jnp.ceil(left * largest / self.courant)
-            dt = jnp.where(jnp.isfinite(steps), left / steps, jnp.nan)  # a state that is not finite ends the loop
-            middle = u + dt * _rate(u, g, dx)
-            return (u + middle + dt * _rate(middle, g, dx)) / 2, left - dt
+        rate = lambda u: _rate(u, g, dx)
+        fastest = lambda u: jnp.max(jnp.abs(u[1:] / u[:1]).sum(axis=0) + 2 * jnp.sqrt(g * u[0])) / dx
 
-        def frame(u: Array, number: None) -> tuple[Array, Array]:
-            left = jnp.asarray(self.interval, u.dtype)
-            u, left = jax.lax.while_loop(lambda state: state[1] > 0, step, (u, left))
+        def frame(u: Array, _: None) -> tuple[Array, Array]:
+            u = advance(u, rate, fastest, interval=self.interval, courant=self.courant)
             return u, jnp.concatenate((u[1:] / u[:1], u[:1]))
 
         u = jnp.concatenate((start[2:], start[2:] * start[:2]))
@@ -126,23 +119,14 @@ class ShallowWater(AbstractFlow):
 def _rate(u: Float[Array, "3 x y"], g: Float[Array, ""], dx: float) -> Float[Array, "3 x y"]:
     """The time derivative of height and momenta."""
     v1, v2 = u[1] / u[0], u[2] / u[0]
-    mass1, along1, across1 = _inflow(jnp.stack((u[0], v1, v2)), g, axis=1)
-    mass2, along2, across2 = _inflow(jnp.stack((u[0], v2, v1)), g, axis=2)
+    flux = lambda low, high: _flux(low, high, g)
+    mass1, along1, across1 = inflow(jnp.stack((u[0], v1, v2)), flux, axis=1)
+    mass2, along2, across2 = inflow(jnp.stack((u[0], v2, v1)), flux, axis=2)
     return jnp.stack((mass1 + mass2, along1 + across2, across1 + along2)) / dx
 
 
-def _inflow(w: Float[Array, "3 x y"], g: Float[Array, ""], *, axis: int) -> Float[Array, "3 x y"]:
-    """What flows into each cell along an axis; `w` is the height, the velocity along the axis and that across it."""
-    after = jnp.roll(w, -1, axis) - w
-    before = jnp.roll(after, 1, axis)
-    smallest = jnp.minimum(jnp.abs(after + before) / 2, 2 * jnp.minimum(jnp.abs(after), jnp.abs(before)))
-    half = jnp.where(after * before > 0, jnp.sign(after) * smallest, 0) / 2
-    flux = _flux(w + half, jnp.roll(w - half, -1, axis), g)
-    return jnp.roll(flux, 1, axis) - flux
-
-
 def _flux(low: Float[Array, "3 x y"], high: Float[Array, "3 x y"], g: Float[Array, ""]) -> Float[Array, "3 x y"]:
-    """The flux between the states at both sides of the faces, the first one at lower coordinates."""
+    """The flux between heights, velocities along the axis and velocities across it at both sides of the faces."""
     (h0, v0, across0), (h1, v1, across1) = low, high
     c0, c1 = jnp.sqrt(g * h0), jnp.sqrt(g * h1)
     slowest = jnp.minimum(jnp.minimum(v0 - c0, v1 - c1), 0)

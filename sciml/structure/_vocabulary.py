@@ -8,18 +8,19 @@ from typing import Any
 TABLE: dict[str, str] = {
     "sciml.grid": "Grid Periodic Dirichlet Neumann",
     "sciml.nn": """
-        AxialSpectralConv Conv CycleConfig Dense DilatedConv FieldNorm FourierFeatures Frozen InstanceNorm LayerNorm MLP
-        MultiHeadAttention PlainFeature PostNorm PreNorm Prolongation RMSNorm Rotary SpectralConv Transformer
-        TransformerBlock TransformerConfig TransformerLayer TransposedConv TuckerSpectralConv VCycle gelu
+        AxialSpectralConv Conv CycleConfig Dense DepthwiseConv DilatedConv FieldNorm FourierFeatures Frozen InstanceNorm
+        LayerNorm MLP MultiHeadAttention PlainFeature PostNorm PreNorm Prolongation RMSNorm Rotary SpectralConv
+        Transformer TransformerBlock TransformerConfig TransformerLayer TransposedConv TuckerSpectralConv VCycle gelu
         """,
     "sciml.pdes": """
         BalanceLaw Bistable BurgersFlux CubicFlux LinearDiffusion LinearFlux LinearReaction Logistic PorousMedium
         SineFlux SquaredLogistic
         """,
     "sciml.operators": """
-        CNO DeepONet DilatedResNet FFNO FNO FlaxOperator GalerkinTransformer InPrecision MgNO MgNOConfig Normalised
-        Normaliser Pointwise PointwiseHead Resampled Residual ResidualUNet Slicing SpectralHead Stage TFNO Transferred
-        Transolver UNO UNet WithFields
+        AsChannels CNO Conditioned ConvNeXtUNet ConvNet DeepONet DilatedResNet FFNO FNO FiLM FlaxOperator
+        GalerkinTransformer InPrecision Increments MgNO MgNOConfig ModernResNet NextFrames Normalised Normaliser
+        Numbers Padded Pointwise PointwiseHead Resampled Residual ResidualUNet Slicing SpectralHead Stage TFNO
+        Transferred Transolver UNO UNet WithFields
         """,
     "sciml.symbolic": """
         Apply FittedConstants Integer LeftNested NumberCodec Pieces Placeholder Program Real RightNested Sum Term
@@ -92,13 +93,15 @@ INNER: dict[str, str] = {
     "sciml.nn.Stencil": "sciml.nn._stencils.Stencil",
     "sciml.operators.CNOBlock": "sciml.operators._cno._Block",
     "sciml.operators.CNOLayer": "sciml.operators._cno._Layer",
+    "sciml.operators.ConvNeXtBlock": "sciml.operators._convnext._Block",
+    "sciml.operators.ConvNeXtRefinement": "sciml.operators._convnext._Refinement",
     "sciml.operators.FourierBlock": "sciml.operators._fno.FourierBlock",
     "sciml.operators.GalerkinAttention": "sciml.operators._galerkin._GalerkinAttention",
     "sciml.operators.GalerkinLayer": "sciml.operators._galerkin._Layer",
     "sciml.operators.GalerkinSpectralLayer": "sciml.operators._galerkin._SpectralLayer",
     "sciml.operators.MultigridLayer": "sciml.operators._mgno.MultigridLayer",
     "sciml.operators.PhysicsAttention": "sciml.operators._transolver.PhysicsAttention",
-    "sciml.operators.ResidualUNetBlock": "sciml.operators._unet._ResidualBlock",
+    "sciml.operators.ResidualUNetBlock": "sciml.operators._unet.ResidualBlock",
     "sciml.operators.UNetStage": "sciml.operators._unet._Stage",
     "sciml.operators.UNOBlock": "sciml.operators._uno._Block",
 }

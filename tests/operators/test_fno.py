@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy.special import erf
 
-from sciml.grid import Dirichlet, Grid
-from sciml.operators import FNO, Pointwise
+from sciml.grid import Dirichlet, Grid, Neumann, Periodic
+from sciml.operators import FNO, UNO, Padded, Pointwise, Stage
 
 BATCH, IN, OUT, WIDTH = 2, 3, 4, 6
 
@@ -124,3 +124,40 @@ def test_wrong_input_is_refused():
             build((4, 4), grid=Grid((8, 8)))(jnp.zeros(shape))
     with pytest.raises(ValueError, match=r"is for 2 axes, the grid has 1.*one number of modes for each axis"):
         build((4, 4), grid=Grid((8,)))
+
+
+def test_padding_is_between_lifting_and_projection_on_axes_with_walls():
+    """Equal to the layers called on the larger grid by hand; the coordinates are those of the domain."""
+    grid = Grid((8, 10), extent=(1.0, 2.0), boundary=(Neumann(), Periodic()))
+    with jax.enable_x64(True):
+        model = double(build((6, 6), grid=grid))
+        x = jax.random.normal(jax.random.key(1), (IN, *grid.shape))
+        points = np.stack(
+            np.meshgrid(*(p / length for p, length in zip(grid.points(), (1, 2), strict=True)), indexing="ij")
+        )
+        lifted = network(model.lifting, np.concatenate([x, points]))
+        padded = np.pad(lifted, ((0, 0), (0, 2), (0, 0)))  # a quarter of 8 points; none on the periodic axis
+        body = eqx.filter_jit(lambda v: model.body(jnp.moveaxis(v, 0, -1)[..., None, :]))(padded)
+        expected = network(model.projection, np.moveaxis(np.asarray(body)[:8, :, 0], -1, 0))
+        y = eqx.filter_jit(Padded(model, grid, 0.25))(x)
+        np.testing.assert_allclose(y, expected, rtol=0, atol=1e-12 * np.abs(expected).max())  # rounding
+
+
+def test_padding_leaves_periodic_networks_alone_and_serves_every_fourier_network(getkey):
+    model, x = build((6,)), jax.random.normal(getkey(), (IN, 12))
+    same = eqx.filter_jit(Padded(model, Grid((12,)), 0.5))(x)
+    np.testing.assert_array_equal(same, eqx.filter_jit(model)(x))
+    walls = Grid((12,), boundary=Dirichlet())
+    assert np.abs(eqx.filter_jit(Padded(model, walls, 0.5))(x) - same).max() > 0
+    stages = tuple(Stage(4, (6,), (scale,)) for scale in (0.5, 0.25, 1))
+    uno = eqx.filter_eval_shape(lambda key: Padded(UNO(IN, OUT, width=4, stages=stages, key=key), walls, 0.5), getkey())
+    assert eqx.filter_eval_shape(uno, x).shape == (OUT, 12)
+
+
+def test_padding_refuses_what_does_not_fit(getkey):
+    with pytest.raises(ValueError, match=r"fraction of at least 0, got -0.1. Use 0.1 for 10 % more"):
+        Padded(build((6,)), Grid((8,)), -0.1)
+    with pytest.raises(ValueError, match=r"is for 1 axes, the grid has 2"):
+        Padded(build((6,)), Grid((8, 8)), 0.1)
+    with pytest.raises(ValueError, match="Expected a field"):
+        Padded(build((6,)), Grid((8,)), 0.1)(jnp.ones((IN + 1, 8)))

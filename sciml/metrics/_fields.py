@@ -1,17 +1,12 @@
-"""Errors of one sample: `(prediction, truth) -> scalar`. Means over samples are the caller's.
-
-Fields are `(channels, *space)`; all channels enter one norm. A relative error against a truth that is zero everywhere
-is infinite, or NaN if the prediction is zero as well, unless `relative_l2` is given an epsilon.
-"""
+"""Errors of one sample in one norm over all channels."""
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from sciml.grid import Grid, Periodic
 
 
-def _norm(squares: Float[Array, ""]) -> Float[Array, ""]:
+def root(squares: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Square root whose derivative at zero is zero, so that an exact prediction does not make gradients NaN."""
     zero = squares == 0  # not "> 0": NaN must stay NaN
     return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, squares)))
@@ -35,8 +30,8 @@ def relative_l2(
         epsilon: Added to the norm of the truth: 1e-7 in PROSE-PDE and PROSE-FD.
         epsilon_squared: Added to the squared norm of the truth: 1e-6 in PROSE-ODE.
     """
-    size = _norm(jnp.sum(truth**2) + epsilon_squared) + epsilon
-    return _norm(jnp.sum((prediction - truth) ** 2)) / size
+    size = root(jnp.sum(truth**2) + epsilon_squared) + epsilon
+    return root(jnp.sum((prediction - truth) ** 2)) / size
 
 
 def differences(x: Float[Array, "channels *space"], grid: Grid) -> list[Float[Array, "channels *space"]]:
@@ -74,44 +69,7 @@ def relative_h1(
     def squares(u: Array) -> Array:
         return jnp.sum(u**2) + sum(jnp.sum(du**2) for du in differences(u, grid))
 
-    return _norm(squares(prediction - truth)) / _norm(squares(truth))
-
-
-def relative_h1_spectral(
-    prediction: Float[Array, "channels *space"],
-    truth: Float[Array, "channels *space"],
-    *,
-    grid: Grid,
-    cutoff: int | None = None,
-) -> Float[Array, ""]:
-    """Relative H1 error by Fourier coefficients, with the squared norm sum_k (1 + |2 pi k / L|^2) |u_k|^2.
-
-    Exact for periodic fields. For others it is the norm of the periodic continuation, whose jumps fill the high
-    wavenumbers; `cutoff` then helps: a component |k_j| >= cutoff counts as zero in the weight, so that such modes
-    keep their L2 weight alone.
-
-    The training loss of MgNO (He, Liu, Xu, ICLR 2024) is this one with the extent 2 pi (integer wavenumbers) and
-    cutoff 20, whatever the boundary.
-    """
-    grid.check(truth)
-    axes = tuple(range(1, truth.ndim))
-    weight = np.ones(())
-    for axis, (n, length) in enumerate(zip(grid.shape, grid.lengths, strict=True)):
-        k = np.abs(np.fft.fftfreq(n, 1 / n))
-        squared = np.where(k < (n if cutoff is None else cutoff), 2 * np.pi * k / length, 0) ** 2
-        weight = weight + squared.reshape([-1 if other == axis else 1 for other in range(len(grid.shape))])
-    half = grid.shape[-1] // 2 + 1
-    twice = np.full(half, 2.0)  # a real field: the modes that rfftn leaves out are conjugates of those it keeps
-    twice[0] = 1
-    if grid.shape[-1] % 2 == 0:
-        twice[-1] = 1
-    weight = jnp.asarray((weight[..., :half] * twice)[None], truth.dtype)
-
-    def squares(u: Array) -> Array:
-        modes = jnp.fft.rfftn(u, axes=axes, norm="forward")
-        return jnp.sum(weight * (modes.real**2 + modes.imag**2))
-
-    return _norm(squares(prediction - truth)) / _norm(squares(truth))
+    return root(squares(prediction - truth)) / root(squares(truth))
 
 
 def absolute_h1(
@@ -132,9 +90,9 @@ def absolute_h1(
     squares = weight * jnp.sum(error**2)
     for axis in range(1, error.ndim):
         squares = squares + jnp.sum(jnp.square(jnp.asarray(jnp.gradient(error, spacing, axis=axis))))
-    return _norm(squares)
+    return root(squares)
 
 
 def rmse(prediction: Float[Array, "channels *space"], truth: Float[Array, "channels *space"]) -> Float[Array, ""]:
     """Root of the mean squared error over channels and points, in the units of the field."""
-    return _norm(jnp.mean((prediction - truth) ** 2))
+    return root(jnp.mean((prediction - truth) ** 2))
