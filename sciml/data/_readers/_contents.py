@@ -9,7 +9,7 @@ import numpy as np
 
 from sciml.data._layout import AbstractReader, seems_periodic
 from sciml.data._readers._formats import Format, Hints, Item, Probe
-from sciml.data._readers._labelled import SPACE, Labelled, Origin, labelled_reader
+from sciml.data._readers._labelled import SPACE, Labelled, Origin, check_sizes, labelled_reader
 from sciml.data._readers._stored import Files, Spread, Stacked
 from sciml.grid import Grid
 
@@ -202,7 +202,11 @@ def ends(frames: Sequence[Labelled], fixed: Sequence[Labelled] = ()) -> tuple[di
     Args:
         frames: Arrays of the frames; the first and the last frame of three samples is read.
         fixed: Arrays without time, which may show walls where frames vanish at them.
+
+    Raises:
+        ValueError: If the arrays have unequal sizes.
     """
+    check_sizes(frames[0], frames, fixed)
     space = frames[0].space
     channels: list[np.ndarray] = []  # fields of one channel (sample, *space) each
     for one in (*frames, *fixed):

@@ -78,7 +78,7 @@ def fno_evidence(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
 def _fits(names: tuple[str, ...], shapes: Mapping[str, tuple[int, ...]]) -> bool:
     one, *others = (shapes[name] for name in names)
     if names == ("u", "t"):
-        return 3 <= len(one) <= 5 and max(others[0], default=0) == one[-1] and max(others[0]) == np.prod(others[0])
+        return 3 <= len(one) <= 5 and max(others[0], default=0) == one[-1] and max(others[0]) == int(np.prod(others[0]))
     if names == ("input", "output"):
         return (
             2 <= len(one) <= 4

@@ -83,11 +83,15 @@ def _without_copies(
     for (path, part), size in zip(found, sizes, strict=True):
         key = (size, _digest(path, size) if sizes.count(size) > 1 else "")
         if key[1] and key in first:
-            notes.append(f"{path.name} is a copy of {first[key].name} and left out.")
+            notes.append(f"{_shown(path)} is a copy of {_shown(first[key])} and left out.")
             continue
         first[key] = path
         kept.append((path, part))
     return kept, notes
+
+
+def _shown(path: pathlib.Path) -> str:
+    return f"{path.parent.name}/{path.name}"
 
 
 def _digest(path: pathlib.Path, size: int) -> str:

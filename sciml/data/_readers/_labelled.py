@@ -187,7 +187,7 @@ def labelled_reader(
     where = f"{origin.paths[0]}: " if origin.paths else ""
     try:
         first = frames[0]
-        _check_sizes(first, frames, fixed)
+        check_sizes(first, frames, fixed)
         given = {} if coordinates is None else dict(coordinates)
         notes = list(origin.notes)
         extra: list[Labelled] = []
@@ -215,7 +215,7 @@ def labelled_reader(
     return LabelledReader(layout, frames, fixed=everything, parameters=table, paths=origin.paths)
 
 
-def _check_sizes(first: Labelled, frames: Sequence[Labelled], fixed: Sequence[Labelled]) -> None:
+def check_sizes(first: Labelled, frames: Sequence[Labelled], fixed: Sequence[Labelled]) -> None:
     """Refuses arrays that do not have the sizes of the first one."""
     if not first.space:
         raise ValueError(

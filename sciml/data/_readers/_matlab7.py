@@ -22,24 +22,26 @@ def _recognise(probe: Probe) -> str | None:
 
 def _open(probe: Probe, hints: Hints) -> AbstractReader:
     arrays = _arrays(probe)
-    notes = ["MATLAB's order of axes is restored."]
-    origin = Origin("MATLAB 7.3", "header MATLAB 7.3", (str(probe.path),), tuple(notes))
-    shapes = {name: tuple(one.shape) for name, one in arrays.items()}
+    others = [name for name, item in probe.arrays.items() if not item.numbers and not name.startswith("#")]
+    said = (f"Variables that are no arrays of numbers are not read: {', '.join(others)}.",) if others else ()
+    notes = ("The axes have MATLAB's order again.", *said)
+    origin = Origin("MATLAB 7.3 arrays", "header MATLAB 7.3", (str(probe.path),), notes)
+    shapes = {name: tuple(one.shape) for name, one in arrays.items() if probe.arrays[name].numbers}
     found = None if hints.given else fno_evidence(shapes)
     if found is None:
         return own_arrays(arrays, hints, origin)
     try:
-        return fno_reader(arrays, Origin(origin.format, f"{origin.evidence}, {found}", origin.paths, origin.notes))
+        return fno_reader(arrays, Origin("FNO (MATLAB 7.3)", f"{origin.evidence}, {found}", origin.paths, notes))
     except ValueError as error:
         path = str(probe.path)
         raise ValueError(f"{error}" if str(error).startswith(path) else f"{path}: {error}") from None
 
 
 def _arrays(probe: Probe) -> Mapping[str, Reversed | np.ndarray]:
-    """The numeric arrays in MATLAB's order of axes, without those that cells refer to."""
+    """The arrays in MATLAB's order of axes, without those that cells refer to."""
     files, found = Files(), {}
     for name, item in probe.arrays.items():
-        if not item.numbers or name.startswith("#") or 0 in item.shape:
+        if name.startswith("#"):
             continue
         inner = _array(files, probe.path, name, item)
         if isinstance(inner, np.ndarray):
@@ -54,7 +56,7 @@ def _arrays(probe: Probe) -> Mapping[str, Reversed | np.ndarray]:
 
 def _array(files: Files, path: pathlib.Path, name: str, item: Item) -> Stored | np.ndarray:
     """A data set; numbers and lines, such as times and coordinates, are read at once."""
-    line = math.prod(item.shape) == max(item.shape, default=1)
+    line = item.numbers and math.prod(item.shape) == max(item.shape, default=1)
     return files.values(path, name) if line else stored(files, path, name, item)
 
 
@@ -70,11 +72,7 @@ def open_plain(probe: Probe, hints: Hints) -> AbstractReader:
             command.
     """
     files = Files()
-    arrays = {
-        name: _array(files, probe.path, name, item)
-        for name, item in probe.arrays.items()
-        if item.numbers and 0 not in item.shape
-    }
+    arrays = {name: _array(files, probe.path, name, item) for name, item in probe.arrays.items()}
     return own_arrays(arrays, hints, Origin("HDF5 arrays", "an HDF5 file without a known format", (str(probe.path),)))
 
 

@@ -123,9 +123,11 @@ def _times(found: Description, frames: int) -> np.ndarray | None:
         times = [float(text) for text in named[1:]]  # rounded to six digits, but the first of them is right
     except ValueError:
         return None if step is None else np.arange(frames) * step
-    if step is None:
-        return np.array([times[0] - (times[1] - times[0]) if frames > 2 else 0.0, *times])
-    return round(times[0] / step - 1) * step + np.arange(frames) * step
+    if step is not None:
+        even = round(times[0] / step - 1) * step + np.arange(frames) * step
+        if np.allclose(even[1:], times, rtol=1e-5, atol=0.0):
+            return even
+    return np.array([2 * times[0] - times[1] if frames > 2 else 0.0, *times])
 
 
 def _parameters(probe: Probe, files: Files, found: Description) -> dict[str, np.ndarray]:

@@ -98,7 +98,8 @@ class Stored:
 
 def stored(files: Files, path: pathlib.Path, name: str, item: Item) -> Stored:
     """A data set that was seen in a file."""
-    return Stored(files, path, name, item.shape, np.dtype(item.kind), item.chunks)
+    dtype = np.dtype("complex64" if item.kind == "c" else item.kind)  # "c" is a character for NumPy
+    return Stored(files, path, name, item.shape, dtype, item.chunks)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
