@@ -165,7 +165,7 @@ def test_help_lists_every_field_with_meaning_and_default(file, capsys):
     ("arguments", "part"),
     [
         (("--help",), "sciml COMMAND --help lists all options"),
-        (("train", "-h"), "usage: sciml train [-h] EXPERIMENT --out PATH [--from STEP] [--preset STR]"),
+        (("train", "-h"), "usage: sciml train [-h] EXPERIMENT --out PATH [--from STEP]"),
         (("benchmark", "--help"), "--seeds INT Runs of each model"),
         (("evaluate", "--help"), "--resolution"),
         (("generate", "--help"), "PROBLEM is one of: darcy"),

@@ -27,6 +27,7 @@ LAYER = {
     "experiment": 5,
     "tasks": 6,
     "benchmark": 7,
+    "report": 7,
     "cli": 8,
     "__main__": 9,
 }

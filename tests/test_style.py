@@ -15,7 +15,10 @@ TREES = {path: ast.parse(text) for path, text in TEXTS.items()}
 LONGEST_FILE, SHORT_FILE, LONGEST_BODY, MOST_ARGUMENTS, REPETITION = 500, 60, 50, 8, 6
 FORBIDDEN_CALLS = {"super", "hasattr", "eval", "exec"}
 FORBIDDEN_IMPORTS = {"pickle", "dill", "cloudpickle", "shelve", "marshal"}
-OPTIONAL = {"flax", "sympy", "sklearn", "tensorboardX"}
+OPTIONAL = {
+    *("flax", "sympy", "sklearn", "tensorboardX", "wandb", "mlflow", "sqlalchemy", "imageio_ffmpeg"),
+    *("xarray", "zarr", "h5netcdf", "hdf5plugin"),
+}
 
 # Exceptions, each with its reason.
 ALLOWED: dict[str, str] = {

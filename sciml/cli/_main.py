@@ -13,7 +13,7 @@ from sciml.cli._errors import Usage, fail, flush, interrupts_end_the_process, no
 _USAGE = """usage: sciml COMMAND ...
 
   list                                                       experiments, their presets and models, generators of data
-  train EXPERIMENT [--preset NAME] [--FIELD VALUE ...] --out DIR [--from STEP]
+  train EXPERIMENT [--preset NAME] [--FIELD VALUE ...] --out DIR [--from STEP] [--track TOOL]
                                                              train, or go on with an interrupted run
   evaluate DIR [--resolution N ...] [--condition FIELD=VALUE ...] [--file EXPERIMENT]
                                                              test a finished run, also on other test data
@@ -22,6 +22,7 @@ _USAGE = """usage: sciml COMMAND ...
                                                              apply the model of a run to a file
   benchmark EXPERIMENT --models NAME ... (--budget TIME | --epochs N) [--seeds N] --out FOLDER
                                                              models of an experiment under equal conditions
+  report DIR --out FILE [--overwrite]                        one page about a run or a benchmark
   generate PROBLEM [--n N] [--FIELD VALUE ...] --out FILE    make a data set
   info                                                       versions and devices
 
@@ -35,6 +36,7 @@ _COMMANDS = {
     "compare": ("_runs", "compare"),
     "predict": ("_runs", "predict"),
     "benchmark": ("_train", "benchmark"),
+    "report": ("_report", "report"),
     "generate": ("_data", "generate"),
     "info": ("_info", "info"),
 }

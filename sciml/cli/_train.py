@@ -3,12 +3,35 @@
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from types import ModuleType
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from sciml.cli._errors import Usage, one_line
 from sciml.cli._options import experiment_options, help_without_experiment, load_experiment
+
+_TRACK = Annotated[
+    Literal["tensorboard", "wandb", "mlflow"] | None,
+    tyro.conf.arg(help="Tool for which logs and metrics are written too, into the folder of a run; nothing is sent."),
+]
+
+
+def _tracked(module: ModuleType, tool: str | None, out: pathlib.Path) -> ModuleType:
+    """An experiment file whose runs are tracked by a tool, if one is given.
+
+    Raises:
+        ImportError: If it is not installed.
+    """
+    if tool is None:
+        return module
+    from sciml import experiment, train
+
+    tensorboard = lambda folder, **options: train.tensorboard(folder / "tensorboard", **options)
+    hook = {"tensorboard": tensorboard, "wandb": train.wandb, "mlflow": train.mlflow}[tool]
+    hook(out)  # writes nothing yet; a missing package is named before anything is made
+    return experiment.with_hooks(module, lambda config, folder: [hook(folder, config=config)])
+
 
 _TRAIN: dict[str, Any] = {
     "out": Annotated[pathlib.Path, tyro.conf.arg(help="Folder of the run; an interrupted run in it goes on.")],
@@ -16,8 +39,9 @@ _TRAIN: dict[str, Any] = {
         int | None,
         tyro.conf.arg(name="from", metavar="STEP", help="Go on from the checkpoint of this step, not from the last."),
     ],
+    "track": _TRACK,
 }
-_TRAIN_DEFAULTS = {"from_step": None}
+_TRAIN_DEFAULTS = {"from_step": None, "track": None}
 
 
 def train(arguments: Sequence[str]) -> int:
@@ -36,7 +60,7 @@ def train(arguments: Sequence[str]) -> int:
         raise Usage(f"Expected --from STEP, the step of a checkpoint of the run, got {options.from_step}.")
     experiment.check_settings(config)
     start = {} if options.from_step is None else {"start": options.from_step}
-    experiment.run_file(module, config, options.out, **start)
+    experiment.run_file(_tracked(module, options.track, options.out), config, options.out, **start)
     return 0
 
 
@@ -48,8 +72,9 @@ _BENCHMARK: dict[str, Any] = {
     ],
     "seeds": Annotated[int, tyro.conf.arg(help="Runs of each model, with consecutive seeds from --seed on.")],
     "target": Annotated[str | None, tyro.conf.arg(help="Validation error to reach, such as relative_l2=0.02.")],
+    "track": _TRACK,
 }
-_DEFAULTS = {"budget": None, "seeds": 3, "target": None}
+_DEFAULTS = {"budget": None, "seeds": 3, "target": None, "track": None}
 
 
 def benchmark(arguments: Sequence[str]) -> int:
@@ -72,7 +97,8 @@ def benchmark(arguments: Sequence[str]) -> int:
         budget = None if options.budget is None else benchmark.duration(options.budget)
         target = None if options.target is None else benchmark.target(options.target)
         models = tuple(dict.fromkeys(options.models))
-        plan = benchmark.Plan(module, options.config, models, options.seeds, budget, target)
+        tracked = _tracked(module, options.track, options.out)
+        plan = benchmark.Plan(tracked, options.config, models, options.seeds, budget, target)
     except ValueError as error:
         raise Usage(str(error)) from None
     failed = {one["run"]: one["failure"] for one in benchmark.benchmark(plan, options.out)["runs"] if one["failure"]}

@@ -36,6 +36,7 @@ from sciml.data._open import open_data as open_data
 from sciml.data._parts import split as split
 from sciml.data._parts import subsample as subsample
 from sciml.data._readers._formats import Hints as Hints
+from sciml.data._readers._xarray import from_xarray as from_xarray
 from sciml.data._trajectories import InMemory as InMemory
 from sciml.data._trajectories import Trajectories as Trajectories
 from sciml.data._trajectories import TrajectoryWindows as TrajectoryWindows

@@ -4,7 +4,19 @@ import os
 import pathlib
 
 from sciml.data._layout import AbstractReader
-from sciml.data._readers import _folder, _matlab7, _pairs, _pdebench, _well
+from sciml.data._readers import (
+    _folder,
+    _matlab5,
+    _matlab7,
+    _netcdf,
+    _npy,
+    _npz,
+    _pairs,
+    _pdebench,
+    _torch,
+    _well,
+    _zarr,
+)
 from sciml.data._readers._formats import Format, Hints, Probe, listed, probe
 from sciml.data._trajectories import Trajectories
 
@@ -13,6 +25,12 @@ FORMATS: tuple[Format, ...] = (
     *_well.FORMATS,
     *_pairs.FORMATS,
     _matlab7.FORMAT,
+    _matlab5.FORMAT,
+    _torch.FORMAT,
+    *_npy.FORMATS,
+    _npz.FORMAT,
+    _netcdf.FORMAT,
+    _zarr.FORMAT,
     _folder.FORMAT,
 )
 """All known formats."""

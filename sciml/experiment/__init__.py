@@ -71,6 +71,7 @@ from sciml.experiment._records import read_metrics as read_metrics
 from sciml.experiment._records import read_run as read_run
 from sciml.experiment._run import run as run
 from sciml.experiment._run import run_file as run_file
+from sciml.experiment._tracking import with_hooks as with_hooks
 from sciml.experiment._trained import evaluate as evaluate
 from sciml.experiment._trained import load as load
 from sciml.experiment._trained import module_of as module_of

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import h5py
-from h5py import h5d, h5g, h5l, h5o, h5s, h5t, h5z  # pyright: ignore[reportAttributeAccessIssue]  # compiled, unannotated
+import numpy as np
+from h5py import h5a, h5d, h5g, h5l, h5o, h5s, h5t, h5z  # pyright: ignore[reportAttributeAccessIssue]  # compiled, unannotated
 
 from sciml.files._plain import Damaged
 
@@ -133,6 +134,8 @@ def _check_size(where: str, data: h5d.DatasetID, size: int) -> int:
     if data.get_create_plist().get_layout() == h5d.CHUNKED:
         return _check_chunks(where, data, item, size)
     stored = data.get_storage_size()
+    if stored == 0 and _only_a_dimension(data):
+        return 0
     if stored == 0:
         raise Damaged(f"{where} of shape {space.shape} was never written.")
     if stored < declared:
@@ -140,6 +143,18 @@ def _check_size(where: str, data: h5d.DatasetID, size: int) -> int:
     if (data.get_offset() or 0) + stored > size:
         raise Damaged(f"{where}: expected {stored} bytes from {data.get_offset()} on, but the file has {size}.")
     return stored
+
+
+def _only_a_dimension(data: h5d.DatasetID) -> bool:
+    """Whether netCDF made the data set for the length of a dimension, and says that it has no values."""
+    if not h5a.exists(data, b"NAME"):
+        return False
+    text = h5a.open(data, b"NAME")
+    if text.shape != () or text.dtype.kind != "S":
+        return False
+    name = np.empty((), text.dtype)
+    text.read(name)
+    return name.tobytes().startswith(b"This is a netCDF dimension but not a netCDF variable")
 
 
 def _check_chunks(where: str, data: h5d.DatasetID, item: int, size: int) -> int:

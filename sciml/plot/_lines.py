@@ -34,7 +34,8 @@ def curves(
     for name, (abscissae, ordinates) in series.items():
         dashed = "--" if name.endswith("validation") else "-"
         axes.plot(abscissae, ordinates, dashed, label=name, marker=marker or None, linewidth=1.3)
-    axes.set(xlabel=x, ylabel=y, title=title, yscale="log")
+    axes.set(xlabel=x, ylabel=y, title=title)
+    logarithmic(axes.yaxis)
     axes.grid(visible=True, which="both", alpha=0.25)
     axes.legend(frameon=False)
     return figure

@@ -16,7 +16,6 @@ from sciml.train._hooks import early_stop as early_stop
 from sciml.train._hooks import evaluation as evaluation
 from sciml.train._hooks import read_log as read_log
 from sciml.train._hooks import stalled as stalled
-from sciml.train._hooks import tensorboard as tensorboard
 from sciml.train._loop import Event as Event
 from sciml.train._loop import Every as Every
 from sciml.train._loop import Hook as Hook
@@ -35,3 +34,6 @@ from sciml.train._state import TrainState as TrainState
 from sciml.train._state import init as init
 from sciml.train._state import make_step as make_step
 from sciml.train._state import parameters as parameters
+from sciml.train._trackers import mlflow as mlflow
+from sciml.train._trackers import tensorboard as tensorboard
+from sciml.train._trackers import wandb as wandb

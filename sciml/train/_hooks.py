@@ -206,27 +206,3 @@ class Progress:
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
-
-
-def tensorboard(folder: str | pathlib.Path) -> Hook:
-    """Writes logs and metrics for TensorBoard.
-
-    Raises:
-        ImportError: If tensorboardX is not installed.
-    """
-    try:
-        from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise ImportError("TensorBoard logs need tensorboardX: pip install 'sciml-jax[track]'.") from error
-    writers: list[Any] = []
-
-    def hook(event: Event) -> None:
-        if not writers:
-            writers.append(SummaryWriter(str(folder), purge_step=event.step))
-        for name, values in event.logs.items():
-            writers[0].add_scalar(f"training/{name}", values.mean(), event.step)
-        for name, value in event.metrics.items():
-            writers[0].add_scalar(f"validation/{name}", value, event.step)
-        writers[0].flush()
-
-    return hook

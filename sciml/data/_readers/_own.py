@@ -66,15 +66,12 @@ def _unknown_arrays(path: str, arrays: Mapping[str, Any]) -> ValueError:
     numbers = {name: tuple(one.shape) for name, one in arrays.items() if np.dtype(one.dtype).kind in "biuf"}
     largest = max(numbers, key=lambda name: (len(numbers[name]) > 1, np.prod(numbers[name])), default=None)
     axes = candidates(numbers[largest], 1) if largest is not None else []
+    held = listed({name: tuple(one.shape) for name, one in arrays.items()}) or "no arrays"
+    found = f"{path}: expected x and y, frames, or u with t and x, got {held}."
     if not axes:
-        return ValueError(
-            f"{path}: expected an array of frames, with at least samples or times and one axis of space, got "
-            f"{listed({name: tuple(one.shape) for name, one in arrays.items()}) or 'no arrays'}. It cannot be used."
-        )
-    return ValueError(
-        f"{path}: expected x and y, frames, or u with t and x, got {listed(numbers)}. Name the array of the frames "
-        f"and its axes, as in `sciml data info {path} --y {largest} --axes {','.join(axes[0])}`; --x names inputs."
-    )
+        return ValueError(f"{found} No array has samples or times and an axis of space, as frames have.")
+    command = f"sciml data info {path} --y {largest} --axes {','.join(axes[0])}"
+    return ValueError(f"{found} Name the frames and their axes, as in `{command}`; --x names inputs.")
 
 
 def _known(arrays: Mapping[str, Any], origin: Origin) -> AbstractReader | None:
@@ -102,7 +99,7 @@ def _map(x: Any, y: Any, origin: Origin) -> AbstractReader:
         raise ValueError(f"expected x and y (sample, *space) of one to three axes of space, got {shape}. Name --axes.")
     frames, fixed = [Labelled("y", y, axes)], [Labelled("x", x, axes)]
     notes = [*origin.notes, "x and y are taken as (sample, *space) without channels."]
-    grid = None
+    grid, some = None, (slice(0, _LOOKED_AT), *(slice(None) for _ in shape[1:]))
     if np.dtype(x.dtype).kind == "b" or _first_on_wall(np.asarray(y[some], np.float64)):
         grid = Grid(shape[1:], 1.0, (FIRST_ON_THE_WALL,) * (len(shape) - 1))
         notes.append(
