@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from sciml.data._layout import AbstractReader, seems_periodic
+from sciml.data._readers._files import Files
 from sciml.data._readers._formats import Format, Hints, Item, Probe
 from sciml.data._readers._labelled import SPACE, Labelled, Origin, check_sizes, labelled_reader
-from sciml.data._readers._stored import Files, Spread, Stacked
+from sciml.data._readers._stored import Spread, Stacked
 from sciml.grid import Grid
 
 _FIELDS = 3  # samples that are read to see whether they are periodic
@@ -75,14 +76,14 @@ class FileFormat:
     recognise: Callable[[Probe], str | None]
     contents: Callable[[Probe, Files], Contents]
 
-    def read(self, probe: Probe, files: Files) -> Contents:
+    def read(self, probe: Probe) -> Contents:
         """The contents of a file.
 
         Raises:
             ValueError: If they contradict the format.
         """
         try:
-            found = self.contents(probe, files)
+            found = self.contents(probe, probe.files)
         except ValueError as error:
             path = str(probe.path)
             raise ValueError(f"{error}" if str(error).startswith(path) else f"{path}: {error}") from None
@@ -95,7 +96,7 @@ class FileFormat:
         return Format(self.name, self.recognise, self._open, labelled=True)
 
     def _open(self, probe: Probe, hints: Hints) -> AbstractReader:
-        return gathered(self.name, self.recognise(probe) or "", [self.read(probe, Files())])
+        return gathered(self.name, self.recognise(probe) or "", [self.read(probe)])
 
 
 def gathered(name: str, evidence: str, parts: Sequence[Contents], notes: Sequence[str] = ()) -> AbstractReader:

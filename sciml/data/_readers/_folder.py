@@ -10,8 +10,8 @@ import numpy as np
 from sciml.data._layout import AbstractReader
 from sciml.data._readers import _pairs, _pdebench, _well
 from sciml.data._readers._contents import Contents, FileFormat, gathered
+from sciml.data._readers._files import Files
 from sciml.data._readers._formats import Format, Hints, Probe, probe
-from sciml.data._readers._stored import Files
 
 _FILES: tuple[FileFormat, ...] = (*_pdebench.FILES, *_well.FILES, *_pairs.FILES)
 _PARTS = {"train": "train", "valid": "validation", "validation": "validation", "test": "test"}
@@ -35,10 +35,12 @@ def _files(folder: pathlib.Path) -> list[pathlib.Path]:
 def _recognise(given: Probe) -> str | None:
     if given.kind != "folder" or not (found := _found(given.path)):
         return None
-    fitting = _fitting(probe(found[0][0]))
-    if fitting is None:
-        return None
-    return f"{len(found)} HDF5 files, the first with {fitting.recognise(probe(found[0][0]))}"
+    return _evidence(probe(found[0][0]), len(found))
+
+
+def _evidence(first: Probe, count: int) -> str | None:
+    fitting = _fitting(first)
+    return None if fitting is None else f"{count} HDF5 files, the first with {fitting.recognise(first)}"
 
 
 def _fitting(found: Probe) -> FileFormat | None:
@@ -49,9 +51,10 @@ def _fitting(found: Probe) -> FileFormat | None:
 
 def _open(given: Probe, hints: Hints) -> AbstractReader:
     found, notes = _without_copies(_found(given.path))
-    files, parts, names = Files(), [], set()
+    files, parts, names, evidence = Files(), [], set(), ""
     for path, part in found:
-        seen = probe(path)
+        seen = probe(path, files)
+        evidence = evidence or _evidence(seen, len(found)) or ""
         fitting = _fitting(seen)
         if fitting is None or (names and fitting.name not in names):
             what = "another format" if fitting is None else fitting.name
@@ -60,8 +63,8 @@ def _open(given: Probe, hints: Hints) -> AbstractReader:
                 f"{what}. Move it into a folder of its own."
             )
         names.add(fitting.name)
-        parts.append(_in_part(fitting.read(seen, files), part))
-    return gathered(min(names), _recognise(given) or "", parts, notes)
+        parts.append(_in_part(fitting.read(seen), part))
+    return gathered(min(names), evidence, parts, notes)
 
 
 def _in_part(contents: Contents, part: str | None) -> Contents:

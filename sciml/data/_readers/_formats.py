@@ -8,6 +8,7 @@ from typing import Any
 import h5py
 
 from sciml.data._layout import AbstractReader
+from sciml.data._readers._files import Files
 from sciml.files import check_digest, open_hdf5
 
 _MAGIC = {
@@ -74,6 +75,7 @@ class Probe:
         attributes: Attributes of the root of an HDF5 file.
         matlab: Whether it is an HDF5 file of MATLAB, whose axes are reversed.
         digest: Whether it is an HDF5 file that began with its digest, which was compared.
+        files: Keeps an HDF5 file open that was looked through, which takes long for many groups.
     """
 
     path: pathlib.Path
@@ -82,6 +84,7 @@ class Probe:
     attributes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     matlab: bool = False
     digest: bool = False
+    files: Files = dataclasses.field(default_factory=Files)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,8 +104,12 @@ class Format:
     labelled: bool = False
 
 
-def probe(path: pathlib.Path) -> Probe:
+def probe(path: pathlib.Path, files: Files | None = None) -> Probe:
     """Looks at a path. The digest of an HDF5 file that has one is compared before HDF5 opens the file.
+
+    Args:
+        path: The path.
+        files: Opens an HDF5 file, and keeps it open.
 
     Raises:
         FileNotFoundError: If there is nothing.
@@ -119,19 +126,25 @@ def probe(path: pathlib.Path) -> Probe:
     digest = False if matlab else check_digest(path)
     kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "other")
     if kind == "hdf5" or h5py.is_hdf5(path):  # also behind a user block, such as that of MATLAB 7.3 or of our own files
-        with open_hdf5(path) as file:
-            arrays: dict[str, Item] = {}
-
-            def visit(name: str, item: h5py.Dataset | h5py.Group) -> None:
-                if isinstance(item, h5py.Dataset):
-                    arrays[name] = _item(item)
-
-            file.visititems(visit)
-            return Probe(path, "hdf5", arrays, plain_attributes(file), matlab, digest)
+        files = Files() if files is None else files
+        arrays, attributes = files.use(path, _looked_through)
+        return Probe(path, "hdf5", arrays, attributes, matlab, digest, files)
     if matlab:
         with open_hdf5(path):  # raises what is wrong with it
             pass
     return Probe(path, kind)
+
+
+def _looked_through(file: h5py.File) -> tuple[dict[str, Item], dict[str, Any]]:
+    """The arrays of an HDF5 file and the attributes of its root."""
+    arrays: dict[str, Item] = {}
+
+    def visit(name: str, item: h5py.Dataset | h5py.Group) -> None:
+        if isinstance(item, h5py.Dataset):
+            arrays[name] = _item(item)
+
+    file.visititems(visit)
+    return arrays, plain_attributes(file)
 
 
 def _item(item: h5py.Dataset) -> Item:

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from sciml.data._layout import AbstractReader
+from sciml.data._readers._files import Files
 from sciml.data._readers._fno import Reversed, fno_evidence, fno_reader
 from sciml.data._readers._formats import Format, Hints, Item, Probe
 from sciml.data._readers._labelled import Origin
 from sciml.data._readers._own import own_arrays
-from sciml.data._readers._stored import Files, Stored, stored
+from sciml.data._readers._stored import Stored, stored
 
 _TOGETHER = 64  # samples that are read at once where they are the last axis of an array stored as a whole
 
@@ -39,7 +40,7 @@ def _open(probe: Probe, hints: Hints) -> AbstractReader:
 
 def _arrays(probe: Probe) -> Mapping[str, Reversed | np.ndarray]:
     """The arrays in MATLAB's order of axes, without those that cells refer to."""
-    files, found = Files(), {}
+    files, found = probe.files, {}
     for name, item in probe.arrays.items():
         if name.startswith("#"):
             continue
@@ -71,7 +72,7 @@ def open_plain(probe: Probe, hints: Hints) -> AbstractReader:
         ValueError: If neither names and shapes nor the hints tell what the arrays are; the message lists them with a
             command.
     """
-    files = Files()
+    files = probe.files
     arrays = {name: _array(files, probe.path, name, item) for name, item in probe.arrays.items()}
     return own_arrays(arrays, hints, Origin("HDF5 arrays", "an HDF5 file without a known format", (str(probe.path),)))
 

@@ -10,9 +10,10 @@ import numpy as np
 from sciml.data._hdf5 import GridJson, grid_from_json
 from sciml.data._layout import Channel
 from sciml.data._readers._contents import Contents, FileFormat
+from sciml.data._readers._files import Files
 from sciml.data._readers._formats import Probe, words
 from sciml.data._readers._labelled import SPACE, Labelled
-from sciml.data._readers._stored import Files, Stored, stored
+from sciml.data._readers._stored import Stored, stored
 from sciml.files import hdf5_array, hdf5_attribute, hdf5_json
 from sciml.grid import Grid
 

@@ -12,9 +12,10 @@ import yaml
 
 from sciml.data._layout import Channel
 from sciml.data._readers._contents import Contents, FileFormat, ends, first_test, unused
+from sciml.data._readers._files import Files
 from sciml.data._readers._formats import Item, Probe, numbers_of, words
 from sciml.data._readers._labelled import SPACE, Labelled
-from sciml.data._readers._stored import Files, Spread, Stacked, stored
+from sciml.data._readers._stored import Spread, Stacked, stored
 
 _TIME = "t-coordinate"
 _FLOW = ("density", "pressure", "Vx", "Vy", "Vz")

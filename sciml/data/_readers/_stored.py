@@ -1,74 +1,15 @@
-"""Data sets of HDF5 files as arrays that are read when they are sliced, from a bounded number of open files."""
+"""Data sets of HDF5 files as arrays that are read when they are sliced."""
 
-import collections
-import contextlib
 import dataclasses
 import math
 import pathlib
-import threading
-import weakref
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
-import h5py
 import numpy as np
 
+from sciml.data._readers._files import Files
 from sciml.data._readers._formats import Item
-from sciml.files import open_hdf5
-
-_MOST_FILES = 16
-_Opened = collections.OrderedDict[pathlib.Path, tuple[contextlib.AbstractContextManager[h5py.File], h5py.File]]
-_Result = TypeVar("_Result")
-
-
-class Files:
-    """HDF5 files that are opened when they are needed; at most 16 stay open, those used last.
-
-    They are closed when no array needs them any more. Several threads may read, one at a time.
-    """
-
-    def __init__(self) -> None:
-        self._opened: _Opened = collections.OrderedDict()
-        self._lock = threading.RLock()
-        weakref.finalize(self, _close, self._opened, 0)
-
-    def use(self, path: pathlib.Path, function: Callable[[h5py.File], _Result]) -> _Result:
-        """What a function makes of an open file.
-
-        Raises:
-            Damaged: If HDF5 cannot read what the function asks for.
-            OSError: If the file cannot be opened, or more is read than fits into memory.
-        """
-        with self._lock:
-            if path not in self._opened:
-                _close(self._opened, _MOST_FILES - 1)
-                manager = open_hdf5(path)
-                self._opened[path] = (manager, manager.__enter__())
-            self._opened.move_to_end(path)
-            manager, file = self._opened[path]
-            try:
-                return function(file)
-            except Exception as error:
-                del self._opened[path]
-                manager.__exit__(type(error), error, error.__traceback__)  # raises it, or what it means
-                raise
-
-    def values(self, path: pathlib.Path, name: str) -> np.ndarray:
-        """All values of a data set, for small ones."""
-        return np.asarray(self.use(path, lambda file: _data(file, name)[()]))
-
-
-def _data(file: h5py.File, name: str) -> h5py.Dataset:
-    found = file[name]
-    assert isinstance(found, h5py.Dataset)  # it was seen before
-    return found
-
-
-def _close(opened: _Opened, most: int) -> None:
-    """Closes the files used longest ago until `most` are left."""
-    while len(opened) > most:
-        _, (manager, _) = opened.popitem(last=False)
-        manager.__exit__(None, None, None)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -93,7 +34,7 @@ class Stored:
 
     def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
         """Values at slices, one for each axis."""
-        return self.files.use(self.path, lambda file: _data(file, self.name)[index])
+        return self.files.read(self.path, self.name, index)
 
 
 def stored(files: Files, path: pathlib.Path, name: str, item: Item) -> Stored:

@@ -12,9 +12,10 @@ import numpy as np
 
 from sciml.data._layout import Channel
 from sciml.data._readers._contents import Contents, FileFormat, ends
+from sciml.data._readers._files import Files
 from sciml.data._readers._formats import Item, Probe, numbers_of, plain_attributes, words
 from sciml.data._readers._labelled import SPACE, Labelled
-from sciml.data._readers._stored import Files, Flat, Spread, stored
+from sciml.data._readers._stored import Flat, Spread, stored
 
 _RANKS = ("t0_fields", "t1_fields", "t2_fields")
 _PERIODIC = "PERIODIC"

@@ -9,7 +9,7 @@ from hdf5_files import change_hdf5
 from sciml.data import GENERATORS, Channel, draw, generate, joined_frames, open_data
 from sciml.data._readers import _pairs
 from sciml.files import Damaged
-from sciml.pdes import Darcy, FitzHughNagumo, KdV, NavierStokes
+from sciml.pdes import Darcy, FitzHughNagumo, Heat, KdV, NavierStokes
 
 SHORT = {
     "kdv": KdV(resolution=16, frames=3, time=0.03, step=0.01),
@@ -134,8 +134,8 @@ def test_times_of_all_generators(name):
 
 
 def test_constants_that_differ_between_samples(tmp_path):
-    path, problem = tmp_path / "a", dataclasses.replace(SHORT["kdv"], dispersion=(0.001, 0.003))
+    path, problem = tmp_path / "a", Heat(dimensions=1, resolution=16, frames=2, diffusivity=(0.001, 0.003))
     generate(problem, path, n=3, seed=0)
     data = open_data(path)
-    assert data.layout.parameters == problem.parameters == ("dispersion",)
+    assert data.layout.parameters == problem.parameters == ("diffusivity",)
     np.testing.assert_array_equal(data[:]["parameters"], draw(problem, n=3, seed=0).parameters)

@@ -9,7 +9,7 @@ import public_formats as made
 import pytest
 
 from sciml.data import Hints, describe_data, open_data
-from sciml.data._readers import _stored
+from sciml.data._readers import _files
 from sciml.files import Damaged
 from sciml.grid import Neumann, Periodic
 
@@ -24,7 +24,7 @@ def test_files_of_equal_contents_are_one_data_set(tmp_path):
     with h5py.File(tmp_path / "made-2.h5") as file:
         np.testing.assert_array_equal(data[5:]["frames"][:, :, 2], file["particles"][..., 0])
         np.testing.assert_array_equal(data[5:]["fixed"], np.moveaxis(file["force"][:], -1, 1))
-    assert data.layout.evidence == "4 HDF5 files, the first with data sets velocity, particles, force, t"
+    assert data.layout.evidence == "3 HDF5 files, the first with data sets velocity, particles, force, t"
 
 
 def test_parameters_of_files_vary_between_their_samples(tmp_path):
@@ -78,7 +78,7 @@ def test_few_files_are_open_at_once(tmp_path):
     before = len(os.listdir("/proc/self/fd")) if pathlib.Path("/proc/self/fd").is_dir() else pytest.skip("no /proc")
     data = open_data(tmp_path)
     data[:]
-    assert len(os.listdir("/proc/self/fd")) - before == _stored._MOST_FILES
+    assert len(os.listdir("/proc/self/fd")) - before == _files._MOST_FILES
     np.testing.assert_array_equal(data[::2]["parameters"][:, 0], range(many))
     del data
     gc.collect()
