@@ -17,6 +17,7 @@ from sciml.data._batches import Ordered as Ordered
 from sciml.data._batches import batch_rows as batch_rows
 from sciml.data._batches import in_order as in_order
 from sciml.data._batches import rows as rows
+from sciml.data._convert import convert as convert
 from sciml.data._dataset import Arrays as Arrays
 from sciml.data._dataset import Dataset as Dataset
 from sciml.data._dataset import Pairs as Pairs
