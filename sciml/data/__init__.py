@@ -13,8 +13,11 @@
 
 from sciml.data._arrays import read_arrays as read_arrays
 from sciml.data._arrays import read_npz as read_npz
+from sciml.data._batches import Ordered as Ordered
+from sciml.data._batches import batch_rows as batch_rows
 from sciml.data._batches import in_order as in_order
 from sciml.data._batches import rows as rows
+from sciml.data._convert import convert as convert
 from sciml.data._dataset import Arrays as Arrays
 from sciml.data._dataset import Dataset as Dataset
 from sciml.data._dataset import Pairs as Pairs
@@ -32,11 +35,18 @@ from sciml.data._layout import AbstractReader as AbstractReader
 from sciml.data._layout import Channel as Channel
 from sciml.data._layout import Layout as Layout
 from sciml.data._layout import uniform as uniform
+from sciml.data._moments import Moments as Moments
+from sciml.data._moments import Statistics as Statistics
+from sciml.data._moments import moments as moments
 from sciml.data._open import open_data as open_data
 from sciml.data._parts import split as split
 from sciml.data._parts import subsample as subsample
 from sciml.data._readers._formats import Hints as Hints
 from sciml.data._readers._xarray import from_xarray as from_xarray
+from sciml.data._stream import Streamed as Streamed
+from sciml.data._stream import ahead as ahead
+from sciml.data._stream import in_pieces as in_pieces
+from sciml.data._stream import stream as stream
 from sciml.data._trajectories import InMemory as InMemory
 from sciml.data._trajectories import Trajectories as Trajectories
 from sciml.data._trajectories import TrajectoryWindows as TrajectoryWindows

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -10,10 +10,10 @@ from sciml.data._dataset import Dataset
 
 
 @functools.lru_cache(maxsize=8)  # the current epoch and the next one, of a few data sets
-def permutation(n: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of `n` samples in an epoch; read-only.
+def permutation(n: int, seed: int, *epoch: int) -> np.ndarray:
+    """The order of `n` samples in an epoch, or in a numbered part of an epoch; read-only.
 
-    Sorted raw words of PCG64 seeded by `SeedSequence(seed, spawn_key=(epoch,))`, which is independent of
+    Sorted raw words of PCG64 seeded by `SeedSequence(seed, spawn_key=epoch)`, which is independent of
     `numpy.random.default_rng(seed)` that the data may have been drawn with. NumPy guarantees these streams forever,
     unlike the methods of `Generator`, so a resumed run sees the same batches under another version of NumPy.
 
@@ -22,7 +22,7 @@ def permutation(n: int, seed: int, epoch: int) -> np.ndarray:
     """
     if seed < 0:
         raise ValueError(f"A seed is a number >= 0, got {seed}.")
-    words = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(epoch,))).random_raw(n)
+    words = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=epoch)).random_raw(n)
     order = np.argsort(words, kind="stable")
     order.flags.writeable = False
     return order
@@ -47,15 +47,34 @@ def rows(n: int, size: int, seed: int, k: int) -> np.ndarray:
     Raises:
         ValueError: If the batch is empty or larger than the data, or if `k` or `seed` is negative.
     """
-    if not 1 <= size <= n:
-        raise ValueError(f"A batch holds 1 to {n} samples, as many as there are, got {size}. Use a smaller batch.")
-    if k < 0:
-        raise ValueError(f"Batches are numbered from 0, got {k}.")
+    check_batch(n, size, k)
     epoch, start = divmod(k * size, n)
     piece = permutation(n, seed, epoch)[start : start + size]
     if len(piece) == size:
         return piece
     return np.concatenate((piece, permutation(n, seed, epoch + 1)[: size - len(piece)]))
+
+
+def check_batch(n: int, size: int, k: int) -> None:
+    """Refuses an empty batch, one larger than the data, and a negative number; see `rows`."""
+    if not 1 <= size <= n:
+        raise ValueError(f"A batch holds 1 to {n} samples, as many as there are, got {size}. Use a smaller batch.")
+    if k < 0:
+        raise ValueError(f"Batches are numbered from 0, got {k}.")
+
+
+@runtime_checkable
+class Ordered(Protocol):
+    """A data set that knows in which order its samples are read quickly."""
+
+    def batch_rows(self, size: int, seed: int, k: int) -> np.ndarray:
+        """As `rows`, of all samples of the data set."""
+        ...
+
+
+def batch_rows(data: Dataset, size: int, seed: int, k: int) -> np.ndarray:
+    """The samples of training batch `k`: in the order of the data set if it is `Ordered`, otherwise as `rows`."""
+    return data.batch_rows(size, seed, k) if isinstance(data, Ordered) else rows(len(data), size, seed, k)
 
 
 def in_order(data: Dataset, size: int) -> Iterator[tuple[Any, np.ndarray]]:

@@ -47,7 +47,7 @@ def describe(
     without loss and carries a checksum.
     """
     file.attrs.update({"format": _FORMAT, "version": _VERSION, "samples": n})
-    file.attrs["grid"] = json.dumps(_grid_to_json(grid))
+    file.attrs["grid"] = json.dumps(grid_to_json(grid))
     file.attrs["attributes"] = json.dumps(dict(attributes))
     scales = [file.create_dataset(f"x{axis}", data=points) for axis, points in enumerate(grid.points(), start=1)]
     for axis, scale in enumerate(scales, start=1):
@@ -73,7 +73,8 @@ def describe(
     return tuple(made)
 
 
-def _grid_to_json(grid: Grid) -> dict[str, Any]:
+def grid_to_json(grid: Grid) -> dict[str, Any]:
+    """A grid as JSON, with the kind and gap of the boundary at each side."""
     boundary = [[{"type": type(side).__name__, "gap": side.gap} for side in pair] for pair in grid.sides]
     return {"shape": grid.shape, "extent": grid.lengths, "boundary": boundary}
 

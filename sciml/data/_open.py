@@ -5,6 +5,7 @@ import pathlib
 
 from sciml.data._layout import AbstractReader
 from sciml.data._readers import (
+    _converted,
     _folder,
     _matlab5,
     _matlab7,
@@ -24,6 +25,7 @@ FORMATS: tuple[Format, ...] = (
     *_pdebench.FORMATS,
     *_well.FORMATS,
     *_pairs.FORMATS,
+    _converted.FORMAT,
     _matlab7.FORMAT,
     _matlab5.FORMAT,
     _torch.FORMAT,

@@ -298,7 +298,7 @@ class TrajectoryWindows:
                 f"A window needs history >= 0, horizon >= 1 and strides >= 1, got {self.history}, {self.horizon} and "
                 f"{self.strides}."
             )
-        counts = self._counts()
+        counts = self.counts
         if min(counts) < 1:
             stride, frames = self.strides[counts.index(min(counts))], self.trajectories.layout.frames
             raise ValueError(
@@ -307,7 +307,8 @@ class TrajectoryWindows:
                 "Use shorter windows, a smaller stride or longer trajectories."
             )
 
-    def _counts(self) -> list[int]:
+    @property
+    def counts(self) -> list[int]:
         """Number of windows of a trajectory for each stride."""
         frames = self.trajectories.layout.frames
         return [frames - (self.history + self.horizon - 1) * stride for stride in self.strides]
@@ -320,7 +321,7 @@ class TrajectoryWindows:
     @property
     def of_each(self) -> int:
         """Number of windows of each trajectory."""
-        return sum(self._counts())
+        return sum(self.counts)
 
     def __len__(self) -> int:
         """Number of windows of all trajectories."""
@@ -336,10 +337,11 @@ class TrajectoryWindows:
         Window `i` is one of trajectory `i // of_each`: those of the first stride by their first frame, then those of
         the next stride.
         """
-        sample, place = np.divmod(np.arange(len(self))[rows], self.of_each)
-        ends = np.cumsum(self._counts())
+        plain = isinstance(rows, np.ndarray) and _inside(rows, len(self))  # no array of all numbers for each batch
+        sample, place = np.divmod(rows if plain else np.arange(len(self))[rows], self.of_each)
+        ends = np.cumsum(self.counts)
         kind = np.searchsorted(ends, place, side="right")
-        start = place - (ends - self._counts())[kind]
+        start = place - (ends - self.counts)[kind]
         stride = np.asarray(self.strides)[kind]
         return sample, start[:, None] + stride[:, None] * np.arange(self.history + self.horizon)
 
@@ -353,9 +355,35 @@ class TrajectoryWindows:
             "dt": self.steps(frames),
         }
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all trajectories, which is less than that of all windows, since those overlap."""
+        return self.trajectories.layout.nbytes + 4 * len(self.trajectories) * len(self.trajectories.layout.parameters)
+
+    def source(self) -> dict[str, np.ndarray]:
+        """All trajectories in memory, for `fetch`."""
+        return self.trajectories[:]
+
+    def item(self, rows: Any) -> dict[str, np.ndarray]:
+        """Where the windows at an index array or slice are, and their `dt`, for `fetch`."""
+        sample, frames = self.where(rows)
+        return {"sample": sample.astype(np.int32), "frames": frames.astype(np.int32), "dt": self.steps(frames)}
+
+    def fetch(self, source: Any, item: Any) -> Any:
+        """The windows at `item`, of NumPy's or of traced arrays: `fetch(source(), item(rows))` is `self[rows]`."""
+        sample = item["sample"]
+        fixed, parameters = source["fixed"][sample], source["parameters"][sample]
+        frames = source["frames"][sample[:, None], item["frames"]]
+        return {"frames": frames, "fixed": fixed, "parameters": parameters, "dt": item["dt"]}
+
     def steps(self, frames: np.ndarray) -> np.ndarray:
         """Time between the neighbouring frames of windows, the mean over the window."""
         times = self.trajectories.layout.times
         times = np.arange(self.trajectories.layout.frames) if times is None else times
         gaps = max(1, frames.shape[1] - 1)
         return ((times[frames[:, -1]] - times[frames[:, 0]]) / gaps).astype(np.float32)
+
+
+def _inside(rows: np.ndarray, count: int) -> bool:
+    """Whether an index array holds numbers from 0 to `count - 1` alone."""
+    return rows.dtype.kind in "iu" and rows.size > 0 and bool(0 <= rows.min() <= rows.max() < count)

@@ -237,8 +237,9 @@ def _commit(folder: pathlib.Path) -> str | None:
 
 def summary(data: Any) -> str:
     """What a run has understood of its data, so that a missing channel axis is seen before the training."""
-    count, shapes = len(data), [np.shape(a)[1:] for a in jax.tree.leaves(data[np.arange(1)])]
-    if getattr(data, "grid", None) is None:
+    count, first = len(data), data[np.arange(1)]
+    shapes = [np.shape(array)[1:] for array in jax.tree.leaves(first)]
+    if isinstance(first, dict) or getattr(data, "grid", None) is None:
         return f"{count:,} samples of shape {', '.join(map(str, shapes))}"
     fields = " -> ".join(f"{channels} channel{'s' * (channels != 1)}" for channels, *_ in shapes)
     return f"{count:,} samples: {fields} on {' x '.join(map(str, shapes[0][1:]))} points"

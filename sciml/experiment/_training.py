@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from sciml import train
-from sciml.data import rows
+from sciml.data import batch_rows
 from sciml.experiment._definition import Experiment
 
 Step = Callable[[train.TrainState, Any, Any], tuple[train.TrainState, Any]]
@@ -20,7 +20,7 @@ def prepare(experiment: Experiment) -> tuple[train.TrainState, Step, train.Batch
     """The state before the first step, the step, and the batches, on all devices that share a batch."""
     mesh = train.mesh_for(experiment.batch) if experiment.split_batches else None
     state = train.replicate(train.init(experiment.model, experiment.optimiser), mesh)
-    which = functools.partial(rows, len(experiment.train), experiment.batch, experiment.seed)
+    which = functools.partial(batch_rows, experiment.train, experiment.batch, experiment.seed)
     batches = train.batches(experiment.train, which, mesh=mesh)
     step = train.make_step(experiment.loss, experiment.optimiser, seed=experiment.seed, fetch=batches.fetch, mesh=mesh)
     return state, step, batches

@@ -1,7 +1,6 @@
 """Where the batches of a run come from: arrays on the device, or batches sent by the host."""
 
 import dataclasses
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
+from sciml.train._memory import Ahead, Gathered, memory
 from sciml.train._sharding import replicate
 
 Rows = Callable[[int], np.ndarray]
@@ -34,10 +34,12 @@ def resident(data: Any, rows: Rows, *, mesh: Mesh | None = None) -> Batches:
     """Batches gathered on the device from a data set that is copied there once; the host sends only row numbers.
 
     Args:
-        data: Has `len(data)` and `data[rows]`, a pytree of arrays with a leading batch axis.
+        data: `len(data)` and `data[rows]`, a pytree of arrays with a leading batch axis; or `Gathered`.
         rows: Numbers of the samples of batch k.
         mesh: Devices that each get a copy; without it, the default device.
     """
+    if isinstance(data, Gathered):
+        return Batches(lambda k: data.item(rows(k)), replicate(data.source(), mesh), data.fetch)
     source = replicate(data[np.arange(len(data))], mesh)
     return Batches(
         item=lambda k: np.asarray(rows(k), np.int32),
@@ -47,8 +49,8 @@ def resident(data: Any, rows: Rows, *, mesh: Mesh | None = None) -> Batches:
 
 
 def streamed(data: Any, rows: Rows) -> Batches:
-    """Batches read by the host and sent to the device while it computes the step before."""
-    return Batches(item=lambda k: data[rows(k)])
+    """Batches that a thread of the host reads two ahead, sent to the device while it computes the step before."""
+    return Batches(item=Ahead(lambda k: data[rows(k)]))
 
 
 def batches(data: Any, rows: Rows, *, mesh: Mesh | None = None, limit: int | None = None) -> Batches:
@@ -60,15 +62,9 @@ def batches(data: Any, rows: Rows, *, mesh: Mesh | None = None, limit: int | Non
         mesh: As in `resident`.
         limit: By default a quarter of the memory of a device.
     """
-    size = len(data) * sum(array.nbytes for array in jax.tree.leaves(data[np.arange(1)]))
+    one = () if isinstance(data, Gathered) else jax.tree.leaves(data[np.arange(1)])
+    size = data.nbytes if isinstance(data, Gathered) else len(data) * sum(array.nbytes for array in one)
     device = jax.devices()[0] if mesh is None else mesh.devices.flat[0]
     copies = 1 if mesh is None or device.platform != "cpu" else mesh.size  # the devices of a CPU share its memory
-    fits = size * copies <= (_memory(device) // 4 if limit is None else limit)
+    fits = size * copies <= (memory(device) // 4 if limit is None else limit)
     return resident(data, rows, mesh=mesh) if fits else streamed(data, rows)
-
-
-def _memory(device: Any) -> int:
-    stats = device.memory_stats()
-    if stats is not None and "bytes_limit" in stats:
-        return stats["bytes_limit"]
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

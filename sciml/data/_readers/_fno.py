@@ -11,13 +11,14 @@ Source: Li et al., Fourier Neural Operator for Parametric Partial Differential E
 Physics-Informed Neural Operator, 2021, section 4.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from sciml.data._layout import AbstractReader
-from sciml.data._readers._labelled import SPACE, Labelled, Origin, labelled_reader
+from sciml.data._readers._labelled import SPACE, Labelled, Origin, labelled_reader, located
 from sciml.grid import Dirichlet, Grid, Periodic
 
 _TRAIN, _TEST = 1000, 200  # samples of the published split: the first and the last
@@ -71,14 +72,18 @@ def fno_evidence(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     Args:
         shapes: Shapes of the arrays by their names, axes in MATLAB's order.
     """
-    names = next((names for names in _READERS if set(names) <= set(shapes) and _fits(names, shapes)), None)
+    names = _set(shapes)
     return None if names is None else f"arrays {' and '.join(f'{name} {shapes[name]}' for name in names)}"
+
+
+def _set(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...] | None:
+    return next((names for names in _READERS if set(names) <= set(shapes) and _fits(names, shapes)), None)
 
 
 def _fits(names: tuple[str, ...], shapes: Mapping[str, tuple[int, ...]]) -> bool:
     one, *others = (shapes[name] for name in names)
     if names == ("u", "t"):
-        return 3 <= len(one) <= 5 and max(others[0], default=0) == one[-1] and max(others[0]) == int(np.prod(others[0]))
+        return 3 <= len(one) <= 5 and max(others[0], default=0) == math.prod(others[0]) == one[-1]
     if names == ("input", "output"):
         return (
             2 <= len(one) <= 4
@@ -100,9 +105,10 @@ def fno_reader(arrays: Mapping[str, Any], origin: Origin) -> AbstractReader:
     Raises:
         ValueError: If they contradict one another.
     """
-    shapes = {name: tuple(array.shape) for name, array in arrays.items()}
-    names = next(names for names in _READERS if set(names) <= set(shapes) and _fits(names, shapes))
-    return _READERS[names](arrays, origin)
+    names = _set({name: tuple(array.shape) for name, array in arrays.items()})
+    assert names is not None
+    with located(origin):
+        return _READERS[names](arrays, origin)
 
 
 def _darcy(arrays: Mapping[str, Any], origin: Origin) -> AbstractReader:
@@ -204,7 +210,7 @@ def _noted(origin: Origin, *notes: str) -> Origin:
     return Origin(origin.format, origin.evidence, origin.paths, (*origin.notes, *notes))
 
 
-_READERS = {
+_READERS: dict[tuple[str, ...], Callable[[Mapping[str, Any], Origin], AbstractReader]] = {
     ("coeff", "sol"): _darcy,
     ("a", "u"): _initial_and_final,
     ("u", "t"): _vorticity,

@@ -1,9 +1,10 @@
 """Arrays whose axes have names: from the order of a file to (sample, time, channel, x, y, z), a slice at a time."""
 
+import contextlib
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,18 @@ class Origin:
     notes: tuple[str, ...] = ()
 
 
+@contextlib.contextmanager
+def located(origin: Origin) -> Iterator[None]:
+    """Errors within name the first file, unless they do."""
+    where = f"{origin.paths[0]}: " if origin.paths else ""
+    try:
+        yield
+    except ValueError as error:
+        if str(error).startswith(where):
+            raise
+        raise ValueError(f"{where}{error}") from None
+
+
 class LabelledReader(AbstractReader):
     """Reads arrays with named axes; see `labelled_reader`, which makes the layout.
 
@@ -184,8 +197,7 @@ def labelled_reader(
     Raises:
         ValueError: If shapes, names, times or coordinates contradict one another; the message begins with the path.
     """
-    where = f"{origin.paths[0]}: " if origin.paths else ""
-    try:
+    with located(origin):
         first = frames[0]
         check_sizes(first, frames, fixed)
         given = {} if coordinates is None else dict(coordinates)
@@ -209,8 +221,6 @@ def labelled_reader(
             splits={} if splits is None else splits,
             notes=tuple(notes),
         )
-    except ValueError as error:
-        raise ValueError(f"{where}{error}") from None
     table = np.zeros((samples, 0), np.float32) if table is None else table
     return LabelledReader(layout, frames, fixed=everything, parameters=table, paths=origin.paths)
 
@@ -332,6 +342,6 @@ def _likelihood(sizes: Mapping[str, int]) -> float:
     score = 2.0 - spread if len(points) > 1 else 0.0
     score += sum(1.0 if n > _MOST_CHANNELS else -2.0 for n in points) / len(points)
     if "channel" in sizes:
-        score += 1.5 if sizes["channel"] <= _FEW_CHANNELS else 0.4 if sizes["channel"] <= _MOST_CHANNELS else -4.0
-    score += 1.0 if "sample" in sizes else 0.0
+        score += 1.0 if sizes["channel"] <= _FEW_CHANNELS else 0.0 if sizes["channel"] <= _MOST_CHANNELS else -4.0
+    score += 1.5 if "sample" in sizes else 0.0
     return score + (0.5 if "time" in sizes else 0.0)

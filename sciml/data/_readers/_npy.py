@@ -14,7 +14,7 @@ import numpy as np
 from sciml.data._arrays import UNREADABLE_ARRAY, read_header
 from sciml.data._layout import AbstractReader, Channel
 from sciml.data._readers._formats import Format, Hints, Probe
-from sciml.data._readers._labelled import SPACE, Labelled, Origin, labelled_reader
+from sciml.data._readers._labelled import SPACE, Labelled, Origin, labelled_reader, located
 from sciml.data._readers._own import own_arrays
 from sciml.files import Damaged, decode_json
 from sciml.grid import Grid, Neumann, Periodic
@@ -76,12 +76,14 @@ def _open(found: Probe, hints: Hints) -> AbstractReader:
     extent, dt = _number(description, "domain_extent"), _number(description, "dt")
     notes = [] if extent else ["The description does not tell the extent: it is taken as 1."]
     evidence = f"an array {array.shape} with a description {name.rsplit('_', 1)[0]}.json"
-    return labelled_reader(
-        Origin("APEBench", evidence, paths, tuple(notes)),
-        [Labelled("u", array, ("sample", "time", "channel", *SPACE[: array.ndim - 3]))],
-        coordinates={"time": dt * np.arange(array.shape[1])} if dt else None,
-        grid=Grid(array.shape[3:], extent or 1.0, Periodic()) if min(array.shape) else None,
-    )
+    origin = Origin("APEBench", evidence, paths, tuple(notes))
+    with located(origin):
+        return labelled_reader(
+            origin,
+            [Labelled("u", array, ("sample", "time", "channel", *SPACE[: array.ndim - 3]))],
+            coordinates={"time": dt * np.arange(array.shape[1])} if dt else None,
+            grid=Grid(array.shape[3:], extent or 1.0, Periodic()),
+        )
 
 
 def _mesh(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -119,12 +121,14 @@ def _open_folder(found: Probe, _: Hints) -> AbstractReader:
     if len(names) > _MACH:
         notes.append("The published benchmark predicts the channel mach alone.")
     axes = ("sample", "x", "y")
-    return labelled_reader(
-        Origin(MESHES.name, " and ".join(path.name for path in files), paths, tuple(notes)),
-        [Labelled("Q", q, ("sample", "channel", "x", "y"), tuple(Channel(name) for name in names))],
-        fixed=[Labelled("X", x, axes), Labelled("Y", y, axes)],
-        grid=Grid(x.shape[1:], 1.0, Neumann(0.0)) if min(q.shape) else None,
-    )
+    origin = Origin(MESHES.name, " and ".join(path.name for path in files), paths, tuple(notes))
+    with located(origin):
+        return labelled_reader(
+            origin,
+            [Labelled("Q", q, ("sample", "channel", "x", "y"), tuple(Channel(name) for name in names))],
+            fixed=[Labelled("X", x, axes), Labelled("Y", y, axes)],
+            grid=Grid(x.shape[1:], 1.0, Neumann(0.0)),
+        )
 
 
 FORMAT = Format("NumPy array", _recognise, _open)

@@ -19,7 +19,7 @@ from sciml.data._arrays import FIRST_ON_THE_WALL
 from sciml.data._layout import AbstractReader
 from sciml.data._readers._fno import joined_initial
 from sciml.data._readers._formats import Hints
-from sciml.data._readers._labelled import SPACE, Labelled, Origin, candidates, labelled_reader, unknown_axes
+from sciml.data._readers._labelled import SPACE, Labelled, Origin, candidates, labelled_reader, located, unknown_axes
 from sciml.grid import Grid
 
 _FRAMES = ("frames", "trajectories")
@@ -43,12 +43,10 @@ def own_arrays(arrays: Mapping[str, Any], hints: Hints, origin: Origin) -> Abstr
     missing = [name for name in (hints.x, hints.y) if name is not None and name not in shapes]
     if missing:
         raise ValueError(f"{path}: expected the arrays {listed(shapes)}, got the name {missing[0]}. Name one of them.")
-    try:
+    with located(origin):
         if hints.axes or hints.x or hints.y:
             return _hinted(arrays, hints, origin)
         known = _known(arrays, origin)
-    except ValueError as error:
-        raise error if str(error).startswith(f"{path}: ") else ValueError(f"{path}: {error}") from None
     if known is not None:
         return known
     if len(shapes) == 1:

@@ -281,7 +281,7 @@ def _described(description: bytes) -> dict[str, Any]:
     except (KeyError, IndexError, AttributeError, TypeError, OverflowError, UnicodeError) as error:
         raise _refused(f"a description that cannot be read ({type(error).__name__})") from None
     except ValueError as error:
-        if str(error).startswith("expected"):
+        if str(error).startswith("expected a dictionary"):
             raise
         raise _refused(f"a description that cannot be read ({' '.join(str(error).split()):.200})") from None
     if type(found) is not dict or not all(type(key) is str for key in found):

@@ -19,7 +19,7 @@ import numpy as np
 
 from sciml.data._layout import AbstractReader, Channel
 from sciml.data._readers._formats import Hints
-from sciml.data._readers._labelled import AXES, SPACE, Labelled, Origin, labelled_reader
+from sciml.data._readers._labelled import AXES, SPACE, Labelled, Origin, labelled_reader, located
 from sciml.data._trajectories import Trajectories
 
 _NAMES = {
@@ -129,11 +129,8 @@ def dataset_reader(dataset: Any, hints: Hints, origin: Origin) -> AbstractReader
     Raises:
         ValueError: As `from_xarray`; the message begins with the first file.
     """
-    try:
+    with located(origin):
         return _reader(dataset, hints, origin)
-    except ValueError as error:
-        where = f"{origin.paths[0]}: " if origin.paths else ""
-        raise error if str(error).startswith(where or "\n") else ValueError(f"{where}{error}") from None
 
 
 def _reader(dataset: Any, hints: Hints, origin: Origin) -> AbstractReader:
@@ -150,7 +147,7 @@ def _reader(dataset: Any, hints: Hints, origin: Origin) -> AbstractReader:
             notes.extend(how)
             if str(dataset[dimension].attrs.get("units")) in _DEGREES:
                 span = abs(points[-1] - points[0]) * len(points) / max(1, len(points) - 1)
-                periodic[role] = role == "x" and abs(span - 360) < 1e-3 * span
+                periodic[role] = role == "x" and bool(abs(span - 360) < 1e-3 * span)
     dimensions = ", ".join(f"{dimension} {size}" for dimension, size in dataset.sizes.items())
     parameters = {one: np.asarray(dataset[one].values) for one in kinds["parameters"]}
     return labelled_reader(

@@ -9,7 +9,7 @@ import dataclasses
 import json
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,9 @@ from sciml.files import Damaged, check_tree, decode_json
 _METADATA = (".zarray", "zarr.json", ".zgroup", ".zattrs", ".zmetadata")
 _LONGEST = 2**24  # bytes of a part of the metadata
 _LARGEST_CHUNK = 2**30  # bytes; a chunk is unpacked in memory as a whole
+_BLOSC = 16  # bytes of the header of blosc, whose last four are the length with it
+_NOT_THERE = 2**64 - 1  # in the index of a shard
+_REMEDY = "Copy or download the store again."
 _LEAST_WRITTEN = 0.1  # of the chunks of an array
 _CODECS = {
     *("bytes", "gzip", "zstd", "blosc", "crc32c", "transpose", "sharding_indexed"),
@@ -69,14 +72,14 @@ def _check_array(folder: pathlib.Path, found: Mapping[str, Any]) -> str | None:
     sizes = (*shape, *chunks)
     if not all(type(n) is int and n >= 0 for n in sizes) or len(shape) != len(chunks) or 0 in chunks:
         raise Damaged(f"{folder}: expected a shape and chunks, got {shape} and {chunks}. Copy the store again.")
-    codecs = [found.get("compressor"), *(found.get("filters") or ())] if old else found["codecs"]
+    codecs = [*(found.get("filters") or ()), found.get("compressor")] if old else found["codecs"]
+    codecs = [codec for codec in codecs if codec is not None]
     if not _plain(kind, codecs):
         raise ValueError(
             f"{folder}: expected numbers or texts of one size, got {json.dumps(kind):.80}. Objects could run code: "
             "write the numbers alone."
         )
-    for codec in _inner(codecs):
-        name = str(codec["id" if old else "name"]).removeprefix("numcodecs.")
+    for name in map(_name, _inner(codecs)):
         if name not in _CODECS:
             raise ValueError(
                 f"{folder}: expected codecs of {', '.join(sorted(_CODECS))}, got {name!r:.80}. Write the store again "
@@ -86,7 +89,11 @@ def _check_array(folder: pathlib.Path, found: Mapping[str, Any]) -> str | None:
         raise ValueError(
             f"{folder}: expected chunks of at most {_LARGEST_CHUNK} bytes, got {chunks}. Write smaller ones."
         )
-    return _check_written(folder, shape, chunks)
+    held = [path for path in folder.rglob("*") if path.is_file() and path.name not in _METADATA]
+    if any(_name(one) == "blosc" for one in _inner(codecs)):
+        for path in held:
+            _check_packed(path, codecs, chunks)
+    return _check_written(folder, shape, chunks, len(held))
 
 
 def _plain(kind: Any, codecs: Any) -> bool:
@@ -95,7 +102,7 @@ def _plain(kind: Any, codecs: Any) -> bool:
     if kind in _TEXTS:
         return True
     if kind == "|O":
-        return [codec.get("id") for codec in codecs if codec is not None][-1:] == ["vlen-utf8"]
+        return "vlen-utf8" in [codec.get("id") for codec in codecs]
     try:
         return isinstance(kind, str) and np.dtype(kind).kind in "biufcSUmM"
     except TypeError:
@@ -104,16 +111,67 @@ def _plain(kind: Any, codecs: Any) -> bool:
 
 def _inner(codecs: Any) -> list[Mapping[str, Any]]:
     """All codecs, also those within shards."""
-    found = [codec for codec in codecs if codec is not None]
-    for codec in list(found):
+    found = list(codecs)
+    for codec in codecs:
         configuration = codec.get("configuration") or {}
         found += _inner([*configuration.get("codecs", ()), *configuration.get("index_codecs", ())])
     return found
 
 
-def _check_written(folder: pathlib.Path, shape: list[int], chunks: list[int]) -> str | None:
+def _check_packed(path: pathlib.Path, codecs: Sequence[Any], chunk: Sequence[int]) -> None:
+    """Compares the lengths that chunks packed by blosc declare with their own: blosc reads beyond them otherwise.
+
+    Args:
+        path: A file of a chunk, or of a shard of chunks.
+        codecs: Its codecs, the last one makes the bytes.
+        chunk: Shape of the chunk or shard.
+    """
+    size = path.stat().st_size
+    if _name(codecs[-1]) != "sharding_indexed":
+        _check_blosc(path, [(0, size)], codecs)
+        return
+    inner = codecs[-1]["configuration"]
+    if any(_name(one) == "blosc" for one in _inner(inner["codecs"])):
+        count = math.prod(n // step for n, step in zip(chunk, inner["chunk_shape"], strict=True))
+        index = 16 * count + 4 * sum(_name(one) == "crc32c" for one in inner["index_codecs"])
+        first = 0 if inner.get("index_location") == "start" else size - index
+        with path.open("rb") as file:
+            file.seek(max(0, first))
+            places = np.frombuffer(file.read(16 * count), "<u8")
+        if first < 0 or len(places) != 2 * count:
+            raise Damaged(f"{path} is truncated or damaged (an index of {index} in {size} bytes). {_REMEDY}")
+        pieces = [(int(start), int(length)) for start, length in places.reshape(-1, 2) if start != _NOT_THERE]
+        if any(start + length > size for start, length in pieces):
+            raise Damaged(f"{path} is truncated or damaged (a chunk exceeds its {size} bytes). {_REMEDY}")
+        _check_blosc(path, pieces, inner["codecs"])
+
+
+def _check_blosc(path: pathlib.Path, pieces: Sequence[tuple[int, int]], codecs: Sequence[Any]) -> None:
+    """See `_check_packed`; pieces are the first bytes and lengths of chunks."""
+    names = [_name(one) for one in codecs]
+    checksums = 0
+    while names and names[-1] == "crc32c":
+        checksums += 4 * len([names.pop()])
+    if "blosc" in names[:-1] or "sharding_indexed" in names:
+        raise ValueError(f"{path}: expected blosc as the last codec, got {', '.join(names)}. Write the store again.")
+    if names[-1:] != ["blosc"]:
+        return
+    with path.open("rb") as file:
+        for start, length in pieces:
+            file.seek(start)
+            declared = int.from_bytes(file.read(_BLOSC)[12:], "little")
+            if length < _BLOSC or declared != length - checksums:
+                raise Damaged(
+                    f"{path} is truncated or damaged (a chunk of {length} bytes declares {declared}). {_REMEDY}"
+                )
+
+
+def _name(codec: Mapping[str, Any]) -> str:
+    return str(codec["id"] if "id" in codec else codec["name"]).removeprefix("numcodecs.")
+
+
+def _check_written(folder: pathlib.Path, shape: list[int], chunks: list[int], held: int) -> str | None:
     expected = math.prod(-(-length // step) for length, step in zip(shape, chunks, strict=True))
-    held = sum(1 for path in folder.rglob("*") if path.is_file() and path.name not in _METADATA)
     if held < _LEAST_WRITTEN * expected:
         raise Damaged(
             f"{folder} of shape {tuple(shape)}: expected {expected} chunks, got {held}; others were never written. "

@@ -1,0 +1,79 @@
+"""What batches need of a machine: its memory, and a thread that reads while the device computes."""
+
+import concurrent.futures
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import PyTree
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+_GROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of a container
+
+
+@runtime_checkable
+class Gathered(Protocol):
+    """A data set whose samples share values, such as windows that overlap, so that all samples take more than it does.
+
+    `fetch(source(), item(rows))` is `data[rows]`.
+    """
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of `source`, known without reading."""
+        ...
+
+    def source(self) -> PyTree:
+        """Arrays that stay on the device."""
+        ...
+
+    def item(self, rows: Any) -> PyTree:
+        """Where in them the samples are: arrays with a leading batch axis."""
+        ...
+
+    def fetch(self, source: PyTree, item: PyTree) -> PyTree:
+        """The samples, traced inside the compiled step."""
+        ...
+
+
+class Ahead:
+    """A function of 0, 1, 2, ... whose next values a thread computes in advance, one after another.
+
+    Args:
+        read: The function.
+        depth: Number of values in advance.
+    """
+
+    def __init__(self, read: Callable[[int], PyTree], depth: int = 2):
+        self._read, self._depth = read, depth
+        self._pool = concurrent.futures.ThreadPoolExecutor(1, "sciml-ahead")
+        self._waiting: dict[int, concurrent.futures.Future[PyTree]] = {}
+
+    def __call__(self, k: int) -> PyTree:
+        """The value at `k`; raises what the function raises."""
+        wanted = range(k, k + self._depth + 1)
+        for other in [one for one in self._waiting if one not in wanted]:
+            self._waiting.pop(other).cancel()
+        for one in wanted:
+            if one not in self._waiting:
+                self._waiting[one] = self._pool.submit(self._read, one)
+        return self._waiting.pop(k).result()
+
+
+def memory(device: Any) -> int:
+    """Bytes of memory of a device; of a CPU those that this process may use."""
+    stats = device.memory_stats()
+    if stats is not None and "bytes_limit" in stats:
+        return stats["bytes_limit"]
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    if resource is not None:
+        limits += [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_DATA, resource.RLIMIT_AS)]
+    for path in map(pathlib.Path, _GROUPS):
+        text = path.read_text().strip() if path.is_file() else ""
+        limits += [int(text)] if text.isdigit() else []
+    return min(limit for limit in limits if limit >= 0)  # -1 is RLIM_INFINITY
