@@ -243,5 +243,6 @@ def first_test(samples: int, *, last: bool = False) -> dict[str, np.ndarray]:
 
 def unused(arrays: Mapping[str, Item], used: Sequence[str]) -> tuple[str, ...]:
     """A note on the arrays that are not used."""
-    left = [f"{name} {item.shape}" for name, item in arrays.items() if name not in used]
+    known = set(used)
+    left = [f"{name} {item.shape}" for name, item in arrays.items() if name not in known]
     return (f"Not used: {', '.join(left[:8])}{' and more' if len(left) > 8 else ''}.",) if left else ()

@@ -1,7 +1,11 @@
+import concurrent.futures
 import gc
+import importlib.util
 import os
 import pathlib
 import shutil
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -193,6 +197,39 @@ def test_truncated_files(tmp_path, write):
         with pytest.raises((ValueError, Damaged)) as caught:
             open_data(path)[:]
         assert "\n" not in str(caught.value)
+
+
+WRITE = """
+import hdf5plugin, h5py, numpy, sys
+with h5py.File(sys.argv[1], "w") as file:
+    file.create_dataset("tensor", data=numpy.ones((4, 3, 8), "f4"), chunks=(1, 3, 8), **hdf5plugin.Blosc())
+"""
+READ = """
+import sys
+from sciml.data import open_data
+assert "hdf5plugin" not in sys.modules
+assert (open_data(sys.argv[1])[:]["frames"] == 1).all()
+assert "hdf5plugin" in sys.modules
+"""
+
+
+@pytest.mark.slow
+def test_filters_of_hdf5plugin(tmp_path):
+    """In processes of their own, since filters stay registered and other tests expect them to be unknown."""
+    if importlib.util.find_spec("hdf5plugin") is None:
+        pytest.skip("hdf5plugin is not installed")
+    for program in (WRITE, READ):
+        subprocess.run([sys.executable, "-c", program, str(tmp_path / "a")], check=True)
+
+
+def test_threads_read_at_once(tmp_path):
+    for number in range(3):
+        made.single(tmp_path / f"{number}.h5", samples=40, attributes={"n": number})
+    data = open_data(tmp_path)
+    expected = data[:]["frames"]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for row, found in enumerate(pool.map(lambda row: data[row : row + 2]["frames"], range(118))):
+            np.testing.assert_array_equal(found, expected[row : row + 2])
 
 
 def test_description(tmp_path):
