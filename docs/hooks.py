@@ -3,9 +3,12 @@
 import ast
 import contextlib
 import io
+import os
 import pathlib
 import posixpath
 import re
+import subprocess
+import sys
 import tempfile
 
 from mkdocs.structure.files import File, InclusionLevel
@@ -16,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 AREAS = sorted(sciml._AREAS)
 PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md"}
 LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)")
-BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r"^```(python|sh)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 def public_names(area):
@@ -51,15 +54,26 @@ def targets(markdown, uri):
             yield match, path, PAGES.get(path) or (path[5:] if path.startswith("docs/") else moved)
 
 
-def executed(markdown, name):
-    """The page with what each of its Python blocks printed; they share variables and a new folder."""
+def executed(markdown, name, kinds):
+    """The page with what each of its blocks of these kinds printed; they share variables and a new folder."""
     found = {}
 
-    def with_output(block):
-        line = markdown.count("\n", 0, block.start(1))  # so that an error names the line of the page
+    def python(code, line):  # so that an error names the line of the page
         with contextlib.redirect_stdout(io.StringIO()) as printed:
-            exec(compile("\n" * line + block[1], name, "exec"), found)
-        text = printed.getvalue()
+            exec(compile("\n" * line + code, name, "exec"), found)
+        return printed.getvalue()
+
+    def shell(code, line):
+        path = f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(["bash", "-ec", code], capture_output=True, text=True, env={**os.environ, "PATH": path})
+        if done.returncode:
+            raise RuntimeError(f"{name}, line {line + 1}: {done.stderr}")
+        return "".join(one + "\n" for one in done.stdout.splitlines() if one.strip())
+
+    def with_output(block):
+        if block[1] not in kinds:
+            return block[0]
+        text = (python if block[1] == "python" else shell)(block[2], markdown.count("\n", 0, block.start(2)))
         return f'{block[0]}\n\n```{{.text title="printed in this build"}}\n{text}```' if text else block[0]
 
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
@@ -93,8 +107,9 @@ def on_files(files, config):
 def on_page_markdown(markdown, page, config, files):
     """Runs the code of tutorials and points links to where their files are in the site."""
     uri = page.file.src_uri
-    if uri in config.extra["executed"]:
-        markdown = executed(markdown, uri)
+    kinds = [kind for kind, pages in config.extra["executed"].items() if uri in pages]
+    if kinds:
+        markdown = executed(markdown, uri, kinds)
     for match, _, target in reversed(list(targets(markdown, uri))):
         markdown = markdown[: match.start(1)] + posixpath.relpath(target, f"{uri}/..") + markdown[match.end(1) :]
     return markdown
