@@ -1,10 +1,16 @@
 """Training losses `(model, batch, key) -> (scalar, logs)`: they alone know a model's call and a batch's layout."""
 
-from collections.abc import Callable
+import abc
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
+
+from sciml.metrics import relative_l2
+from sciml.rollout import ConditionedStep, Conditions, followed_by
 
 Metric = Callable[[Array, Array], Float[Array, ""]]
 Loss = Callable[[PyTree, PyTree, Key[Array, ""]], tuple[Float[Array, ""], dict[str, Float[Array, ""]]]]
@@ -46,3 +52,238 @@ def informed(loss: Loss, residual: Callable[[Array, Array], Array], *, weight: f
         return value + weight * squares, {**logs, "residual": squares}
 
     return both
+
+
+Logs = dict[str, Float[Array, ""]]
+Batch = Mapping[str, Float[Array | np.ndarray, "..."]]
+
+
+class AbstractForecastLoss(abc.ABC):
+    """A loss of windows of trajectories, as `data.TrajectoryWindows` gives them, for models of conditioned steps.
+
+    A model takes `(frames, conditions)` of one sample, with the latest frames `(history, channels, *space)`, and
+    returns the next ones `(bundle, channels, *space)`; `operators.Conditioned` is one. Windows may be longer than
+    needed. All steps are unrolled in Python, because compiled loops are slow for convolutions on CPUs.
+
+    Attributes:
+        history: Number of frames that the model sees; 0 for maps.
+    """
+
+    history: int
+
+    @abc.abstractmethod
+    def horizon(self, bundle: int = 1) -> int:
+        """Number of frames after the history that a window must have.
+
+        Args:
+            bundle: Number of frames that the model predicts at once.
+        """
+
+    @abc.abstractmethod
+    def __call__(self, model: ConditionedStep, batch: Batch, key: Key[Array, ""]) -> tuple[Float[Array, ""], Logs]:
+        """The mean of the loss over the windows, and the numbers to log: `last_step`, the error of the last step.
+
+        Raises:
+            ValueError: If the windows have too few frames.
+        """
+
+
+def _check_steps(steps: int, history: int, least: int) -> None:
+    if steps < 1:
+        raise ValueError(f"Expected at least one step that is continued or compared, got {steps}. Use more steps.")
+    if history < least:
+        raise ValueError(
+            f"Expected a history of at least {least}, got {history}. Maps (history 0) have no frames to continue or to "
+            "disturb: use Unrolled(history=0)."
+        )
+
+
+def _mean(errors: Callable[..., tuple[Array, Array]], batch: Batch) -> tuple[Float[Array, ""], Logs]:
+    """Means over the batch of the loss and the last step's error of one sample's frames and conditions."""
+    value, last = jax.vmap(lambda frames, *rest: errors(frames, Conditions(*rest)))(
+        batch["frames"], batch["fixed"], batch["parameters"], batch["dt"]
+    )
+    return jnp.mean(value), {"last_step": jnp.mean(last)}
+
+
+def _step_error(metric: Metric, later: Array, new: Array, step: int) -> Float[Array, ""]:
+    """Mean of the errors of the frames that one step, counted from 0, predicts of the `later` ones."""
+    bundle = new.shape[0]
+    needed = bundle * (step + 1)
+    if later.shape[0] < needed:
+        raise ValueError(
+            f"Expected windows of at least {needed} frames after the history for {step + 1} steps of {bundle}, got "
+            f"{later.shape[0]}. Use a horizon of at least that many frames, or fewer steps."
+        )
+    return jnp.mean(jax.vmap(metric)(new, later[needed - bundle : needed]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Unrolled(AbstractForecastLoss):
+    """Mean error of the frames that a rollout predicts, with gradients through all of its steps; one by default.
+
+    Args:
+        steps: Number of steps.
+        cut: Number of steps after which no gradient passes back to the steps before, again and again: 1 stops it
+            after each step. None cuts nowhere.
+        history: Number of frames that the model sees; 0 for maps, which have one step.
+        metric: Error of one frame, in the units of the data.
+
+    Raises:
+        ValueError: If `steps` or `cut` is not positive, or a map has several steps.
+    """
+
+    steps: int = 1
+    _: dataclasses.KW_ONLY
+    cut: int | None = None
+    history: int = 1
+    metric: Metric = relative_l2
+
+    def __post_init__(self) -> None:
+        _check_steps(self.steps, self.history, 0 if self.steps == 1 else 1)
+        if self.cut is not None and self.cut < 1:
+            raise ValueError(f"Expected a cut after 1 or more steps, got {self.cut}. None cuts nowhere.")
+
+    def horizon(self, bundle: int = 1) -> int:
+        """As in `AbstractForecastLoss`."""
+        return bundle * self.steps
+
+    def __call__(self, model: ConditionedStep, batch: Batch, key: Key[Array, ""]) -> tuple[Float[Array, ""], Logs]:
+        """As in `AbstractForecastLoss`."""
+
+        def errors(frames: Array, conditions: Conditions) -> tuple[Array, Array]:
+            seen, later, found = frames[: self.history], frames[self.history :], []
+            for step in range(self.steps):
+                if self.cut is not None and step and step % self.cut == 0:
+                    seen = jax.lax.stop_gradient(seen)
+                new = model(seen, conditions)
+                found.append(_step_error(self.metric, later, new, step))
+                seen = followed_by(seen, new)
+            return jnp.mean(jnp.stack(found)), found[-1]
+
+        return _mean(errors, batch)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pushforward(AbstractForecastLoss):
+    """The one-step error plus the error of the last of several steps, in which alone gradients are formed.
+
+    Source: Brandstetter, Worrall, Welling, "Message passing neural PDE solvers", ICLR 2022, arXiv:2202.03376,
+    section 3.1: the sum of the one-step loss and the stability loss. There the number of steps is drawn for each batch.
+
+    Args:
+        steps: Number of steps, the last one included; at least 2.
+        one_step: Factor of the one-step error.
+        history: Number of frames that the model sees.
+        metric: Error of one frame, in the units of the data.
+
+    Raises:
+        ValueError: If there are fewer than 2 steps, or no history.
+    """
+
+    steps: int
+    _: dataclasses.KW_ONLY
+    one_step: float = 1.0
+    history: int = 1
+    metric: Metric = relative_l2
+
+    def __post_init__(self) -> None:
+        _check_steps(self.steps - 1, self.history, 1)
+
+    def horizon(self, bundle: int = 1) -> int:
+        """As in `AbstractForecastLoss`."""
+        return bundle * self.steps
+
+    def __call__(self, model: ConditionedStep, batch: Batch, key: Key[Array, ""]) -> tuple[Float[Array, ""], Logs]:
+        """As in `AbstractForecastLoss`."""
+
+        def errors(frames: Array, conditions: Conditions) -> tuple[Array, Array]:
+            seen, later = frames[: self.history], frames[self.history :]
+            new = model(seen, conditions)
+            first = _step_error(self.metric, later, new, 0)
+            for _ in range(self.steps - 1):
+                seen = jax.lax.stop_gradient(followed_by(seen, new))
+                new = model(seen, conditions)
+            last = _step_error(self.metric, later, new, self.steps - 1)
+            return self.one_step * first + last, last
+
+        return _mean(errors, batch)
+
+
+@dataclasses.dataclass(frozen=True)
+class Noisy(AbstractForecastLoss):
+    """Another loss, with Gaussian noise on the frames that the model is given; what it is compared with has none.
+
+    Source: Sanchez-Gonzalez et al., "Learning to simulate complex physics with graph networks", ICML 2020,
+    arXiv:2002.09405, section 4.3, with independent noise of each frame in place of a random walk.
+
+    Args:
+        sigma: Deviation of the noise, relative to that of each channel over the frames given and the batch.
+        loss: The other loss.
+
+    Raises:
+        ValueError: If `sigma` is negative, or the loss is one of maps, which are given no frames.
+    """
+
+    sigma: float
+    loss: AbstractForecastLoss = Unrolled()
+    history: int = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "history", self.loss.history)
+        if self.sigma < 0:
+            raise ValueError(f"Expected a deviation of the noise of at least 0, got {self.sigma}.")
+        _check_steps(1, self.history, 1)
+
+    def horizon(self, bundle: int = 1) -> int:
+        """As in `AbstractForecastLoss`."""
+        return self.loss.horizon(bundle)
+
+    def __call__(self, model: ConditionedStep, batch: Batch, key: Key[Array, ""]) -> tuple[Float[Array, ""], Logs]:
+        """As in `AbstractForecastLoss`."""
+        noise, rest = jax.random.split(key)
+        frames = jnp.asarray(batch["frames"])
+        seen = frames[:, : self.history]
+        axes = (0, 1, *range(3, seen.ndim))
+        draw = jax.random.normal(noise, seen.shape, seen.dtype)
+        seen = seen + self.sigma * jnp.std(seen, axis=axes, keepdims=True) * draw
+        return self.loss(model, {**batch, "frames": jnp.concatenate((seen, frames[:, self.history :]), axis=1)}, rest)
+
+
+@dataclasses.dataclass(frozen=True)
+class Curriculum:
+    """Losses one after the other, more steps later on: `Curriculum([(500, Unrolled(1)), (500, Unrolled(4))])`.
+
+    `train.make_step` compiles each phase, before the first step; the number of optimiser steps done selects the phase,
+    so that resuming is exact.
+
+    Args:
+        phases: `(steps, loss)`: number of optimiser steps, and the loss in them. The last loss stays to the end.
+
+    Raises:
+        ValueError: If there is no phase, a number of steps is not positive, or the histories differ.
+    """
+
+    phases: Sequence[tuple[int, AbstractForecastLoss]]
+
+    def __post_init__(self) -> None:
+        histories = {loss.history for _, loss in self.phases}
+        if len(histories) != 1 or min(steps for steps, _ in self.phases) < 1:
+            raise ValueError(
+                f"Expected phases of 1 or more steps and losses of one history, got {len(self.phases)} phases of "
+                f"{[steps for steps, _ in self.phases]} steps with histories {sorted(histories)}."
+            )
+
+    @property
+    def history(self) -> int:
+        """Number of frames that the model sees."""
+        return self.phases[0][1].history
+
+    def horizon(self, bundle: int = 1) -> int:
+        """The largest number of frames after the history that a phase needs."""
+        return max(loss.horizon(bundle) for _, loss in self.phases)
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """Number of optimiser steps done at which each phase begins."""
+        return tuple(sum(steps for steps, _ in self.phases[:i]) for i in range(len(self.phases)))

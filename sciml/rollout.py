@@ -28,6 +28,19 @@ class Conditions(NamedTuple):
         return Conditions(batch["fixed"], batch["parameters"], batch["dt"])
 
 
+ConditionedStep = Callable[
+    [Float[Array, "history channels *space"], Conditions], Float[Array, "bundle channels *space"]
+]
+"""From the latest frames and the conditions of one sample to the next frames, such as `operators.Conditioned`."""
+
+
+def followed_by(
+    frames: Float[Array, "time channels *space"], new: Float[Array, "new channels *space"]
+) -> Float[Array, "time channels *space"]:
+    """The latest frames after `new` ones: these are appended, and as many of the oldest are dropped."""
+    return jnp.concatenate((frames, new))[new.shape[0] :]
+
+
 def rollout(
     step: Callable[[Float[Array, "in *space"]], Float[Array, "channels *space"]],
     u0: Float[Array | np.ndarray, "channels *space"],
@@ -153,6 +166,85 @@ def rollout_batch(
         found.append(new)
         frames = np.concatenate((frames, new), axis=1)[:, -changing:]
     return np.concatenate(found, axis=1)
+
+
+def forecast(
+    model: ConditionedStep,
+    frames: Float[Array | np.ndarray, "history channels *space"],
+    conditions: Conditions,
+    n: int,
+) -> Float[Array, "n channels *space"]:
+    """The `n` frames that follow: the model is applied to the latest frames until there are as many.
+
+    The state alone changes, the conditions stay. One `lax.scan`: it compiles once whatever `n` is and can be
+    differentiated. On CPUs its convolutions are slow, see `forecast_batch`.
+
+    Args:
+        model: A conditioned step, such as `operators.Conditioned`.
+        frames: The latest frames of one sample, as many as the model sees.
+        conditions: Fixed fields, parameters and time step of the sample.
+        n: Number of frames.
+
+    Raises:
+        ValueError: If `n` is not positive, there is no frame to begin with, or the model returns another space, another
+            number of channels or another type.
+    """
+    _check_count(n)
+    frames = jnp.asarray(frames)
+    conditions = Conditions(*map(jnp.asarray, conditions))
+    after = jax.eval_shape(lambda *sample: model(*sample), frames, conditions)
+    _check_continued(frames, after, axis=0)
+
+    def advance(seen: Array, _: None) -> tuple[Array, Array]:
+        new = model(seen, conditions)
+        return followed_by(seen, new), new
+
+    found = jax.lax.scan(advance, frames, None, length=-(-n // after.shape[0]))[1]
+    return found.reshape(-1, *frames.shape[1:])[:n]
+
+
+def forecast_batch(
+    predict: Callable[
+        [Float[np.ndarray, "samples history channels *space"], Conditions],
+        Float[Array | np.ndarray, "samples bundle channels *space"],
+    ],
+    frames: Float[np.ndarray, "samples history channels *space"],
+    conditions: Conditions,
+    n: int,
+) -> Float[np.ndarray, "samples n channels *space"]:
+    """The frames of `forecast` for many samples, by a loop outside of JAX; nothing is differentiated.
+
+    Args:
+        predict: The model for many samples: `functools.partial(train.predict, model)`.
+        frames: The latest frames of each sample.
+        conditions: Those of each sample, with a leading axis.
+        n: Number of frames.
+
+    Raises:
+        ValueError: As `forecast`.
+    """
+    _check_count(n)
+    found, seen = [], frames
+    for _ in range(n):
+        new = np.asarray(predict(seen, conditions))
+        _check_continued(frames, new, axis=1)
+        found.append(new)
+        if sum(part.shape[1] for part in found) >= n:
+            break
+        seen = np.concatenate((seen, new), axis=1)[:, new.shape[1] :]
+    return np.concatenate(found, axis=1)[:, :n]
+
+
+def _check_continued(frames: Array | np.ndarray, new: jax.ShapeDtypeStruct | np.ndarray, axis: int) -> None:
+    """Refuses new frames that do not continue `frames`, along an axis of time."""
+    others = lambda shape: (*shape[:axis], *shape[axis + 1 :])
+    if not frames.shape[axis]:
+        raise ValueError("A rollout needs a frame to begin with, maps have none (history 0). Apply the model once.")
+    if (others(new.shape), new.dtype) != (others(frames.shape), frames.dtype):
+        raise ValueError(
+            f"A model must return frames like those that it gets, {frames.dtype} of shape {frames.shape} but for their "
+            f"number, got {new.dtype} of shape {new.shape}."
+        )
 
 
 def _with_constants(step: Callable[[Array], Array], constants: Array | np.ndarray | None) -> Callable[[Array], Array]:

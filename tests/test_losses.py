@@ -41,3 +41,158 @@ def test_the_residual_of_predictions_is_added_and_logged():
     assert float(value) == pytest.approx(1.0 + 0.25 * np.mean(squares), rel=1e-4)
     gradient = jax.grad(lambda m: both(m, (u, u), jax.random.key(0))[0])(Scale(jnp.array(2.0)))
     assert float(gradient.factor) > 0
+
+
+class Step(eqx.Module):
+    """A conditioned step whose frames are `factor` times the mean of the frames seen, plus parameters, dt and fixed."""
+
+    factor: jax.Array
+    bundle: int = eqx.field(static=True, default=1)
+
+    def __call__(self, frames, conditions):
+        shift = conditions.fixed.sum(0) + conditions.parameters.sum() + conditions.dt
+        mean = frames.sum(0) / 2
+        return jnp.stack([(self.factor + i) * mean + shift[None] for i in range(self.bundle)])
+
+
+SAMPLES, CHANNELS, NX, NY, LATER = 5, 2, 3, 4, 7
+FACTOR = 1.3
+
+
+def windows(history, later=LATER, seed=0):
+    rng = np.random.default_rng(seed)
+    draw = lambda *shape: np.float32(rng.normal(size=(SAMPLES, *shape)))
+    frames = draw(history + later, CHANNELS, NX, NY)
+    return {"frames": frames, "fixed": draw(1, NX, NY), "parameters": draw(3), "dt": np.abs(draw())}
+
+
+def rolled(batch, factor, *, history, bundle, steps):
+    """Frames `(samples, steps, bundle, channels, *space)` of a rollout in float64."""
+    b = {name: value.astype(float) for name, value in batch.items()}
+    shift = (b["fixed"].sum(1) + (b["parameters"].sum(1) + b["dt"])[:, None, None])[:, None]
+    known, new = list(np.moveaxis(b["frames"][:, :history], 1, 0)), []
+    for _ in range(steps):
+        mean = sum(known[-history:]) / 2 if history else 0 * shift
+        new.append([(factor + i) * mean + shift for i in range(bundle)])
+        known += new[-1]
+    return np.moveaxis(np.asarray(new), 2, 0)
+
+
+def step_errors(batch, new, history):
+    """The mean over samples and frames of the relative error of each step."""
+    steps, bundle = new.shape[1:3]
+    truth = batch["frames"][:, history : history + steps * bundle].astype(float).reshape(new.shape)
+    norm = lambda x: np.sqrt((x**2).sum(axis=(3, 4, 5)))
+    return (norm(new - truth) / norm(truth)).mean(axis=(0, 2))
+
+
+@pytest.mark.parametrize(("history", "bundle", "steps"), [(1, 1, 1), (2, 1, 4), (3, 2, 3), (1, 3, 2), (0, 2, 1)])
+def test_unrolled_is_the_mean_error_of_a_rollout(history, bundle, steps):
+    batch = windows(history)
+    loss = losses.Unrolled(steps, history=history)
+    assert loss.horizon(bundle) == steps * bundle <= LATER  # the windows are longer: their last frames are not used
+    value, logs = loss(Step(jnp.array(FACTOR), bundle), batch, jax.random.key(0))
+    new = rolled(batch, FACTOR, history=history, bundle=bundle, steps=steps)
+    if history == 0:
+        new = np.broadcast_to(new, (SAMPLES, steps, bundle, CHANNELS, NX, NY))
+    expected = step_errors(batch, new, history)
+    np.testing.assert_allclose(value, expected.mean(), rtol=1e-5)  # float32
+    np.testing.assert_allclose(logs["last_step"], expected[-1], rtol=1e-5)
+
+
+def derivative(loss, batch):
+    gradient = jax.grad(lambda model: loss(model, batch, jax.random.key(0))[0])(Step(jnp.array(FACTOR)))
+    return float(gradient.factor)
+
+
+def partial_error(batch, step, free, history=2, change=1e-5):
+    """Central difference of the error of a step, counted from 1, in the factor of its last `free` steps alone."""
+
+    def error(factor):
+        start = rolled(batch, FACTOR, history=history, bundle=1, steps=LATER)[:, :, 0]
+        seen = np.concatenate((batch["frames"][:, :history], start[:, : step - free]), axis=1)[:, -history:]
+        moved = batch | {"frames": np.concatenate((seen, batch["frames"][:, history:]), axis=1)}
+        last = rolled(moved, factor, history=history, bundle=1, steps=free)[:, -1:]
+        truth = batch["frames"][:, history + step - 1 : history + step]
+        return step_errors({"frames": truth}, last, 0)[0]
+
+    return (error(FACTOR + change) - error(FACTOR - change)) / (2 * change)
+
+
+def test_gradients_pass_through_all_steps_or_to_the_last_cut():
+    """Against differences: with a cut after each 2 steps, steps 1 to 5 depend on 1, 2, 1, 2, 1 uses of the factor."""
+    batch = windows(2)
+    for cut, uses in ((None, (1, 2, 3, 4, 5)), (2, (1, 2, 1, 2, 1)), (1, (1, 1, 1, 1, 1)), (5, (1, 2, 3, 4, 5))):
+        expected = np.mean([partial_error(batch, step, free) for step, free in enumerate(uses, start=1)])
+        found = derivative(losses.Unrolled(5, cut=cut, history=2), batch)
+        assert found == pytest.approx(expected, rel=1e-3), cut  # start frames are rounded to float32
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
+def test_pushforward_has_the_gradients_of_the_first_and_the_last_step(weight):
+    batch, loss = windows(2), losses.Pushforward(4, one_step=weight, history=2)
+    errors = step_errors(batch, rolled(batch, FACTOR, history=2, bundle=1, steps=4), 2)
+    value, logs = loss(Step(jnp.array(FACTOR)), batch, jax.random.key(0))
+    np.testing.assert_allclose(value, weight * errors[0] + errors[-1], rtol=1e-5)
+    np.testing.assert_allclose(logs["last_step"], errors[-1], rtol=1e-5)
+    expected = weight * partial_error(batch, 1, 1) + partial_error(batch, 4, 1)
+    assert derivative(loss, batch) == pytest.approx(expected, rel=1e-3)
+    assert loss.horizon(3) == 12
+
+
+def test_noise_has_the_deviation_of_the_channels_and_leaves_the_targets_alone():
+    rng = np.random.default_rng(0)
+    scale = np.float32([0.1, 7.0]).reshape(2, 1, 1)
+    frames = 3 + scale * np.float32(rng.normal(size=(200, 3, 2, 8, 9)))
+    frames[:, 2] = frames[:, 1]  # so that the error of a model that returns what it sees is the noise alone
+    batch = {
+        "frames": frames,
+        "fixed": frames[:, 0, :0],
+        "parameters": frames[:, 0, 0, 0, :0],
+        "dt": frames[:, 0, 0, 0, 0],
+    }
+    mean_square = lambda new, truth: jnp.mean((new - truth) ** 2 / scale**2)
+    noisy = losses.Noisy(0.3, losses.Unrolled(1, history=2, metric=mean_square))
+    model = lambda frames, conditions: frames[1:]
+    value, _ = noisy(model, batch, jax.random.key(0))
+    assert float(value) == pytest.approx(0.3**2, rel=0.02)  # 28,800 values: the deviation of the mean is 0.8 %
+    again, _ = noisy(model, batch, jax.random.key(0))
+    other, _ = noisy(model, batch, jax.random.key(1))
+    assert value == again != other
+    assert float(losses.Noisy(0.0, noisy.loss)(model, batch, jax.random.key(0))[0]) == 0
+    assert noisy.history == 2
+    assert noisy.horizon(3) == 3
+
+
+def test_a_curriculum_says_when_its_phases_begin_and_what_they_need():
+    plan = losses.Curriculum([(3, losses.Unrolled(1, history=2)), (5, losses.Pushforward(4, history=2))])
+    assert plan.starts == (0, 3)
+    assert (plan.history, plan.horizon(), plan.horizon(2)) == (2, 4, 8)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: losses.Unrolled(0), "at least one step that is continued or compared, got 0"),
+        (lambda: losses.Unrolled(2, cut=0), "a cut after 1 or more steps, got 0"),
+        (lambda: losses.Unrolled(2, history=0), r"history of at least 1, got 0. Maps \(history 0\)"),
+        (lambda: losses.Unrolled(1, history=-1), "history of at least 0, got -1"),
+        (lambda: losses.Pushforward(1), "continued or compared, got 0"),
+        (lambda: losses.Pushforward(2, history=0), "use Unrolled"),
+        (lambda: losses.Noisy(-0.1), "at least 0, got -0.1"),
+        (lambda: losses.Noisy(0.1, losses.Unrolled(1, history=0)), "to continue or to disturb"),
+        (lambda: losses.Curriculum([]), "got 0 phases"),
+        (lambda: losses.Curriculum([(0, losses.Unrolled())]), r"1 phases of \[0\] steps"),
+        (
+            lambda: losses.Curriculum([(1, losses.Unrolled()), (1, losses.Unrolled(history=2))]),
+            r"losses of one history, got 2 phases .* histories \[1, 2\]",
+        ),
+        (
+            lambda: losses.Unrolled(4)(Step(jnp.array(1.0), 2), windows(1), jax.random.key(0)),
+            "windows of at least 8 frames after the history for 4 steps of 2, got 7. Use a horizon",
+        ),
+    ],
+)
+def test_settings_and_windows_that_do_not_fit(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sciml.rollout import rollout, rollout_batch, rollout_windows
+from sciml.rollout import Conditions, followed_by, forecast, forecast_batch, rollout, rollout_batch, rollout_windows
 
 CHANNELS, NX, NY, N = 2, 3, 4, 6
 
@@ -119,3 +119,70 @@ def test_batches_that_do_not_fit(constant, channels, message):
 def test_steps_that_do_not_fit(call, message):
     with pytest.raises(ValueError, match=message):
         call(jnp.ones((5, CHANNELS, NX, NY)))
+
+
+FIXED, PARAMETERS = 3, 5
+
+
+def conditioned(bundle, seed=0):
+    """A step that sees everything, and the same for NumPy."""
+    rng = np.random.default_rng(seed)
+    weights = rng.normal(size=(bundle, 7, FIXED)).astype(np.float32)
+
+    def step(xp, frames, conditions):
+        mean = xp.tanh(frames).mean(0)
+        shift = xp.tanh(xp.tensordot(weights[:, 0], conditions.fixed, 1))[:, None]
+        return 0.5 * mean[None] + shift * xp.tanh(conditions.parameters).sum() + conditions.dt * frames[-1:]
+
+    return lambda frames, conditions: step(jnp, frames, conditions), lambda *sample: step(np, *sample)
+
+
+@pytest.mark.parametrize(("history", "bundle", "n"), [(1, 1, 6), (3, 2, 7), (2, 4, 5), (2, 3, 2)])
+def test_forecasts_against_a_loop_over_a_list(history, bundle, n):
+    rng = np.random.default_rng(1)
+    draw = lambda *shape: np.float32(rng.normal(size=(4, *shape)))
+    frames = draw(history, CHANNELS, NX, NY)
+    conditions = Conditions.of({"fixed": draw(FIXED, NX, NY), "parameters": draw(PARAMETERS), "dt": draw() / 3})
+    step, by_numpy = conditioned(bundle)
+    of = lambda i: Conditions(*(part[i] for part in conditions))
+    expected = []
+    for i in range(4):
+        known = list(frames[i])
+        while len(known) < history + n:
+            known += list(by_numpy(np.stack(known[-history:]), of(i)))
+        expected.append(known[history : history + n])
+    found = jax.jit(jax.vmap(lambda frames, conditions: forecast(step, frames, conditions, n)))(frames, conditions)
+    assert found.shape == (4, n, CHANNELS, NX, NY)
+    np.testing.assert_allclose(found, np.asarray(expected), rtol=1e-4, atol=1e-5)  # float32, up to six steps
+    alone = forecast(step, frames[2], of(2), n)
+    np.testing.assert_allclose(alone, found[2], rtol=1e-5, atol=1e-6)
+    looped = forecast_batch(jax.jit(jax.vmap(step)), frames, conditions, n)
+    assert isinstance(looped, np.ndarray)
+    np.testing.assert_allclose(looped, found, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("new", [1, 2, 5])
+def test_frames_followed_by_new_ones_are_the_latest(new):
+    frames, more = jnp.arange(3.0).reshape(3, 1, 1), jnp.arange(3.0, 3 + new).reshape(new, 1, 1)
+    np.testing.assert_array_equal(followed_by(frames, more)[:, 0, 0], np.arange(new, new + 3))
+
+
+@pytest.mark.parametrize(
+    ("change", "n", "message"),
+    [
+        (lambda f: f, 0, "at least one application of the step, got n 0"),
+        (lambda f: f[:, 1:], 2, r"frames like those that it gets, float32 of shape .* got float32 of shape"),
+        (lambda f: f[..., 1:], 2, "but for their number"),
+        (lambda f: f > 0, 2, "got bool"),
+    ],
+)
+def test_conditioned_steps_that_do_not_fit(change, n, message):
+    frames = np.ones((2, 3, CHANNELS, NX), np.float32)
+    none = Conditions(frames[:, 0, :0], frames[:, 0, 0, :0], frames[:, 0, 0, 0])
+    step = lambda frames, conditions: change(frames)
+    with pytest.raises(ValueError, match=message):
+        forecast(step, frames[0], Conditions(*(part[0] for part in none)), n)
+    with pytest.raises(ValueError, match=message):
+        forecast_batch(jax.vmap(step), frames, none, n)
+    with pytest.raises(ValueError, match=r"maps have none \(history 0\). Apply the model once"):
+        forecast(lambda *_: jnp.ones((1, CHANNELS, NX)), frames[0, :0], Conditions(*(part[0] for part in none)), 1)

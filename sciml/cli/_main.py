@@ -13,6 +13,8 @@ from sciml.cli._errors import Usage, fail, flush, interrupts_end_the_process, no
 _USAGE = """usage: sciml COMMAND ...
 
   list                                                       experiments, their presets and models, generators of data
+  data info PATH                                             what a file or folder of data holds
+  data convert PATH --out FILE                               the same data as one HDF5 file
   train EXPERIMENT [--preset NAME] [--FIELD VALUE ...] --out DIR [--from STEP] [--track TOOL]
                                                              train, or go on with an interrupted run
   evaluate DIR [--resolution N ...] [--condition FIELD=VALUE ...] [--file EXPERIMENT]
@@ -26,8 +28,9 @@ _USAGE = """usage: sciml COMMAND ...
   generate PROBLEM [--n N] [--FIELD VALUE ...] --out FILE    make a data set
   info                                                       versions and devices
 
-EXPERIMENT is a name from `sciml list`, or the path of an experiment file. sciml COMMAND --help lists all options of
-a command, sciml train EXPERIMENT --help the fields of that experiment, sciml --version the version."""
+EXPERIMENT is a name from `sciml list`, the path of an experiment file, or the path of data, for a surrogate of them.
+sciml COMMAND --help lists all options of a command, sciml train EXPERIMENT --help the fields of that experiment,
+sciml --version the version."""
 
 _COMMANDS = {
     "list": ("_info", "listing"),
@@ -37,6 +40,7 @@ _COMMANDS = {
     "predict": ("_runs", "predict"),
     "benchmark": ("_train", "benchmark"),
     "report": ("_report", "report"),
+    "data": ("_data", "data"),
     "generate": ("_data", "generate"),
     "info": ("_info", "info"),
 }
@@ -84,6 +88,6 @@ def _run(given: Sequence[str], process: bool) -> int:
         _process.prepare(restart=process)
     if process and not {"-h", "--help"} & set(given):
         with interrupts_end_the_process():
-            importlib.import_module("sciml.data" if given[0] == "generate" else "sciml.experiment")
+            importlib.import_module("sciml.data" if given[0] in ("generate", "data") else "sciml.experiment")
     module, function = _COMMANDS[given[0]]
     return getattr(importlib.import_module(f"sciml.cli.{module}"), function)(list(given[1:]))

@@ -31,6 +31,20 @@ def packaged_experiments() -> dict[str, pathlib.Path]:
     return {path.stem: path for path in sorted(folder.glob("*.py"))}
 
 
+SURROGATE = "surrogate"
+"""Name of the experiment that trains on the data of a path."""
+
+
+def with_data(arguments: Sequence[str]) -> list[str]:
+    """A command line that begins with an experiment: a path that is no Python file is data, for a surrogate of them."""
+    if not arguments or arguments[0].startswith("-") or arguments[0] in packaged_experiments():
+        return list(arguments)
+    path = pathlib.Path(arguments[0])
+    if path.suffix == ".py" or not path.exists():
+        return list(arguments)
+    return [SURROGATE, "--path", str(path), *arguments[1:]]
+
+
 def experiment_file(given: str) -> pathlib.Path:
     """The file of an experiment, given by its name or by a path.
 
@@ -45,7 +59,7 @@ def experiment_file(given: str) -> pathlib.Path:
         return path
     near = difflib.get_close_matches(path.stem, known, cutoff=0.5)
     remedy = f"Did you mean {' or '.join(near)}? " if near else ""
-    what = "file" if path.suffix or os.sep in given else "of the name"
+    what = "file" if path.suffix == ".py" else "or data file" if path.suffix or os.sep in given else "of the name"
     raise Usage(f"There is no experiment {what} {given}. {remedy}`sciml list` shows those that come with sciml.")
 
 

@@ -107,10 +107,10 @@ class _Prediction:
     """Folder of the run."""
 
     input: tyro.conf.Positional[pathlib.Path]
-    """File that the model is applied to."""
+    """File that the model is applied to; for operators in any format that `sciml data info` understands."""
 
     out: pathlib.Path
-    """New folder for the results."""
+    """New file for the predicted fields (.nc, .h5 or .npz); for the forecasts of PROSE a new folder."""
 
     file: str | None = None
     """Experiment file, or name of one that comes with sciml, whose code may be executed; by default that of the run."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from sciml.cli._errors import Usage, one_line
-from sciml.cli._options import experiment_options, help_without_experiment, load_experiment
+from sciml.cli._options import experiment_options, help_without_experiment, load_experiment, with_data
 
 _TRACK = Annotated[
     Literal["tensorboard", "wandb", "mlflow"] | None,
@@ -48,6 +48,7 @@ def train(arguments: Sequence[str]) -> int:
     """Trains one model of an experiment, or goes on with an interrupted run."""
     from sciml import experiment
 
+    arguments = with_data(arguments)
     if not arguments or arguments[0].startswith("-"):
         help_without_experiment(arguments, "train", "Train, or go on with an interrupted run.", _TRAIN, _TRAIN_DEFAULTS)
     module = load_experiment(arguments[0])
@@ -59,9 +60,21 @@ def train(arguments: Sequence[str]) -> int:
     if options.from_step is not None and options.from_step < 0:
         raise Usage(f"Expected --from STEP, the step of a checkpoint of the run, got {options.from_step}.")
     experiment.check_settings(config)
+    config = _resolved(module, config)
     start = {} if options.from_step is None else {"start": options.from_step}
     experiment.run_file(_tracked(module, options.track, options.out), config, options.out, **start)
     return 0
+
+
+def _resolved(module: ModuleType, config: Any) -> Any:
+    """The config with what the module's `resolve` chooses, which is printed; without such a function as it is."""
+    resolve = vars(module).get("resolve")
+    if resolve is None:
+        return config
+    config, said = resolve(config)
+    for line in said:
+        print(line)
+    return config
 
 
 _BENCHMARK: dict[str, Any] = {
@@ -81,6 +94,7 @@ def benchmark(arguments: Sequence[str]) -> int:
     """Trains several models of an experiment under equal conditions."""
     from sciml import benchmark
 
+    arguments = with_data(arguments)
     if not arguments or arguments[0].startswith("-"):
         text = "Train models of an experiment under equal conditions: equal training time (--budget) or equal --epochs."
         help_without_experiment(arguments, "benchmark", text, _BENCHMARK, _DEFAULTS)
@@ -97,8 +111,8 @@ def benchmark(arguments: Sequence[str]) -> int:
         budget = None if options.budget is None else benchmark.duration(options.budget)
         target = None if options.target is None else benchmark.target(options.target)
         models = tuple(dict.fromkeys(options.models))
-        tracked = _tracked(module, options.track, options.out)
-        plan = benchmark.Plan(tracked, options.config, models, options.seeds, budget, target)
+        config, tracked = _resolved(module, options.config), _tracked(module, options.track, options.out)
+        plan = benchmark.Plan(tracked, config, models, options.seeds, budget, target)
     except ValueError as error:
         raise Usage(str(error)) from None
     failed = {one["run"]: one["failure"] for one in benchmark.benchmark(plan, options.out)["runs"] if one["failure"]}

@@ -377,11 +377,12 @@ class TrajectoryWindows:
         return {"frames": frames, "fixed": fixed, "parameters": parameters, "dt": item["dt"]}
 
     def steps(self, frames: np.ndarray) -> np.ndarray:
-        """Time between the neighbouring frames of windows, the mean over the window."""
+        """Time between the neighbouring frames of windows, the mean over the window; 1 for a single frame."""
+        if frames.shape[1] == 1:
+            return np.ones(len(frames), np.float32)
         times = self.trajectories.layout.times
         times = np.arange(self.trajectories.layout.frames) if times is None else times
-        gaps = max(1, frames.shape[1] - 1)
-        return ((times[frames[:, -1]] - times[frames[:, 0]]) / gaps).astype(np.float32)
+        return ((times[frames[:, -1]] - times[frames[:, 0]]) / (frames.shape[1] - 1)).astype(np.float32)
 
 
 def _inside(rows: np.ndarray, count: int) -> bool:

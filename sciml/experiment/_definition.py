@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sciml.experiment._ranges import Count, Seed, Steps, check_value
-from sciml.losses import Loss
+from sciml.losses import Curriculum, Loss
 from sciml.train import Every, Optimiser, Scheduled
 
 
@@ -64,7 +64,7 @@ class Experiment:
     """
 
     model: Any
-    loss: Loss | Scheduled
+    loss: Loss | Scheduled | Curriculum
     optimiser: Optimiser
     train: Any
     steps: int

@@ -238,8 +238,11 @@ def _commit(folder: pathlib.Path) -> str | None:
 def summary(data: Any) -> str:
     """What a run has understood of its data, so that a missing channel axis is seen before the training."""
     count, first = len(data), data[np.arange(1)]
+    if isinstance(first, Mapping):
+        shapes = {name: np.shape(array)[1:] for name, array in first.items()}
+        return f"{count:,} samples of {', '.join(f'{name} {shape}' for name, shape in shapes.items() if all(shape))}"
     shapes = [np.shape(array)[1:] for array in jax.tree.leaves(first)]
-    if isinstance(first, dict) or getattr(data, "grid", None) is None:
+    if getattr(data, "grid", None) is None:
         return f"{count:,} samples of shape {', '.join(map(str, shapes))}"
     fields = " -> ".join(f"{channels} channel{'s' * (channels != 1)}" for channels, *_ in shapes)
     return f"{count:,} samples: {fields} on {' x '.join(map(str, shapes[0][1:]))} points"

@@ -56,7 +56,7 @@ class DiffusionSorption(AbstractFlow):
     sorption: float = 3.5e-4
     exponent: float = 0.874
     largest: float = 0.2
-    steps: int = 4
+    steps: int = 16
 
     def __post_init__(self) -> None:
         check_sizes(self.resolution, self.frames, unit="cells")

@@ -6,7 +6,6 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Key
 
 from sciml.grid import Grid, Periodic
@@ -55,7 +54,7 @@ class Euler(AbstractFlow):
     logarithmic: ClassVar[tuple[str, ...]] = ("mach",)
 
     dimensions: int = 2
-    resolution: int = 128
+    resolution: int = 64
     length: float = 1.0
     frames: int = 20
     interval: float = 0.05
@@ -154,9 +153,9 @@ def _rate(u: Averages, gamma: Float[Array, ""], dx: float) -> Averages:
     """The time derivative of the averages."""
     w, total = _values(u, gamma), jnp.zeros_like(u)
     for axis in range(u.ndim - 1):
-        order = np.array([0, 1, 2 + axis, *(2 + other for other in range(u.ndim - 1) if other != axis)])
-        through = inflow(w[order], functools.partial(_flux, gamma=gamma), axis=axis + 1)
-        total += through[np.argsort(order)]
+        turned = jnp.concatenate((w[:2], w[2 + axis : 3 + axis], w[2 : 2 + axis], w[3 + axis :]))
+        through = inflow(turned, functools.partial(_flux, gamma=gamma), axis=axis + 1)
+        total += jnp.concatenate((through[:2], through[3 : 3 + axis], through[2:3], through[3 + axis :]))
     return total / dx
 
 
@@ -169,20 +168,20 @@ def _flux(low: Values, high: Values, gamma: Float[Array, ""]) -> Averages:
     (r0, p0, v0), (r1, p1, v1) = low[:3], high[:3]
     m0, m1 = r0 * (slowest - v0), r1 * (fastest - v1)  # what passes the outer waves
     middle = (p1 - p0 + m0 * v0 - m1 * v1) / (m0 - m1)
-    return jnp.where(middle >= 0, _beside(low, slowest, middle, gamma), _beside(high, fastest, middle, gamma))
+    return jnp.where(middle[None] >= 0, _beside(low, slowest, middle, gamma), _beside(high, fastest, middle, gamma))
 
 
 def _beside(w: Values, outer: Speeds, middle: Speeds, gamma: Float[Array, ""]) -> Averages:
     """The flux on one side of the contact, from the state beyond the outer wave of this side."""
     density, pressure, along = w[:3]
     u = _averages(w, gamma)
-    push = jnp.zeros_like(u).at[1].set(pressure * along).at[2].set(pressure)
-    flux = u * along + push
+    push = jnp.concatenate((jnp.stack((0 * pressure, pressure * along, pressure)), 0 * w[3:]))
+    flux = u * along[None] + push
     factor = density * (outer - along) / (outer - middle)
     energy = u[1] / density + (middle - along) * (middle + pressure / (density * (outer - along)))
-    between = factor * jnp.concatenate((jnp.ones_like(w[:1]), energy[None], middle[None], w[3:]))
+    between = factor[None] * jnp.concatenate((jnp.ones_like(w[:1]), energy[None], middle[None], w[3:]))
     crossed = jnp.sign(outer) != jnp.sign(middle)  # the face lies between the two waves
-    return jnp.where(crossed, flux + outer * (between - u), flux)
+    return jnp.where(crossed[None], flux + outer[None] * (between - u), flux)
 
 
 def _speeds(low: Values, high: Values, gamma: Float[Array, ""]) -> tuple[Speeds, Speeds]:
@@ -192,7 +191,7 @@ def _speeds(low: Values, high: Values, gamma: Float[Array, ""]) -> tuple[Speeds,
         gamma / (gamma - 1) * pressure / density + jnp.sum(velocity**2, axis=0) / 2
         for density, pressure, velocity in ((w[0], w[1], w[2:]) for w in (low, high))
     ]
-    velocity = part * low[2:] + (1 - part) * high[2:]
+    velocity = part[None] * low[2:] + (1 - part[None]) * high[2:]
     enthalpy = part * enthalpies[0] + (1 - part) * enthalpies[1]
     mean = jnp.sqrt((gamma - 1) * (enthalpy - jnp.sum(velocity**2, axis=0) / 2))
     c0, c1 = (jnp.sqrt(gamma * w[1] / w[0]) for w in (low, high))

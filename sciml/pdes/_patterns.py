@@ -153,7 +153,7 @@ class GrayScott(AbstractReaction):
     def initial(self, key: Key[Array, ""]) -> Float[Array, "2 *space"]:
         """Regions where a Gaussian field is above 0.4 of its largest absolute value, in JAX's default precision."""
         inside = jax.nn.sigmoid((self.random_fields(key, 1)[0] - 0.4) / 0.08)
-        return jnp.stack((1 - inside / 2, inside / 4))
+        return self.cut(jnp.stack((1 - inside / 2, inside / 4)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -134,11 +134,15 @@ class AbstractBox(AbstractFlow):
 
     def random_fields(self, key: Key[Array, ""], count: int) -> Float[Array, "count *space"]:
         """Independent Gaussian fields of the modes of the state, of mean 0 and largest absolute value 1."""
-        shape = self.grid.shape
-        keep = jnp.asarray(dealias_mask(shape, self.degree))
-        drawn = [periodic_field(one, shape, alpha=self.alpha, tau=self.tau) for one in jax.random.split(key, count)]
-        fields = [jnp.fft.irfftn(jnp.fft.rfftn(field) * keep, shape) for field in drawn]
-        return jnp.stack([field / jnp.max(jnp.abs(field)) for field in fields])
+        keys, shape = jax.random.split(key, count), self.grid.shape
+        drawn = jnp.stack([periodic_field(one, shape, alpha=self.alpha, tau=self.tau) for one in keys])
+        return jnp.stack([field / jnp.max(jnp.abs(field)) for field in self.cut(drawn)])
+
+    def cut(self, fields: Float[Array, "fields *space"]) -> Float[Array, "fields *space"]:
+        """The fields without the modes that the state has not."""
+        shape, axes = self.grid.shape, tuple(range(1, fields.ndim))
+        keep = jnp.asarray(dealias_mask(shape, self.degree)[None])
+        return jnp.fft.irfftn(jnp.fft.rfftn(fields, axes=axes) * keep, shape, axes)
 
     def waves(self) -> tuple[Float[np.ndarray, "..."], ...]:
         """The wave numbers along each axis, shaped to broadcast; 0 for modes that the state has not."""

@@ -37,11 +37,11 @@ def can_write_mp4() -> bool:
 
 def animation(
     truth: Float[np.ndarray, "time channels *space"],
-    by_model: Mapping[str, Float[np.ndarray, "time channels *space"]],
+    by_model: Mapping[str, np.ndarray],
     path: str | os.PathLike[str],
     *,
     names: Sequence[str] = (),
-    times: Sequence[float] | None = None,
+    times: Sequence[float] | np.ndarray | None = None,
     first: int = 1,
 ) -> list[pathlib.Path]:
     """Writes one sample's rollout over time: the truth, each model, and its error, for every channel.
@@ -76,7 +76,7 @@ def animation(
     write = _write_gif if path.suffix == ".gif" else _mp4_writer()
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = _rows(truth, by_model, check_names(names, truth.shape[1]))
-    chosen = np.unique(np.linspace(0, len(truth) - 1, min(len(truth), MOST_FRAMES)).round().astype(int))
+    chosen = np.unique(np.linspace(0, len(truth) - 1, min(len(truth), MOST_FRAMES)).round().astype(int)).tolist()
     captions = [
         _caption(truth, by_model, t, f"step {t + first}" if times is None else f"t = {times[t]:.4g}") for t in chosen
     ]
@@ -140,10 +140,10 @@ class _Movie:
     figure: Figure
     moving: Sequence[Artist]
     show: Draw
-    chosen: np.ndarray
+    chosen: Sequence[int]
     captions: Sequence[str]
 
-    def frames(self, dots_per_inch: float, every: int = 1) -> Iterator[np.ndarray]:
+    def frames(self, dots_per_inch: int, every: int = 1) -> Iterator[np.ndarray]:
         """Pixels `(height, width, 3)` of each frame, or of every so many and the last one."""
         self.figure.set_dpi(dots_per_inch)
         canvas: Any = FigureCanvasAgg(self.figure)
@@ -155,7 +155,7 @@ class _Movie:
         count = len(self.chosen)
         for k in sorted({*range(0, count, every), count - 1}):
             canvas.restore_region(background)
-            self.show(int(self.chosen[k]))
+            self.show(self.chosen[k])
             caption.set_text(self.captions[k])
             for artist in (*self.moving, caption):
                 (artist.axes or self.figure).draw_artist(artist)

@@ -150,7 +150,7 @@ def profiles(x: np.ndarray, y: np.ndarray, by_model: Mapping[str, np.ndarray], *
 def all_fields(
     x: Float[np.ndarray, "samples in *space"],
     y: Float[np.ndarray, "samples out *space"],
-    by_model: Mapping[str, Float[np.ndarray, "samples out *space"]],
+    by_model: Mapping[str, np.ndarray],
     *,
     names: Sequence[str] = (),
 ) -> list[Figure]:
@@ -174,9 +174,9 @@ def all_fields(
 def best_to_worst(
     x: Float[np.ndarray, "samples in *space"],
     y: Float[np.ndarray, "samples out *space"],
-    by_model: Mapping[str, Float[np.ndarray, "samples out *space"]],
+    by_model: Mapping[str, np.ndarray],
     *,
-    errors: Float[np.ndarray, " samples"],
+    errors: np.ndarray,
     names: Sequence[str] = (),
 ) -> list[Figure]:
     """`all_fields` of the samples with the lowest, the median and the largest error, see `ranks`.

@@ -52,8 +52,8 @@ def quartiles(errors: Float[np.ndarray, "samples steps"]) -> Float[np.ndarray, "
 
 
 def error_over_time(
-    steps: Sequence[int | float],
-    by_model: Mapping[str, Float[np.ndarray, "quartiles steps"]],
+    steps: Sequence[int | float] | np.ndarray,
+    by_model: Mapping[str, np.ndarray],
     *,
     y: str,
     x: str = "step",

@@ -49,7 +49,7 @@ def energy_spectrum(
 
 def spectra(
     truth: Float[np.ndarray, "samples time channels *space"],
-    by_model: Mapping[str, Float[np.ndarray, "samples time channels *space"]],
+    by_model: Mapping[str, np.ndarray],
     *,
     steps: Sequence[int],
     names: Sequence[str] = (),

@@ -19,7 +19,7 @@ body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 72rem; background: 
 h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 .3rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.25rem; margin: 2.4rem 0 .6rem; padding-top: .6rem; border-top: 1px solid var(--line); }
 h3 { font-size: 1.02rem; margin: 1.3rem 0 .4rem; }
-p { margin: .4rem 0; } .soft, figcaption { color: var(--soft); font-size: .9rem; }
+p { margin: .4rem 0; overflow-wrap: anywhere; } .soft, figcaption { color: var(--soft); font-size: .9rem; }
 .scroll { overflow-x: auto; margin: .6rem 0; }
 table { border-collapse: collapse; font-size: .93rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .75rem .3rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
@@ -140,7 +140,7 @@ def plain(value: Any) -> str:
     return str(value)
 
 
-def number(value: float | None) -> str:
+def number(value: int | float | None) -> str:
     """Four digits; nothing for None."""
     if value is None:
         return ""
@@ -149,7 +149,7 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
-def size(count: float) -> str:
+def size(count: int | float) -> str:
     """A number of bytes in words."""
     units = ("bytes", "KiB", "MiB", "GiB", "TiB")
     power = min(int(math.log(count, 1024)), len(units) - 1) if count >= 1 else 0

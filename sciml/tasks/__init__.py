@@ -1,5 +1,6 @@
 """The ways to make an experiment: operators between fields, and the forecasts of PROSE."""
 
+from sciml.tasks._data_path import DataPath as DataPath
 from sciml.tasks._dynamics import Cubes as Cubes
 from sciml.tasks._dynamics import Penalty as Penalty
 from sciml.tasks._dynamics import Regularised as Regularised
@@ -50,3 +51,8 @@ from sciml.tasks._series import log_loss as log_loss
 from sciml.tasks._series import real_series as real_series
 from sciml.tasks._series import solved as solved
 from sciml.tasks._series import write_equations as write_equations
+from sciml.tasks._surrogate import Stepping as Stepping
+from sciml.tasks._surrogate import resolve as resolve
+from sciml.tasks._surrogate import surrogate as surrogate
+from sciml.tasks._surrogate_errors import Rollouts as Rollouts
+from sciml.tasks._surrogate_errors import rollout_metrics as rollout_metrics

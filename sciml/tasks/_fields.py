@@ -12,11 +12,12 @@ import numpy as np
 
 from sciml import losses, metrics, train
 from sciml.data import Pairs, cached, split
-from sciml.experiment import Count, Depth, Experiment, Seed, Training, Whole, check_settings, unchanged
+from sciml.experiment import Count, Depth, Experiment, Prediction, Seed, Training, Whole, check_settings, unchanged
 from sciml.grid import Grid
 from sciml.operators import FNO, AbstractOperator, MgNO, Normalised, Normaliser, Resampled, per_channel
 from sciml.tasks._field_errors import draw_predictions, relative_errors
 from sciml.tasks._memory import within_memory
+from sciml.tasks._predict_file import ForecastFile, forecast_file
 from sciml.zoo import Architecture
 
 
@@ -207,6 +208,7 @@ def fields(
         validation=parts.validation,
         at_resolution=at_resolution,
         figures=figures,
+        predict=Prediction(ForecastFile, forecast_file),
         seed=training.seed,
     )
     return dataclasses.replace(built, **options)

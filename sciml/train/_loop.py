@@ -4,15 +4,12 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import numpy as np
 
 from sciml.train._batches import Batches
-from sciml.train._state import Logs, TrainState
-
-Step = Callable[[TrainState, Any, Any], tuple[TrainState, Logs]]
+from sciml.train._state import Logs, Step, TrainState
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,12 +30,12 @@ def replicate(tree: PyTree, mesh: Mesh | None) -> PyTree:
     return eqx.combine(jax.device_put(arrays, target), static)
 
 
-def predict(model: Callable[[Any], Any], inputs: PyTree, *, size: int = 64) -> PyTree:
+def predict(model: Callable[..., Any], *inputs: PyTree, size: int = 64) -> PyTree:
     """Maps a model of one sample over many, in batches shared by all local devices.
 
     Args:
         model: Takes one sample.
-        inputs: Arrays with a leading axis of samples.
+        inputs: The arguments of the model: arrays with a leading axis of samples.
         size: Number of samples in a batch. The last batch is filled up, so that there is one compilation.
 
     Returns:
@@ -57,7 +57,7 @@ def predict(model: Callable[[Any], Any], inputs: PyTree, *, size: int = 64) -> P
 @eqx.filter_jit
 def _apply(arrays: PyTree, static: PyTree, batch: PyTree, mesh: Mesh) -> PyTree:
     def part(arrays: PyTree, batch: PyTree) -> PyTree:
-        return jax.tree.map(jnp.asarray, jax.vmap(eqx.combine(arrays, static))(batch))
+        return jax.tree.map(jnp.asarray, jax.vmap(eqx.combine(arrays, static))(*batch))
 
     if mesh.size == 1:
         return part(arrays, batch)

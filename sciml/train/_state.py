@@ -1,7 +1,9 @@
 """The state of a training run and the compiled step that advances it."""
 
+import bisect
 import dataclasses
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -11,7 +13,7 @@ import optax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, PyTree
 
-from sciml.losses import Loss
+from sciml.losses import Curriculum, Loss
 from sciml.nn import partition
 
 Logs = dict[str, Float[Array, "..."]]
@@ -42,6 +44,9 @@ class TrainState(eqx.Module):
     model: PyTree
     opt_state: PyTree
     step: Int[Array, ""]
+
+
+Step = Callable[[TrainState, PyTree, PyTree], tuple[TrainState, Logs]]
 
 
 def init(model: PyTree, optimiser: Optimiser) -> TrainState:
@@ -78,13 +83,13 @@ def parameters(model: PyTree) -> int:
 
 
 def make_step(
-    loss: Loss | Scheduled,
+    loss: Loss | Scheduled | Curriculum,
     optimiser: Optimiser,
     *,
     seed: int = 0,
     fetch: Callable[[PyTree, PyTree], PyTree] = lambda source, item: item,
     mesh: Mesh | None = None,
-) -> Callable[[TrainState, PyTree, PyTree], tuple[TrainState, Logs]]:
+) -> Step:
     """Compiles `step(state, source, items) -> (state, logs)`, which does one optimiser step for each of `items`.
 
     Several steps run in one dispatch by `jax.lax.scan` over the leading axis of `items`; `fetch(source, item)` turns an
@@ -97,7 +102,9 @@ def make_step(
     (`optax.lbfgs`) on one device.
 
     Args:
-        loss: `(model, batch, key) -> (scalar, logs)`, or such a loss for each step.
+        loss: `(model, batch, key) -> (scalar, logs)`, or such a loss for each step. The phases of a curriculum are
+            compiled one by one, all at the first call: in one program that chooses among them, convolutions on CPUs are
+            slow.
         optimiser: Any optax optimiser; its learning rate is logged if it is wrapped in `optax.inject_hyperparams`.
         seed: Seed of the keys.
         fetch: `(source, item) -> batch`, traced.
@@ -109,6 +116,9 @@ def make_step(
         The step. Its logs hold one entry for each step: `loss`, the loss function's own logs, `gradient_norm`, and
         `learning_rate` if known.
     """
+    if isinstance(loss, Curriculum):
+        each = [make_step(one, optimiser, seed=seed, fetch=fetch, mesh=mesh) for _, one in loss.phases]
+        return _in_phases(each, loss.starts)
     axes = mesh.axis_names if mesh is not None and mesh.size > 1 else ()
     one = _one_step(loss, optimiser, seed, axes)
 
@@ -134,6 +144,31 @@ def make_step(
         return eqx.combine(arrays, static), logs
 
     return lambda state, source, items: step((source, items), state)
+
+
+def _in_phases(each: Sequence[Step], starts: Sequence[int]) -> Step:
+    """The step that is `each[i]` from `starts[i]` steps on; items on both sides of a start are done apart.
+
+    All are compiled at the first call, each by a step on a copy of the state, so that no later step takes that long.
+    """
+    compiled = False
+
+    def step(state: TrainState, source: PyTree, items: PyTree) -> tuple[TrainState, Logs]:
+        nonlocal compiled
+        if not compiled:
+            for one in each:
+                one(jax.tree.map(_copy, state), source, items)
+            compiled = True
+        done, count = int(state.step), jax.tree.leaves(items)[0].shape[0]
+        ends = [start - done for start in starts if done < start < done + count]
+        found = []
+        for first, last in itertools.pairwise((0, *ends, count)):
+            one = each[bisect.bisect_right(starts, done + first) - 1]
+            state, logs = one(state, source, jax.tree.map(lambda item, a=first, b=last: item[a:b], items))
+            found.append(logs)
+        return state, found[0] if len(found) == 1 else jax.tree.map(lambda *parts: jnp.concatenate(parts), *found)
+
+    return step
 
 
 def _one_step(

@@ -1,7 +1,8 @@
 """Hooks that write logs and metrics for TensorBoard, Weights & Biases and MLflow, into the folder of the run.
 
-A run that ends early, by `early_stop`, stays open there until the process ends. None of them uses the network unless the user asks for it by the variables of the tool itself: `WANDB_MODE=online`,
-`MLFLOW_TRACKING_URI`. Nothing is written before the first call of a hook.
+None of them uses the network unless the user asks for it by the variables of the tool itself: `WANDB_MODE=online`,
+`MLFLOW_TRACKING_URI`. Nothing is written before the first call of a hook. A run that ends early, by `early_stop`, stays
+open in the tool until the process ends.
 """
 
 import hashlib
@@ -90,8 +91,9 @@ def wandb(folder: str | pathlib.Path, *, config: Mapping[str, Any] | None = None
 def mlflow(folder: str | pathlib.Path, *, config: Mapping[str, Any] | None = None) -> Hook:
     """Writes logs and metrics for MLflow: `mlflow ui --backend-store-uri sqlite:///FOLDER/mlflow.db`.
 
-    The database is in the folder of the run; the variable `MLFLOW_TRACKING_URI` names another place, such as a server. The tool's reports on its use are off,
-    unless the variable `MLFLOW_DISABLE_TELEMETRY` says otherwise.
+    The database is in the folder of the run, and a run that goes on is the same there; the variable
+    `MLFLOW_TRACKING_URI` names another place, such as a server. The tool's reports on its use are off, unless the
+    variable `MLFLOW_DISABLE_TELEMETRY` says otherwise.
 
     Args:
         folder: Folder of the run, whose name it gets.
@@ -113,7 +115,7 @@ def mlflow(folder: str | pathlib.Path, *, config: Mapping[str, Any] | None = Non
         if not runs:
             runs.append(_mlflow_run(MlflowClient, folder))
             for name, value in _flat(config or {}).items():
-                client.log_param(runs[0][1], name, str(value)[:500])
+                runs[0][0].log_param(runs[0][1], name, str(value)[:500])
         client, run = runs[0]
         for name, value in _numbers(event).items():
             client.log_metric(run, name, value, step=event.step)

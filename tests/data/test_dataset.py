@@ -50,6 +50,16 @@ def spoiled(shape, *samples, value=np.nan):
         (np.ones((9, 1, 4)), np.ones((9, 1, 4)), {"inputs": ("a", "b")}, "x has 1 channels, got the names"),
         (np.ones((9, 1, 4)), np.ones((9, 1, 4)), {"grid": Grid((5,))}, r"x has the spatial shape \(4,\), its grid has"),
         (np.ones((9, 1, 4)), np.ones((9, 1, 5)), {"grid": Grid((4,))}, r"y has the spatial shape \(5,\), its grid has"),
+        *(
+            (np.ones((9, 1, 4)), np.ones((9, 1, 4)), {"parameters": parameters, "parameter_names": ("a", "b")}, message)
+            for parameters, message in (
+                (np.ones((9, 3)), r"real parameters of shape \(9, 2\), .* got float64 of shape \(9, 3\)"),
+                (np.ones(9), r"got float64 of shape \(9,\)"),
+                (1j * np.ones((9, 2)), "got complex128"),
+                (None, r"got object of shape \(\)"),
+                (np.array([[1, 2]] * 8 + [[np.inf, 1]]), "infinite values in 1 of 9 samples, the first is sample 8"),
+            )
+        ),
     ],
 )
 def test_bad_arrays(x, y, more, message):
@@ -72,6 +82,16 @@ def test_split_keeps_every_sample_once(sizes, expected):
         for part in parts:
             np.testing.assert_array_equal(part.y[:, 0, 0, 0] * IN, -part.x[:, 0, 0, 0] * OUT)
             assert part.inputs == ("a", "b")
+
+
+def test_parameters_follow_their_samples():
+    data = pairs(parameters=np.arange(20).reshape(20, 1), parameter_names=("number",))
+    assert data.parameters.dtype == np.float32
+    for part in split(data, (12, None), seed=3):
+        assert part.parameter_names == ("number",)
+        np.testing.assert_array_equal(data.x[part.parameters[:, 0].astype(int)], part.x)
+    np.testing.assert_array_equal(subsample(data, 2).parameters, data.parameters)
+    assert split(pairs(), (12, None), seed=3)[0].parameters is None
 
 
 def test_split_depends_on_the_seed_only():

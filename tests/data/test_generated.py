@@ -13,10 +13,11 @@ import pytest
 from hdf5_files import change_hdf5, flipped
 
 import sciml
-from sciml.data import GENERATORS, Problem, cached, draw, generate, read
+from sciml.data import GENERATORS, Parametrised, Problem, cached, draw, generate, read
+from sciml.data._hdf5 import describe
 from sciml.files import write_hdf5
 from sciml.grid import Dirichlet, Grid, Neumann, Periodic
-from sciml.pdes import Darcy
+from sciml.pdes import Burgers, Darcy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +36,23 @@ class Noise:
     def sample(self, key):
         x = jax.random.normal(key, (1, self.size, 8), float)
         return x, jnp.where(jnp.mean(x) < self.limit, jnp.concatenate((-x, x**2)), jnp.nan)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaled:
+    """White noise and its product with two factors that differ from sample to sample."""
+
+    inputs: ClassVar[tuple[str, ...]] = ("noise",)
+    outputs: ClassVar[tuple[str, ...]] = ("once", "twice")
+    parameters: ClassVar[tuple[str, ...]] = ("first", "second")
+    grid: ClassVar[Grid] = Grid((6,))
+
+    def draw_parameters(self, key):
+        return jax.random.uniform(jax.random.fold_in(key, 7), (2,), float, jnp.array([0.0, 5.0]), jnp.array([1.0, 9.0]))
+
+    def sample(self, key):
+        x = jax.random.normal(key, (1, 6), float)
+        return x, x * self.draw_parameters(key)[:, None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +104,40 @@ def test_sample_i_depends_on_seed_and_i_only():
     assert jnp.ones(1).dtype == jnp.float32  # float64 was on inside only
 
 
+def test_parameters_of_samples_are_stored(tmp_path):
+    assert isinstance(Scaled(), Parametrised)
+    generate(Scaled(), tmp_path / "a.h5", n=7, seed=2, batch=3)
+    drawn, stored = draw(Scaled(), n=7, seed=2, batch=7), read(tmp_path / "a.h5")
+    assert stored.parameters.shape == (7, 2)
+    assert stored.parameters.dtype == np.float32
+    np.testing.assert_array_equal(stored.parameters, drawn.parameters)
+    assert stored.parameter_names == drawn.parameter_names == ("first", "second")
+    np.testing.assert_allclose(stored.y, stored.x * stored.parameters[:, :, None], rtol=1e-6)  # float32
+    assert (stored.parameters[:, 1] > 5).all()
+    with h5py.File(tmp_path / "a.h5") as content:
+        assert content.attrs["version"] == 2
+        assert json.loads(content["parameters"].attrs["names"]) == ["first", "second"]
+
+
+def test_a_range_of_viscosities(tmp_path):
+    fixed = Burgers(resolution=16, frames=2, step=0.1)
+    varied = dataclasses.replace(fixed, viscosity=(0.02, 0.5))
+    pairs = cached(varied, tmp_path, n=4, seed=0)
+    assert pairs.parameter_names == ("viscosity",)
+    assert pairs.attributes["settings"]["viscosity"] == [0.02, 0.5]
+    assert ((pairs.parameters > 0.02) & (pairs.parameters < 0.5)).all()
+    again = draw(fixed, n=4, seed=0)
+    assert again.parameters is None
+    np.testing.assert_allclose(pairs.x, again.x, atol=1e-6)  # the same initial fields
+    one = dataclasses.replace(fixed, viscosity=float(pairs.parameters[3, 0]))
+    np.testing.assert_allclose(pairs.y[3], draw(one, n=4, seed=0).y[3], atol=1e-6)  # float32
+    np.testing.assert_array_equal(cached(varied, tmp_path, n=4, seed=0).parameters, pairs.parameters)
+    with pytest.raises(ValueError, match=r"a range of positive numbers, smallest first, for viscosity, got \(0\.5, 0"):
+        Burgers(viscosity=(0.5, 0.02))
+    with pytest.raises(ValueError, match=r"Expected a number, got the range"):
+        varied.residual(jnp.ones((1, 3, 16)))
+
+
 def test_progress(tmp_path):
     seen = []
     generate(Noise(), tmp_path / "a.h5", n=7, seed=0, batch=3, progress=lambda done, n: seen.append((done, n)))
@@ -111,6 +163,31 @@ def test_a_file_is_not_built_in_memory(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < (tmp_path / "a.h5").stat().st_size / 4  # 15 MB
+
+
+@dataclasses.dataclass(frozen=True)
+class Frames:
+    """A level that stays: a frame of 2 MiB and 16 later ones."""
+
+    inputs: ClassVar[tuple[str, ...]] = ("level t=0",)
+    outputs: ClassVar[tuple[str, ...]] = tuple(f"level t={i}" for i in range(1, 17))
+    frames: ClassVar[int] = 16
+    grid: ClassVar[Grid] = Grid((1024, 512))
+
+    def sample(self, key):
+        level = jax.random.normal(key, (), jnp.float32)
+        return jnp.full((1, 1024, 512), level), jnp.full((16, 1024, 512), level)
+
+
+def test_large_samples_are_drawn_one_by_one_and_stored_frame_by_frame(tmp_path):
+    seen = []
+    generate(Frames(), tmp_path / "a.h5", n=5, seed=0, batch=4, progress=lambda done, n: seen.append(done))
+    assert seen == [0, 4, 5]  # 2^25 values at once are 4 samples
+    with h5py.File(tmp_path / "a.h5") as content:
+        assert content["y"].chunks == (1, 1, 1024, 512)
+    with h5py.File(tmp_path / "b.h5", "w") as content:
+        _, y = describe(content, 3, grid=Grid((256, 64)), inputs=("a",), outputs=("b",) * 40, attributes={})
+        assert y.chunks == (1, 16, 256, 64)  # 1 MiB
 
 
 def test_an_existing_file_is_kept_unless_asked(file):
@@ -345,6 +422,30 @@ def spoil(content):
     ],
 )
 def test_other_contents_are_refused(change, message, file):
+    change_hdf5(file, change)
+    with pytest.raises(ValueError, match=rf"noise\.h5 is not a data set of `sciml generate`: .*{message}.*"):
+        read(file)
+
+
+def parameters(values, names='["a", "b"]'):
+    def change(content):
+        content["parameters"] = values
+        content["parameters"].attrs["names"] = names
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (parameters(np.zeros((9, 2))), r"expected parameters of shape \(10, None\) .* got float64 of shape \(9, 2\)"),
+        (parameters(np.zeros((10, 3))), r"expected parameters of shape \(10, 2\) .* got float64 of shape \(10, 3\)"),
+        (parameters(np.zeros((10, 2), "S3")), r"kind f, got \|S3"),
+        (parameters(np.zeros((10, 2)), "{}"), "the attribute names holds something else"),
+        (parameters(np.full((10, 2), np.nan)), "parameters has NaN or infinite values in 10 of 10 samples"),
+    ],
+)
+def test_other_parameters_are_refused(change, message, file):
     change_hdf5(file, change)
     with pytest.raises(ValueError, match=rf"noise\.h5 is not a data set of `sciml generate`: .*{message}.*"):
         read(file)

@@ -90,6 +90,7 @@ def test_a_map_is_a_window_without_history():
     trajectories = Trajectories(InMemory(FIELDS[:, :1], known, fixed=COEFFICIENT, parameters=VISCOSITY))
     batch = TrajectoryWindows(trajectories, history=0, horizon=1)[[2]]
     np.testing.assert_array_equal(batch["frames"], FIELDS[[2], :1])
+    assert batch["dt"] == 1
     pairs = trajectories.pairs()
     np.testing.assert_array_equal(pairs.x, COEFFICIENT)
     np.testing.assert_array_equal(pairs.y, FIELDS[:, 0])

@@ -118,3 +118,56 @@ def test_trajectories_show_what_is_given_true_and_predicted_in_the_colour_of_the
         assert line.get_color() == "C1"
     assert [text.get_text() for text in second.get_legend().get_texts()] == ["u_0", "u_1", "ours"]
     assert second.get_title(loc="left") == "a\nb"
+
+
+@pytest.mark.parametrize("space", [(7,), (5, 4), (5, 4, 6)])
+def test_every_channel_has_a_row_in_one_of_several_figures(space):
+    rng = np.random.default_rng(0)
+    x, y = rng.random((2, 3, *space)), rng.random((2, 6, *space))
+    figures = plot.all_fields(x, y, {"one": y + 0.1}, names="abcdef")
+    if len(space) == 1:
+        titles = [[axes.get_title(loc="left") for axes in figure.axes[::2]] for figure in figures]
+    else:
+        titles = [[axes.get_ylabel() for axes in figure.axes if axes.get_title() == "input"] for figure in figures]
+    assert titles == [list("abcd") * 2, list("ef") * 2]
+
+
+def test_figures_of_one_kind_are_numbered_and_those_of_earlier_calls_removed(tmp_path):
+    figures = [plot.curves({"a": ([1, 2], [1.0, 2.0])}, x="x", y="y")] * 3
+    paths = plot.save_each(figures, tmp_path / "all.png")
+    assert [path.name for path in paths] == ["all.png", "all-2.png", "all-3.png"]
+    plot.save_each(figures[:1], tmp_path / "all.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["all.png"]
+
+
+def test_the_best_the_median_and_the_worst_sample_are_rows():
+    y = np.random.default_rng(0).random((5, 2, 6, 4))
+    errors = np.array([0.3, 0.1, np.nan, 0.2, 0.4])
+    assert plot.ranks(errors) == {"best": 1, "median": 0, "worst": 2}
+    (figure,) = plot.best_to_worst(y, y, {"one": y}, errors=errors, names=["u", "v"])
+    rows = [axes for axes in figure.axes if axes.get_title() == "truth"]
+    labels = [axes.get_ylabel() for axes in figure.axes if axes.get_title() == "input"]
+    assert labels == [
+        f"{rank}\n{name}" for rank in ("best: sample 1", "median: sample 0", "worst: sample 2") for name in "uv"
+    ]
+    np.testing.assert_array_equal(rows[4].get_images()[0].get_array(), y[2, 0].T)
+    assert plot.ranks(np.array([2.0])) == {"best": 0}
+    assert plot.ranks(np.array([2.0, 1.0])) == {"best": 1, "worst": 0}
+    with pytest.raises(ValueError, match="error of at least one sample, got none"):
+        plot.ranks(np.zeros(0))
+    with pytest.raises(ValueError, match="Expected an error for each of 5 samples, got 4"):
+        plot.best_to_worst(y, y, {}, errors=errors[:4])
+
+
+def test_predictions_that_are_not_finite_and_truths_of_zero_are_drawn(tmp_path):
+    y = np.zeros((2, 1, 5, 4))
+    y[0] = 1
+    figure = plot.fields(y, y, {"one": np.full_like(y, np.nan), "two": y + 1}, names=["u"])
+    titles = [axes.get_title() for axes in figure.axes if "error" in axes.get_title()]
+    assert titles == [
+        "one error (not finite)",
+        "two error (100.00%)",
+        "one error (not finite)",
+        "two error (truth is zero)",
+    ]
+    plot.save(figure, tmp_path / "a.png")

@@ -1,6 +1,5 @@
 import io
 import json
-import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -89,28 +88,3 @@ def test_progress_is_a_bar_on_a_terminal():
         progress(event(20, 0.25, error=0.125))
     assert "20/20" in stream.getvalue()
     assert "error 0.125" in stream.getvalue()
-
-
-def test_tensorboard_names_its_package(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    with pytest.raises(ImportError, match=r"pip install 'sciml-jax\[track\]'"):
-        train.tensorboard("logs")
-
-
-def test_tensorboard_gets_logs_and_metrics(monkeypatch, tmp_path):
-    written = {}
-
-    class SummaryWriter:
-        def __init__(self, folder, purge_step):
-            assert (folder, purge_step) == (str(tmp_path), 4)
-
-        def add_scalar(self, name, value, step):
-            written[name, step] = value
-
-        def flush(self):
-            pass
-
-    monkeypatch.setitem(sys.modules, "tensorboardX", type("module", (), {"SummaryWriter": SummaryWriter}))
-    hook = train.tensorboard(tmp_path)
-    hook(event(4, 0.5, error=0.25))
-    assert written == {("training/loss", 4): 0.5, ("training/largest", 4): 1.0, ("validation/error", 4): 0.25}

@@ -1,11 +1,14 @@
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers import assert_trees_close
 
-from sciml import train
+from sciml import losses, train
 from sciml.nn import Frozen, partition
 
 SAMPLES, IN, OUT = 12, 3, 2
@@ -122,6 +125,49 @@ def test_a_scheduled_loss_sees_the_number_of_steps_done():
     state, logs = steps(optax.sgd(1.0), [batch(0), batch(1), batch(2)], loss=train.Scheduled(at))
     np.testing.assert_allclose(logs["coefficient"], [1, 0.5, 0.25], rtol=1e-6)
     np.testing.assert_allclose(state.model.bias, affine().bias - 1.75, rtol=1e-6)
+
+
+PHASES = ((2, 1.0), (3, 10.0), (1, 100.0))
+
+
+def phased():
+    """A curriculum of losses that are a constant times the sum of the biases."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Constant(losses.AbstractForecastLoss):
+        factor: float
+        history: int = 1
+
+        def horizon(self, bundle=1):
+            return bundle
+
+        def __call__(self, model, batch, key):
+            return self.factor * jnp.sum(model.bias), {"factor": jnp.asarray(self.factor)}
+
+    return losses.Curriculum([(steps, Constant(factor)) for steps, factor in PHASES])
+
+
+@pytest.mark.parametrize("cuts", [(8,), (1,) * 8, (3, 4, 1), (2, 3, 3)])
+def test_the_phases_of_a_curriculum_follow_one_another(cuts):
+    """However many steps a dispatch has: 2, 3 and then the rest of 8 steps with factors 1, 10 and 100."""
+    optimiser = optax.sgd(1.0)
+    step, state, found = train.make_step(phased(), optimiser), train.init(affine(), optimiser), []
+    for count in cuts:
+        state, logs = step(state, None, stack(*[batch(0)] * count))
+        assert logs["loss"].shape == (count,)
+        found += logs["factor"].tolist()
+    assert found == [1] * 2 + [10] * 3 + [100] * 3
+    assert int(state.step) == 8
+    np.testing.assert_allclose(state.model.bias, affine().bias - (2 + 30 + 300), rtol=1e-6)
+
+
+def test_a_resumed_curriculum_goes_on_in_its_phase():
+    optimiser = optax.adam(0.1)
+    whole, parts = (train.init(affine(), optimiser) for _ in range(2))
+    whole, _ = train.make_step(phased(), optimiser)(whole, None, stack(*[batch(k) for k in range(6)]))
+    for first, last in ((0, 4), (4, 6)):  # a new process compiles again
+        parts, _ = train.make_step(phased(), optimiser)(parts, None, stack(*[batch(k) for k in range(first, last)]))
+    assert_trees_close(*(eqx.filter(one, eqx.is_array) for one in (parts, whole)), rtol=1e-6, atol=1e-7)
 
 
 def test_accumulating_four_batches_is_one_step_with_their_union():

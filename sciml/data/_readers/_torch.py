@@ -252,7 +252,15 @@ def read_torch(path: pathlib.Path) -> dict[str, Any]:
             return {key: _values(path, raw, members, prefix, one) for key, one in found.items() if type(one) is _Tensor}
     except Damaged as error:
         raise Damaged(f"{path} is truncated or damaged ({error}). Copy or download it again.") from None
-    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        OSError,
+    ) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise Damaged(f"{path} is truncated or damaged ({reason:.200}). Copy or download it again.") from None
     except ValueError as error:

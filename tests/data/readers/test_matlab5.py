@@ -80,9 +80,22 @@ def test_types(tmp_path, kind):
 
 
 def test_complex_numbers_are_refused(tmp_path):
-    found = data(tmp_path, {"coeff": values(3, 5), "sol": values(3, 5) * 1j})
-    with pytest.raises(ValueError, match=r"expected real numbers of shape \(3, 5\) in sol, got complex"):
-        found[:]
+    with pytest.raises(ValueError, match=r"a\.mat: expected real numbers in sol, got complex128"):
+        data(tmp_path, {"coeff": values(3, 5), "sol": values(3, 5) * 1j})
+
+
+@pytest.mark.parametrize("kind", range(16))
+def test_types_of_values_that_are_not_there_are_refused(tmp_path, kind):
+    data(tmp_path, {"coeff": values(4, 5), "sol": values(4, 5)}, compressed=False)
+    path = tmp_path / "a.mat"
+    content, tag = path.read_bytes(), struct.pack("<II", 7, 80)
+    assert content.count(tag) == 2
+    path.write_bytes(content.replace(tag, struct.pack("<II", kind, 80)))
+    if kind in (5, 6, 7):  # other values of 4 bytes
+        assert opened(FORMAT, path).layout.shape == (4, 1, 1, 5)
+    else:
+        with pytest.raises(Damaged, match=r"a\.mat is truncated or damaged \((sol|coeff): "):
+            opened(FORMAT, path)[:]
 
 
 def test_zero_samples_are_refused(tmp_path):

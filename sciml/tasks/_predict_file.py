@@ -1,0 +1,201 @@
+"""Predictions of operators and forecasts of surrogates for a user's file, in any format."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from sciml import data, plot, train
+from sciml.data import Layout
+from sciml.experiment import Whole, check_settings
+from sciml.operators import Conditioned
+from sciml.rollout import Conditions, rollout_batch
+from sciml.tasks._forecast_files import check_out, write_forecast
+from sciml.tasks._surrogate_errors import Forecaster, Rollouts, errors_of, forecaster
+
+_DRAWN = 3  # samples
+
+
+@dataclasses.dataclass(frozen=True)
+class ForecastFile:
+    """Continue the first frames of the samples of a file, or map its fixed fields, and write the predicted frames."""
+
+    steps: Whole = 0
+    """Number of predicted frames; 0 for as many as the data have."""
+    samples: Whole = 0
+    """Number of samples; 0 for all."""
+    x: str | None = None
+    """Name of the array of inputs, where the format does not tell it."""
+    y: str | None = None
+    """Name of the array of frames, where the format does not tell it."""
+    axes: tuple[str, ...] = ()
+    """Axes of the array in their order, of sample, time, channel, x, y, z, where the format does not tell them."""
+    every: int = 1
+    """Each so-many-th point along each axis."""
+    stride: int = 1
+    """Each so-many-th frame."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+def forecast_file(model: Any, path: pathlib.Path, out: pathlib.Path, options: ForecastFile) -> Sequence[str]:
+    """Reads a file, predicts, and writes the predicted frames, a picture and an animation.
+
+    Args:
+        model: The trained model, an `operators.Conditioned` or an operator on fields.
+        path: Data in any format.
+        out: A file, see `write_forecast`; the picture and the animation get its name.
+        options: What is predicted.
+
+    Returns:
+        Lines to print.
+
+    Raises:
+        FileExistsError: If a file exists.
+        FileNotFoundError: If there are no data.
+        FloatingPointError: If a prediction is not finite.
+        ValueError: If the data do not fit the model.
+    """
+    check_out(out)
+    found = data.open_data(path, data.Hints(options.x, options.y, options.axes))
+    found = found.select(times=slice(None, None, options.stride), every=options.every)
+    found = found.take(slice(0, options.samples or None))
+    history, forecast = _applied(model, found.layout, path)
+    known = found.layout.frames - history
+    steps = options.steps or known
+    if steps < 1:
+        raise ValueError(f"Expected --steps N, since {path} holds no frames after the {history} that are given.")
+    if not history and steps > 1:
+        raise ValueError(f"Expected one frame of a map, got --steps {steps}. Leave out --steps.")
+    rollouts, frames = Rollouts(found, history, min(steps, known)), []
+    for given, conditions, _ in rollouts.batches():
+        frames.append(forecast(given, conditions, steps))
+    predicted = np.concatenate(frames)
+    if not np.isfinite(predicted).all():
+        bad = np.flatnonzero(~np.isfinite(predicted).reshape(len(predicted), -1).all(axis=1))
+        raise FloatingPointError(
+            f"The forecast of {len(bad)} of {len(predicted)} samples is not finite, the first is sample {bad[0]}. "
+            "Nothing was written. Ask for fewer --steps, or train with --unroll."
+        )
+    layout = _layout(found.layout, history, steps)
+    write_forecast(out, predicted, layout)
+    lines = [f"{out}: {len(predicted)} samples, {steps} frames of {', '.join(one.name for one in layout.channels)}"]
+    if known > 0 and steps <= known:
+        errors = errors_of(forecast, rollouts)
+        lines.append(f"relative L2 error against the frames of the file: {errors.whole.mean():.4g}")
+    return [*lines, *_draw(predicted, rollouts, layout, out)]
+
+
+def _applied(model: Any, layout: Layout, path: pathlib.Path) -> tuple[int, Forecaster]:
+    """Number of frames that a model sees, and how it predicts: conditioned models, and operators on fields.
+
+    Raises:
+        ValueError: If the data do not fit the model, or have too few frames.
+    """
+    if isinstance(model, Conditioned):
+        _check(model, layout, path)
+        history, found = model.history, forecaster(model)
+    else:
+        history, found = _history(model, layout, path), _of_fields(functools.partial(train.predict, model))
+    if layout.frames < history:
+        raise ValueError(f"Expected at least {history} frames, which the model sees, got {layout.frames} in {path}.")
+    return history, found
+
+
+def _history(model: Any, layout: Layout, path: pathlib.Path) -> int:
+    """Number of frames that an operator on fields sees: 0 if it maps the fixed fields."""
+    fixed, channels = len(layout.fixed), len(layout.channels)
+    reason, counts = "", ([0] if fixed else []) + list(range(1, layout.frames + 1))
+    for history in counts:
+        x = jax.ShapeDtypeStruct((history * channels or fixed, *layout.grid.shape), np.float32)
+        try:
+            y = eqx.filter_eval_shape(model, x)
+        except (TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            continue
+        if y.shape[0] % channels == 0 and y.shape[1:] == layout.grid.shape:
+            return history
+        reason = f"the model returns a field of shape {y.shape}"
+    raise ValueError(
+        f"Expected data that the model of the run maps, got {fixed} fixed fields, and frames of {channels} channels on "
+        f"{' x '.join(map(str, layout.grid.shape))} points, in {path} ({reason:.300}). Use data like those of the "
+        "training; --every thins the points."
+    )
+
+
+def _of_fields(predict: Callable[[np.ndarray], np.ndarray]) -> Forecaster:
+    """The rollouts of an operator on fields, which sees its frames as channels."""
+
+    def forecast(frames: np.ndarray, conditions: Conditions, n: int) -> np.ndarray:
+        samples, history, channels, *space = frames.shape
+        if not history:
+            return np.asarray(predict(np.asarray(conditions.fixed))).reshape(samples, 1, channels, *space)
+        found = rollout_batch(predict, frames.reshape(samples, -1, *space), n)
+        return found.reshape(samples, -1, channels, *space)[:, :n]
+
+    return forecast
+
+
+def _check(model: Conditioned, layout: Layout, path: pathlib.Path) -> None:
+    channels = model.frames.mean.value.shape[0]
+    fixed = 0 if model.fixed is None else model.fixed.mean.value.shape[0]
+    numbers = model.numbers.parameters
+    parameters = 0 if numbers is None else numbers.mean.value.shape[0]
+    wanted = {"channels": channels, "fixed fields": fixed, "parameters": parameters}
+    got = {
+        "channels": len(layout.channels),
+        "fixed fields": len(layout.fixed),
+        "parameters": len(layout.parameters),
+    }
+    for name, count in wanted.items():
+        if got[name] != count:
+            raise ValueError(
+                f"Expected {count} {name} as in the training data of the run, got {got[name]} in {path}. "
+                "`sciml data info` shows what the data hold."
+            )
+
+
+def _layout(known: Layout, history: int, steps: int) -> Layout:
+    """The layout of predicted frames: their times go on with the last time step."""
+    times = known.times
+    if times is not None:
+        dt = times[-1] - times[-2] if len(times) > 1 else 1.0
+        after = times[history : history + steps]
+        last = after[-1] if len(after) else times[-1]
+        times = np.concatenate((after, last + dt * np.arange(1, steps - len(after) + 1)))
+    return dataclasses.replace(
+        known,
+        format="forecast",
+        evidence="predicted by a surrogate",
+        frames=steps,
+        times=times,
+        fixed=(),
+        parameters=(),
+        splits={},
+    )
+
+
+def _draw(predicted: np.ndarray, rollouts: Rollouts, layout: Layout, out: pathlib.Path) -> list[str]:
+    """Draws the last frames of the first samples and the first sample over time, beside the truth where it is known."""
+    rows = np.arange(min(_DRAWN, len(predicted)))
+    given, conditions, truth = rollouts.read(rows)
+    seen = given[:, -1] if rollouts.history else np.asarray(conditions.fixed)
+    names, steps = [one.name for one in layout.channels], predicted.shape[1]
+    shown = {"forecast": predicted[rows]} if truth.shape[1] == steps else {}
+    truth = truth if shown else predicted[rows]
+    picture, film = out.with_suffix(".png"), out.with_suffix(".gif")
+    written = plot.save_each(
+        plot.all_fields(seen, truth[:, -1], {name: one[:, -1] for name, one in shown.items()}, names=names), picture
+    )
+    if steps > 1:
+        times = None if layout.times is None else layout.times.tolist()
+        written += plot.animation(
+            truth[0], {name: one[0] for name, one in shown.items()}, film, names=names, times=times
+        )
+    return [f"{path}" for path in written]

@@ -1,0 +1,203 @@
+"""Surrogates of data in any format: maps from fixed fields to a frame, and steps from frames to the next ones."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from sciml import data, losses, train
+from sciml.experiment import Count, Experiment, NonNegative, Prediction, Training, Whole, check_settings, chosen
+from sciml.files import write_json
+from sciml.operators import (
+    Conditioned,
+    FiLM,
+    Increments,
+    NextFrames,
+    Normaliser,
+    Numbers,
+    as_channels,
+    number_statistics,
+)
+from sciml.tasks._data_path import DataPath, card, resolved, split_of
+from sciml.tasks._memory import within_memory
+from sciml.tasks._predict_file import ForecastFile, forecast_file
+from sciml.tasks._surrogate_errors import Rollouts, baseline_metrics, draw_errors, rollout_metrics
+from sciml.zoo import Architecture
+
+_VALIDATION_STEPS = 16  # predicted frames; longer rollouts are those of the test
+_DECADE = 10.0  # a positive parameter over such a range enters by its logarithm
+_NORMALISATION = {
+    "normalisation": "mean and deviation of each channel of the training data, one deviation for all components of a "
+    "vector; increments by those of differences of neighbouring frames"
+}
+CONDITIONING = {"channels": as_channels, "film": FiLM}
+"""How parameters reach an operator: as channels that are constant in space, or as scales and shifts of hidden ones."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Stepping:
+    """Options of how a surrogate steps in time, a field of a Config."""
+
+    history: Count = 1
+    """Number of frames that the model sees."""
+    bundle: Count = 1
+    """Number of frames that it predicts at once."""
+    unroll: Count = 1
+    """Number of steps of which a training loss is the mean, each from the prediction before."""
+    noise: NonNegative = 0.0
+    """Standard deviation of noise on the frames seen in training, as a part of the deviation of each channel."""
+    increments: bool = True
+    """Whether the model predicts the difference to the latest frame."""
+    strides: tuple[Count, ...] = (1,)
+    """Steps between frames in training; with several, the model is conditioned on the time step."""
+    conditioning: str = "channels"
+    """channels: parameters are constant input channels; film: they scale and shift hidden channels."""
+    rollout: Whole = 0
+    """Number of frames that a test predicts; 0 for all that the data have."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+def resolve(source: DataPath, stepping: Stepping, training: Training) -> tuple[DataPath, Training, list[str]]:
+    """Options with all that was left open chosen, and sentences that say what was chosen and why.
+
+    Raises:
+        FileNotFoundError: If there are no data.
+        ValueError: If the data are in no known format, or the options do not fit them.
+    """
+    source, _, said = resolved(source)
+    parts = split_of(source)
+    count = len(_windows(parts.train, source, stepping))
+    samples = ", ".join(f"{len(getattr(parts, name))} {name}" for name in ("train", "validation", "test"))
+    said.append(f"split: {parts.how}; samples: {samples}")
+    if training.batch > count:
+        said.append(f"batch: {count}, as many windows as there are, in place of {training.batch}")
+        training = dataclasses.replace(training, batch=count)
+    return source, training, said
+
+
+def _history(source: DataPath, parts: data.Trajectories, stepping: Stepping) -> int:
+    """Frames seen: none for maps, whose inputs are fixed fields."""
+    return 0 if parts.layout.frames == 1 else 1 if source.task == "map" else stepping.history
+
+
+def _loss(stepping: Stepping, history: int) -> losses.AbstractForecastLoss:
+    """The loss, which knows how many frames it needs."""
+    loss = losses.Unrolled(stepping.unroll if history else 1, history=history)
+    return losses.Noisy(stepping.noise, loss) if stepping.noise and history else loss
+
+
+def _windows(part: data.Trajectories, source: DataPath, stepping: Stepping) -> data.TrajectoryWindows:
+    history = _history(source, part, stepping)
+    if source.task == "map":
+        return data.TrajectoryWindows(part, history=history)
+    horizon = _loss(stepping, history).horizon(stepping.bundle)
+    return data.TrajectoryWindows(part, history=history, horizon=horizon, strides=stepping.strides)
+
+
+def _numbers(windows: data.TrajectoryWindows) -> Numbers:
+    """Statistics of the parameters and time steps of training data."""
+    part = windows.trajectories
+    values = part.parameters(np.arange(len(part)))
+    wide = (values > 0).all(axis=0) & (values.max(axis=0) >= _DECADE * np.abs(values.min(axis=0)))
+    dt = windows.steps(windows.where(np.arange(windows.of_each))[1])
+    dt = np.resize(dt, max(len(dt), len(values)))
+    return number_statistics(
+        np.resize(values, (len(dt), values.shape[1])), dt, logarithms=np.flatnonzero(wide).tolist()
+    )
+
+
+def _normaliser(known: data.Statistics, channels: Sequence[data.Channel], dimensions: int) -> Normaliser:
+    """Statistics of channels, one deviation for all components of a field; 1 where the data do not vary."""
+    known = known.by_field(channels)
+    shape = (len(channels), *(1,) * dimensions)
+    varies = known.deviation > 1e-6 * np.abs(known.mean)  # of float32 values
+    deviation = np.where(varies, known.deviation, 1.0)
+    return Normaliser(known.mean.reshape(shape).astype(np.float32), deviation.reshape(shape).astype(np.float32))
+
+
+def _model(
+    architecture: Architecture,
+    windows: data.TrajectoryWindows,
+    moments: data.Moments,
+    stepping: Stepping,
+    key: PRNGKeyArray,
+) -> Conditioned:
+    """The untrained model with the statistics of its training data."""
+    layout, history, grid = windows.trajectories.layout, windows.history, windows.grid
+    dimensions, numbers = len(grid.shape), _numbers(windows)
+    frames = _normaliser(moments.frames, layout.channels, dimensions)
+    step = stepping.increments and history
+    output = Increments(_normaliser(moments.deltas, layout.channels, dimensions)) if step else NextFrames(frames)
+    into = len(layout.fixed) + history * len(layout.channels)
+    out = stepping.bundle * len(layout.channels)
+    make = chosen("a conditioning", stepping.conditioning, CONDITIONING)
+    return Conditioned(
+        make(architecture.make, into, out, numbers=numbers.size, grid=grid, key=key),
+        frames,
+        output,
+        fixed=_normaliser(moments.fixed, layout.fixed, dimensions) if layout.fixed else None,
+        numbers=numbers,
+        history=history,
+        bundle=stepping.bundle,
+    )
+
+
+def surrogate(
+    architecture: Architecture, source: DataPath, stepping: Stepping, training: Training, **options: Any
+) -> Experiment:
+    """An experiment that trains a surrogate of the data of a path.
+
+    Training data are windows of frames of the training trajectories, an epoch is one window of each. Statistics of the
+    training data are part of the model. Tests are rollouts from the first frames, see `rollout_metrics`.
+
+    Args:
+        architecture: From `sciml.zoo.MODELS`, or any `zoo.Architecture`.
+        source: The data.
+        stepping: How the model steps in time.
+        training: Epochs or steps, batch, learning rate, seed.
+        **options: Other attributes of `Experiment`.
+
+    Raises:
+        FileNotFoundError: If there are no data.
+        ValueError: If the data are in no known format or not those of the fingerprint, or if the options do not fit
+            them.
+    """
+    source, training, _ = resolve(source, stepping, training)
+    parts = split_of(source)
+    windows = _windows(parts.train, source, stepping)
+    moments = data.moments(parts.train)
+    key = jax.random.key(training.seed)
+    model = within_memory(lambda: _model(architecture, windows, moments, stepping, key))
+    steps = training.steps_for(len(parts.train))
+    longest = parts.test.layout.frames - windows.history
+    rollout = min(stepping.rollout or longest, longest)
+    rollouts = lambda part, steps: Rollouts(part, windows.history, min(steps, part.layout.frames - windows.history))
+    test = rollouts(parts.test, rollout)
+
+    def hooks(folder: pathlib.Path) -> Sequence[train.Every]:
+        write_json(folder / "data.json", card(source, parts, _NORMALISATION))
+        return ()
+
+    built = Experiment(
+        model=model,
+        loss=_loss(stepping, windows.history) if source.task == "step" else losses.Unrolled(history=windows.history),
+        optimiser=train.clipped_adamw(training.lr_or(architecture.lr), steps=steps),
+        train=data.stream(windows),
+        steps=steps,
+        batch=training.batch,
+        evaluate=rollout_metrics,
+        test=test,
+        baselines=baseline_metrics(moments.frames.mean),
+        validation=rollouts(parts.validation, min(rollout, _VALIDATION_STEPS)),
+        figures=draw_errors(test, moments.frames.mean),
+        predict=Prediction(ForecastFile, forecast_file),
+        hooks=hooks,
+        seed=training.seed,
+    )
+    return dataclasses.replace(built, **options)
