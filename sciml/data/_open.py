@@ -55,8 +55,12 @@ def open_data(path: str | os.PathLike[str], hints: Hints | None = None) -> Traje
         ImportError: If a package is missing; the message names the extra that installs it.
     """
     found = probe(pathlib.Path(path))
-    fitting = [(one, evidence) for one in FORMATS if (evidence := one.recognise(found)) is not None]
-    return Trajectories(_reader(found, fitting, Hints() if hints is None else hints))
+    try:
+        fitting = [(one, evidence) for one in FORMATS if (evidence := one.recognise(found)) is not None]
+        return Trajectories(_reader(found, fitting, Hints() if hints is None else hints))
+    except Exception:
+        found.files.close()  # the error holds it, and would keep its files open
+        raise
 
 
 def _reader(found: Probe, fitting: list[tuple[Format, str]], hints: Hints) -> AbstractReader:

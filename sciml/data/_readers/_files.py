@@ -67,6 +67,11 @@ class Files:
 
         return self._use(path, part)
 
+    def close(self) -> None:
+        """Closes all files; those that are used again are opened again."""
+        with self._lock:
+            _close(self._opened, 0)
+
     def values(self, path: pathlib.Path, name: str) -> np.ndarray:
         """All values of a data set, for small ones; raises as `use`."""
         return self.read(path, name, ())

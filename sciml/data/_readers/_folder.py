@@ -10,7 +10,6 @@ import numpy as np
 from sciml.data._layout import AbstractReader
 from sciml.data._readers import _pairs, _pdebench, _well
 from sciml.data._readers._contents import Contents, FileFormat, gathered
-from sciml.data._readers._files import Files
 from sciml.data._readers._formats import Format, Hints, Probe, probe
 
 _FILES: tuple[FileFormat, ...] = (*_pdebench.FILES, *_well.FILES, *_pairs.FILES)
@@ -35,7 +34,7 @@ def _files(folder: pathlib.Path) -> list[pathlib.Path]:
 def _recognise(given: Probe) -> str | None:
     if given.kind != "folder" or not (found := _found(given.path)):
         return None
-    return _evidence(probe(found[0][0]), len(found))
+    return _evidence(probe(found[0][0], given.files), len(found))
 
 
 def _evidence(first: Probe, count: int) -> str | None:
@@ -51,9 +50,9 @@ def _fitting(found: Probe) -> FileFormat | None:
 
 def _open(given: Probe, hints: Hints) -> AbstractReader:
     found, notes = _without_copies(_found(given.path))
-    files, parts, names, evidence = Files(), [], set(), ""
+    parts, names, evidence = [], set(), ""
     for path, part in found:
-        seen = probe(path, files)
+        seen = probe(path, given.files)
         evidence = evidence or _evidence(seen, len(found)) or ""
         fitting = _fitting(seen)
         if fitting is None or (names and fitting.name not in names):

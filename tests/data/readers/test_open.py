@@ -90,6 +90,10 @@ def test_few_files_are_open_at_once(tmp_path):
     np.testing.assert_array_equal(data[::2]["parameters"][:, 0], range(many))
     del data
     assert opened(tmp_path) == 0
+    made.flow(tmp_path / "99.h5")
+    with pytest.raises(ValueError, match="expected PDEBench"):
+        open_data(tmp_path)
+    assert opened(tmp_path) == 0
 
 
 def plain(path, **arrays):
@@ -200,6 +204,7 @@ def test_truncated_files(tmp_path, write):
         with pytest.raises((ValueError, Damaged)) as caught:
             open_data(path)[:]
         assert "\n" not in str(caught.value)
+        del caught  # it refers to this frame and itself, and so keeps the file open until garbage is collected
 
 
 WRITE = """

@@ -186,6 +186,7 @@ def test_contradictions_are_named(tmp_path, change, message):
     with pytest.raises(ValueError, match=message) as caught:
         open_data(path)[:]
     assert "\n" not in str(caught.value)
+    del caught  # it refers to this frame and itself, and so keeps the file open until garbage is collected
 
 
 def test_fields_that_stand_still_alone(tmp_path):
