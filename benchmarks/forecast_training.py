@@ -81,7 +81,8 @@ def trained(
 
 
 @eqx.filter_jit
-def _predict(model: Conditioned, frames: Any, conditions: Conditions) -> Any:
+def predict(model: Conditioned, frames: Any, conditions: Conditions) -> Any:
+    """The next frames of many samples."""
     return jax.vmap(model)(frames, conditions)
 
 
@@ -93,5 +94,5 @@ def rollout_errors(model: Conditioned, known: data.Trajectories) -> np.ndarray:
     windows = data.TrajectoryWindows(known, horizon=known.layout.frames - 1)
     found = windows[:]
     start, later = found["frames"][:, :1], found["frames"][:, 1:]
-    predicted = forecast_batch(functools.partial(_predict, model), start, Conditions.of(found), later.shape[1])
+    predicted = forecast_batch(functools.partial(predict, model), start, Conditions.of(found), later.shape[1])
     return np.asarray(_frame_errors(predicted, later))

@@ -65,15 +65,15 @@ def _with_logarithms(values: Float[Array, " parameters"], which: tuple[int, ...]
 
 def number_statistics(
     parameters: Float[np.ndarray, "samples parameters"],
-    dt: Float[np.ndarray, " samples"],
+    dt: Float[np.ndarray, " windows"],
     *,
     logarithms: Sequence[int] = (),
 ) -> Numbers:
-    """Statistics of the numbers of training samples. The time step is among them only if the samples have several.
+    """Statistics of the numbers of training data. The time step is among them only if the windows have several.
 
     Args:
         parameters: Parameters of the samples.
-        dt: Their time steps, positive.
+        dt: Time steps of their windows, positive.
         logarithms: Numbers of the parameters that enter by their logarithm.
 
     Raises:
@@ -82,10 +82,10 @@ def number_statistics(
     count = parameters.shape[1]
     if any(not 0 <= i < count for i in logarithms):
         raise ValueError(f"Expected numbers of parameters from 0 to {count - 1}, got {tuple(logarithms)}.")
-    chosen = np.concatenate((parameters[:, list(logarithms)], dt[:, None]), axis=1)
-    if not (chosen > 0).all():
+    least = min([dt.min(), *(parameters[:, i].min() for i in logarithms)])
+    if not least > 0:
         raise ValueError(
-            f"Logarithms need positive parameters and time steps, the least is {chosen.min():.6g}. "
+            f"Logarithms need positive parameters and time steps, the least is {least:.6g}. "
             "Leave this parameter out of logarithms."
         )
     values = np.array(parameters)
