@@ -48,6 +48,15 @@ def test_cheap_neural_odes(capsys):
     assert "the gradient of a penalty over all steps would silently be zero" in capsys.readouterr().out
 
 
+@pytest.mark.slow  # `make docs` runs it too; the losses and models have quick tests
+def test_time_dependent(capsys):
+    found: dict = {}
+    exec(compile(code_of("time_dependent.md"), "time_dependent.md", "exec"), found)
+    assert found["errors"].shape == (8,)
+    assert found["errors"][-1] < 0.3  # fields that decay by up to exp(-16): the first frame, kept, has far more
+    assert "384 windows" in capsys.readouterr().out
+
+
 @pytest.mark.slow  # `make docs` runs it too; test_your_own_data is the quick test of the same calls
 def test_quickstart(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

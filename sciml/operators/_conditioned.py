@@ -19,12 +19,12 @@ from sciml.rollout import Conditions
 
 @final
 class Numbers(eqx.Module):
-    """The numbers of a sample that a model is conditioned on, normalised: its parameters, then log dt.
+    """The numbers of a sample that a model is told, normalised: its parameters, then log dt.
 
     Attributes:
-        parameters: Statistics `(parameters,)` of the parameters, of their logarithms where those enter; None for no
-            parameters.
-        log_dt: Statistics `(1,)` of log dt; None for models of one time step.
+        parameters: Statistics `(parameters,)` of the parameters, of their logarithms where those enter; None if the
+            model is told none of them.
+        log_dt: Statistics `(1,)` of log dt; None if the model is not told, as for data of one time step.
         logarithms: Numbers of the parameters that enter by their logarithm, such as a viscosity over several decades.
     """
 
@@ -44,19 +44,18 @@ class Numbers(eqx.Module):
         Raises:
             ValueError: If the number of parameters differs from the statistics.
         """
-        values = jnp.asarray(conditions.parameters)
-        known = 0 if self.parameters is None else self.parameters.mean.value.shape[0]
-        if values.shape != (known,):
-            raise ValueError(
-                f"Expected {known} parameters as in the statistics, got shape {values.shape}. Conditions belong to one "
-                "sample: use jax.vmap for a batch."
-            )
-        parts = []
+        values, parts = jnp.asarray(conditions.parameters), []
         if self.parameters is not None:
+            known = self.parameters.mean.value.shape[0]
+            if values.shape != (known,):
+                raise ValueError(
+                    f"Expected {known} parameters as in the statistics, got shape {values.shape}. Conditions belong to "
+                    "one sample: use jax.vmap for a batch."
+                )
             parts.append(self.parameters.encode(_with_logarithms(values, self.logarithms)))
         if self.log_dt is not None:
             parts.append(self.log_dt.encode(jnp.log(jnp.asarray(conditions.dt))[None]))
-        return jnp.concatenate(parts) if parts else jnp.zeros(0, values.dtype)
+        return jnp.concatenate(parts) if parts else jnp.zeros(0)
 
 
 def _with_logarithms(values: Float[Array, " parameters"], which: tuple[int, ...]) -> Float[Array, " parameters"]:
@@ -66,15 +65,15 @@ def _with_logarithms(values: Float[Array, " parameters"], which: tuple[int, ...]
 
 def number_statistics(
     parameters: Float[np.ndarray, "samples parameters"],
-    dt: Float[np.ndarray, " samples"],
+    dt: Float[np.ndarray, " windows"],
     *,
     logarithms: Sequence[int] = (),
 ) -> Numbers:
-    """Statistics of the numbers of training samples. The time step is among them only if the samples have several.
+    """Statistics of the numbers of training data. The time step is among them only if the windows have several.
 
     Args:
         parameters: Parameters of the samples.
-        dt: Their time steps, positive.
+        dt: Time steps of their windows, positive.
         logarithms: Numbers of the parameters that enter by their logarithm.
 
     Raises:
@@ -83,10 +82,10 @@ def number_statistics(
     count = parameters.shape[1]
     if any(not 0 <= i < count for i in logarithms):
         raise ValueError(f"Expected numbers of parameters from 0 to {count - 1}, got {tuple(logarithms)}.")
-    chosen = np.concatenate((parameters[:, list(logarithms)], dt[:, None]), axis=1)
-    if not (chosen > 0).all():
+    least = min([dt.min(), *(parameters[:, i].min() for i in logarithms)])
+    if not least > 0:
         raise ValueError(
-            f"Logarithms need positive parameters and time steps, the least is {chosen.min():.6g}. "
+            f"Logarithms need positive parameters and time steps, the least is {least:.6g}. "
             "Leave this parameter out of logarithms."
         )
     values = np.array(parameters)
@@ -285,8 +284,8 @@ class Conditioned(eqx.Module):
         operator: From fixed + history channels fields and the numbers to bundle channels fields.
         frames: Statistics of the frames, `(channels, 1, ...)`.
         output: What the operator's output means, `Increments` or `NextFrames`.
-        fixed: Statistics of the fixed fields, `(fixed, 1, ...)`; None without any.
-        numbers: Statistics of parameters and time step.
+        fixed: Statistics of the fixed fields, `(fixed, 1, ...)`; None if the model does not see them.
+        numbers: Statistics of parameters and time step; by default the model is told neither.
         history: Number of frames seen.
         bundle: Number of frames predicted at once.
     """
@@ -318,8 +317,9 @@ class Conditioned(eqx.Module):
                 "Frames belong to one sample: use jax.vmap for a batch."
             )
         space = frames.shape[2:]
-        fields = jax.vmap(self.frames.encode)(frames).reshape(-1, *space)
-        y = self.operator(jnp.concatenate((self._fixed(conditions, space), fields)), self.numbers(conditions))
+        states = jax.vmap(self.frames.encode)(frames).reshape(-1, *space)
+        fields = jnp.concatenate((self._fixed(conditions, space).astype(states.dtype), states))
+        y = self.operator(fields, self.numbers(conditions))
         if y.shape != (self.bundle * channels, *space):
             raise ValueError(
                 f"Expected an operator with {self.bundle * channels} output channels on the points of the frames, "
@@ -328,10 +328,12 @@ class Conditioned(eqx.Module):
         return self.output.decode(y.reshape(-1, channels, *space), frames)
 
     def _fixed(self, conditions: Conditions, space: tuple[int, ...]) -> Float[Array, "fixed *space"]:
-        known, fixed = 0 if self.fixed is None else self.fixed.mean.value.shape[0], jnp.asarray(conditions.fixed)
+        if self.fixed is None:
+            return jnp.zeros((0, *space))
+        known, fixed = self.fixed.mean.value.shape[0], jnp.asarray(conditions.fixed)
         if fixed.shape != (known, *space):
             raise ValueError(
                 f"Expected fixed fields ({known}, {', '.join(map(str, space))}) as in the statistics and the frames, "
                 f"got {fixed.shape}. Conditions belong to one sample: use jax.vmap for a batch."
             )
-        return fixed if self.fixed is None else self.fixed.encode(fixed)
+        return self.fixed.encode(fixed)

@@ -151,6 +151,15 @@ def test_gradients_pass_by_parameters_without_a_logarithm():
     np.testing.assert_allclose(jax.grad(of)(jnp.asarray([0.0, 2.0])), [1.0, 0.5])
 
 
+def test_a_model_without_statistics_of_conditions_ignores_them():
+    known = statistics(2) | {"fixed": None, "numbers": Numbers()}
+    matrix = np.float32(np.random.default_rng(0).normal(size=(BUNDLE * CHANNELS, HISTORY * CHANNELS)))
+    model = Conditioned(AsChannels(Linear(jnp.asarray(matrix))), **known)
+    frames, conditions = sample((NX, NY))
+    none = Conditions(conditions.fixed[:0], conditions.parameters[:0], jnp.asarray(np.nan))
+    np.testing.assert_array_equal(model(frames, conditions), model(frames, none))
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("axes", GRIDS)
 @pytest.mark.parametrize("name", zoo.MODELS)
