@@ -79,11 +79,15 @@ def test_sods_shock_tube(dimensions, axis):
         np.testing.assert_allclose(found[others], 0, atol=1e-13)
         one = tuple(slice(None) if i == axis else 0 for i in range(dimensions))
         lines = found[[0, 1, 2 + axis]][(slice(None), *one)]
-        np.testing.assert_allclose(found[[0, 1, 2 + axis]], np.broadcast_to(lines.reshape(3, *shape), (3, *found.shape[1:])))
+        np.testing.assert_allclose(
+            found[[0, 1, 2 + axis]], np.broadcast_to(lines.reshape(3, *shape), (3, *found.shape[1:]))
+        )
         errors.append(np.abs(lines - exact).mean(axis=1))
     assert (errors[-1] < 0.05 * np.array([1, 1, 2]) * 32 / n).all()  # jumps of 1 and a velocity of 0.9 over few cells
     if dimensions == 1:
-        assert (errors[1] < 0.65 * errors[0]).all()  # first order at shocks, 2/3 at contacts (LeVeque 2002, section 8.7)
+        assert (
+            errors[1] < 0.65 * errors[0]
+        ).all()  # first order at shocks, 2/3 at contacts (LeVeque 2002, section 8.7)
 
 
 def simple_wave(problem, time):
@@ -118,7 +122,7 @@ def test_order_for_an_exact_smooth_wave(dimensions):
 def vortex(problem, time):
     """The isentropic vortex that the flow carries along (Yee, Sandham & Djomehri, J. Comput. Phys. 150, 1999)."""
     gamma, strength, length = problem.gamma, 4.0, problem.length
-    x, y = ((one - length / 2 - v * time + length / 2) % length - length / 2 for one, v in zip(axes(problem), (0.8, -0.5)))
+    x, y = ((one - v * time) % length - length / 2 for one, v in zip(axes(problem), (0.8, -0.5), strict=True))
     bell = np.exp((1 - x**2 - y**2) / 2) * strength / (2 * np.pi)
     temperature = 1 - (gamma - 1) / (2 * gamma) * bell**2
     density = temperature ** (1 / (gamma - 1))
