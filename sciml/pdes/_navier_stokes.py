@@ -11,6 +11,7 @@ from jaxtyping import Array, Complex, Float, Key
 
 from sciml.grid import Grid, Periodic
 from sciml.pdes._etd import count_steps, crank_nicolson_euler, dealias_mask, etdrk4, evolve, wavenumbers
+from sciml.pdes._parameters import AbstractParametrised, Setting, number
 from sciml.pdes._random_fields import check_double, check_field, periodic_field
 
 
@@ -28,7 +29,7 @@ _STEPPERS = {Scheme.EULER: crank_nicolson_euler, Scheme.ETDRK4: etdrk4}
 
 
 @dataclasses.dataclass(frozen=True)
-class NavierStokes:
+class NavierStokes(AbstractParametrised):
     """Vorticity `w` of an incompressible flow on the unit torus: `w_t + u w_x + v w_y = viscosity Laplace w + f`.
 
     The velocity is `(u, v) = (psi_y, -psi_x)` with `-Laplace psi = w`, the forcing is
@@ -50,7 +51,8 @@ class NavierStokes:
         every: Store only each `every`-th value along each axis, beginning with the first.
         frames: Number of stored frames, at the times `interval`, `2 interval`, ...
         interval: Time between frames.
-        viscosity: Kinematic viscosity, length^2 / time.
+        viscosity: Kinematic viscosity, length^2 / time; or the ends of a range from which each sample draws, uniform in
+            the logarithm.
         forcing: Amplitude of the forcing, 1 / time^2.
         scheme: Time-stepping rule.
         step: Largest time step; the next smaller one that divides the interval is taken. Advection by velocities with
@@ -61,12 +63,13 @@ class NavierStokes:
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("vorticity",)
+    logarithmic: ClassVar[tuple[str, ...]] = ("viscosity",)
 
     resolution: int = 64
     every: int = 1
     frames: int = 20
     interval: float = 1.0
-    viscosity: float = 1e-5
+    viscosity: Setting = 1e-5
     forcing: float = 0.1
     scheme: Scheme = Scheme.ETDRK4
     step: float = 5e-3
@@ -81,7 +84,8 @@ class NavierStokes:
             )
         if self.frames < 2:
             raise ValueError(f"Expected at least 2 frames, the input and one of the output, got {self.frames}.")
-        if min(self.interval, self.step) <= 0 or self.viscosity < 0:
+        lowest = min(number(problem.viscosity) for problem in self.corners())
+        if min(self.interval, self.step) <= 0 or lowest < 0:
             raise ValueError(
                 "Expected a positive interval and step, and viscosity >= 0, "
                 f"got interval {self.interval}, step {self.step} and viscosity {self.viscosity}."
@@ -114,7 +118,7 @@ class NavierStokes:
         """
         w = periodic_field(key, (self.resolution,) * 2, alpha=self.alpha, tau=self.tau)
         check_double(w)
-        stored = self.vorticity(w).astype(jnp.float32)
+        stored = self.drawn(key).vorticity(w).astype(jnp.float32)
         return stored[:1], stored[1:]
 
     def vorticity(
@@ -132,7 +136,8 @@ class NavierStokes:
             forcing: In place of the setting, as the viscosity.
 
         Raises:
-            ValueError: If the field has another number of points.
+            ValueError: If the field has another number of points, or if no viscosity is given and the setting is a
+                range.
         """
         shape = (self.resolution,) * 2
         if w.shape != shape:
@@ -144,8 +149,8 @@ class NavierStokes:
             return jnp.fft.irfft2(v, shape)[:: self.every, :: self.every]
 
         steps = count_steps(self.interval, self.step)
-        viscosity = self.viscosity if viscosity is None else viscosity
-        linear = -viscosity * (sum(k**2 for k in wavenumbers(shape, (1.0, 1.0))) * keep)
+        nu = number(self.viscosity if viscosity is None else viscosity)
+        linear = -nu * (sum(k**2 for k in wavenumbers(shape, (1.0, 1.0))) * keep)
         rate = functools.partial(self._rate, self.forcing if forcing is None else forcing)
         step = _STEPPERS[self.scheme](linear, rate, self.interval / steps)
         return evolve(step, modes, frames=self.frames, steps=steps, observe=stored)

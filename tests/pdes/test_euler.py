@@ -122,10 +122,7 @@ def test_order_for_an_exact_smooth_wave(dimensions):
 def vortex(problem, time):
     """The isentropic vortex that the flow carries along (Yee, Sandham & Djomehri, J. Comput. Phys. 150, 1999)."""
     gamma, strength, length = problem.gamma, 4.0, problem.length
-    x, y = (
-        (one - length / 2 - v * time + length / 2) % length - length / 2
-        for one, v in zip(axes(problem), (0.8, -0.5), strict=True)
-    )
+    x, y = ((one - v * time) % length - length / 2 for one, v in zip(axes(problem), (0.8, -0.5), strict=True))
     bell = np.exp((1 - x**2 - y**2) / 2) * strength / (2 * np.pi)
     temperature = 1 - (gamma - 1) / (2 * gamma) * bell**2
     density = temperature ** (1 / (gamma - 1))

@@ -151,7 +151,7 @@ def test_speeds_are_uniform_and_diffusivities_uniform_in_the_logarithm():
         (lambda: Wave(speed=0.0), "a positive speed, got 0.0"),
         (
             lambda: Heat(diffusivity=(0.0, 0.1)),
-            r"a range of positive numbers, smallest first, for diffusivity, got \(0",
+            r"a range of positive numbers, .* for diffusivity, got \(0",
         ),
         (lambda: Advection(speed=(1.0, 1.0)), r"a range, smallest first, for speed, got \(1\.0, 1\.0\)"),
         (lambda: Advection(speed=(1.0, float("inf"))), r"for speed, got \(1\.0, inf\)"),

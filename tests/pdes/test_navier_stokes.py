@@ -186,6 +186,17 @@ def test_the_command_line_selects_the_scheme(tmp_path):
     np.testing.assert_array_equal(stored.y, expected.y)
 
 
+@pytest.mark.parametrize("scheme", Scheme)
+def test_the_command_line_takes_a_range_of_viscosities(scheme, tmp_path):
+    options = f"--n 3 --resolution 8 --frames 3 --step 0.1 --scheme {scheme} --viscosity 1e-3 1e-1 --out"
+    assert main(["generate", "navier_stokes", *options.split(), str(tmp_path / "ns.h5")]) == 0
+    stored = read(tmp_path / "ns.h5")
+    assert stored.parameter_names == ("viscosity",)
+    assert ((stored.parameters > 1e-3) & (stored.parameters < 1e-1)).all()
+    one = NavierStokes(resolution=8, frames=3, step=0.1, scheme=scheme, viscosity=float(stored.parameters[2, 0]))
+    np.testing.assert_allclose(stored.y[2], draw(one, n=3, seed=0).y[2], atol=1e-6)  # float32 of values up to 1
+
+
 def test_a_step_that_is_too_large_is_an_error():
     with pytest.raises(RuntimeError, match=r"not finite: its solver did not converge.* smaller step"):
         draw(dataclasses.replace(SMALL, forcing=1e4, step=0.5), n=1, seed=0)

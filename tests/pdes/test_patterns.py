@@ -127,10 +127,11 @@ def test_fields_that_are_constant_along_axes(name):
     found = solve(line, start)
     for dimensions, axis in ((2, 0), (2, 1), (3, 1)):
         box = dataclasses.replace(line, dimensions=dimensions)
-        wide = lambda fields, d=dimensions, a=axis: np.broadcast_to(
-            fields.reshape(*fields.shape[:-1], *(10 if i == a else 1 for i in range(d))),
-            (*fields.shape[:-1], *(10,) * d),
-        )
+        shape = [10 if i == axis else 1 for i in range(dimensions)]
+
+        def wide(fields, shape=shape):
+            return fields.reshape(*fields.shape[:-1], *shape) * np.ones((10,) * len(shape))
+
         np.testing.assert_allclose(solve(box, wide(start)), wide(found), atol=1e-12)
 
 
