@@ -165,8 +165,13 @@ def test_help_lists_every_field_with_meaning_and_default(file, capsys):
     ("arguments", "part"),
     [
         (("--help",), "sciml COMMAND --help lists all options"),
-        (("train", "-h"), "usage: sciml train [-h] EXPERIMENT --out PATH [--from STEP]"),
+        (("train", "-h"), "usage: sciml train [-h] [OPTIONS] EXPERIMENT"),
         (("benchmark", "--help"), "--seeds INT Runs of each model"),
+        (
+            ("train", "--help"),
+            "--track {None,tensorboard,wandb,mlflow} Tool for which logs and metrics are written too",
+        ),
+        (("report", "--help"), "Write one self-contained page about a run or a benchmark"),
         (("evaluate", "--help"), "--resolution"),
         (("generate", "--help"), "PROBLEM is one of: darcy"),
         (("info", "--help"), "Versions and devices."),
