@@ -23,6 +23,7 @@ _REMEDY = "Load the run with the version of the code that saved it (see run.json
 
 _OLD_NAMES: dict[str, str] = {
     **{place: name for name, place in _vocabulary.INNER.items()},
+    "sciml.operators._unet._ResidualBlock": "sciml.operators.ResidualUNetBlock",
     "sciml.nde.SumPenalty": "sciml.nde.SumRegulariser",
     "sciml.nde.ScaledPenalty": "sciml.nde.ScaledRegulariser",
     "sciml.prose.all_rows": "sciml.prose.all_embeddings",

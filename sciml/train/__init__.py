@@ -25,11 +25,11 @@ from sciml.train._loop import fit as fit
 from sciml.train._optimisers import clipped_adamw as clipped_adamw
 from sciml.train._optimisers import one_cycle as one_cycle
 from sciml.train._optimisers import one_cycle_adam as one_cycle_adam
+from sciml.train._phases import Scheduled as Scheduled
 from sciml.train._sharding import mesh_for as mesh_for
 from sciml.train._sharding import predict as predict
 from sciml.train._sharding import replicate as replicate
 from sciml.train._state import Optimiser as Optimiser
-from sciml.train._state import Scheduled as Scheduled
 from sciml.train._state import TrainState as TrainState
 from sciml.train._state import init as init
 from sciml.train._state import make_step as make_step

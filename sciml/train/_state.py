@@ -1,9 +1,6 @@
 """The state of a training run and the compiled step that advances it."""
 
-import bisect
-import dataclasses
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -15,21 +12,9 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from sciml.losses import Curriculum, Loss
 from sciml.nn import partition
+from sciml.train._phases import Logs, Scheduled, Step, copied, in_phases
 
-Logs = dict[str, Float[Array, "..."]]
 Optimiser = optax.GradientTransformation | optax.MultiSteps
-
-
-@dataclasses.dataclass(frozen=True)
-class Scheduled:
-    """A loss that changes during the run, for example by the coefficient of a penalty.
-
-    Attributes:
-        at: `step -> loss`, with the number of optimiser steps done, traced. A coefficient is an optax schedule of it:
-            `Scheduled(lambda step: losses.informed(loss, residual, weight=schedule(step)))`.
-    """
-
-    at: Callable[[Int[Array, ""]], Loss]
 
 
 class TrainState(eqx.Module):
@@ -44,9 +29,6 @@ class TrainState(eqx.Module):
     model: PyTree
     opt_state: PyTree
     step: Int[Array, ""]
-
-
-Step = Callable[[TrainState, PyTree, PyTree], tuple[TrainState, Logs]]
 
 
 def init(model: PyTree, optimiser: Optimiser) -> TrainState:
@@ -66,15 +48,7 @@ def init(model: PyTree, optimiser: Optimiser) -> TrainState:
                 "imaginary part as two real arrays and join them inside the layer, or put the array into nn.Frozen."
             )
     state = TrainState(model, optimiser.init(trainable), jnp.zeros((), jnp.int32))
-    return jax.tree.map(_copy, state)
-
-
-def _copy(leaf: Any) -> Any:
-    if not eqx.is_array(leaf):
-        return leaf
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return jnp.copy(leaf)
-    return jnp.array(leaf, leaf.dtype, copy=True)  # the type makes it strong: a weak one compiles the step twice
+    return jax.tree.map(copied, state)
 
 
 def parameters(model: PyTree) -> int:
@@ -118,7 +92,7 @@ def make_step(
     """
     if isinstance(loss, Curriculum):
         each = [make_step(one, optimiser, seed=seed, fetch=fetch, mesh=mesh) for _, one in loss.phases]
-        return _in_phases(each, loss.starts)
+        return in_phases(each, loss.starts)
     axes = mesh.axis_names if mesh is not None and mesh.size > 1 else ()
     one = _one_step(loss, optimiser, seed, axes)
 
@@ -144,31 +118,6 @@ def make_step(
         return eqx.combine(arrays, static), logs
 
     return lambda state, source, items: step((source, items), state)
-
-
-def _in_phases(each: Sequence[Step], starts: Sequence[int]) -> Step:
-    """The step that is `each[i]` from `starts[i]` steps on; items on both sides of a start are done apart.
-
-    All are compiled at the first call, each by a step on a copy of the state, so that no later step takes that long.
-    """
-    compiled = False
-
-    def step(state: TrainState, source: PyTree, items: PyTree) -> tuple[TrainState, Logs]:
-        nonlocal compiled
-        if not compiled:
-            for one in each:
-                one(jax.tree.map(_copy, state), source, items)
-            compiled = True
-        done, count = int(state.step), jax.tree.leaves(items)[0].shape[0]
-        ends = [start - done for start in starts if done < start < done + count]
-        found = []
-        for first, last in itertools.pairwise((0, *ends, count)):
-            one = each[bisect.bisect_right(starts, done + first) - 1]
-            state, logs = one(state, source, jax.tree.map(lambda item, a=first, b=last: item[a:b], items))
-            found.append(logs)
-        return state, found[0] if len(found) == 1 else jax.tree.map(lambda *parts: jnp.concatenate(parts), *found)
-
-    return step
 
 
 def _one_step(
