@@ -131,7 +131,8 @@ def run(module, tmp_path_factory):
 def compared(module, tmp_path_factory):
     """A benchmark of two models with two seeds, data and errors over time in three of its four runs."""
     out = tmp_path_factory.mktemp("benchmark") / "out"
-    benchmark.benchmark(benchmark.Plan(module, module.PRESETS["small"], ("narrow", "wide"), 2), out)
+    found = benchmark.benchmark(benchmark.Plan(module, module.PRESETS["small"], ("narrow", "wide"), 2), out)
+    assert [one["failure"] for one in found["runs"]] == [None] * 4
     for name, last, diverged in (("narrow-seed0", 0.4, 0), ("wide-seed0", None, 3), ("wide-seed1", 0.8, 0)):
         write_errors(out / name, last, diverged=diverged)
         write_json(out / name / "data.json", DATA)
