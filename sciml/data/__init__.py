@@ -37,6 +37,7 @@ from sciml.data._layout import Layout as Layout
 from sciml.data._layout import uniform as uniform
 from sciml.data._moments import Moments as Moments
 from sciml.data._moments import Statistics as Statistics
+from sciml.data._moments import from_stats_yaml as from_stats_yaml
 from sciml.data._moments import moments as moments
 from sciml.data._open import open_data as open_data
 from sciml.data._parts import split as split

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import yaml
 from jaxtyping import Float
 
 from sciml.data._fingerprint import fingerprint
-from sciml.data._layout import Channel
+from sciml.data._layout import Channel, Layout
 from sciml.data._slabs import Slabs
 from sciml.data._trajectories import Trajectories
 from sciml.files import Damaged, read_json, write_json
@@ -145,6 +146,53 @@ def moments(trajectories: Trajectories, *, stride: int = 1) -> Moments:
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_json(kept, {name: {one: v.tolist() for one, v in values.items()} for name, values in content.items()})
     return made
+
+
+def from_stats_yaml(path: str | os.PathLike[str], layout: Layout) -> Moments:
+    """The published statistics of a data set of The Well, those of its training data.
+
+    The file holds `mean`, `std`, `rms` and the same of differences of neighbouring frames (`mean_delta`, ...), for each
+    field a number, or nested lists for the components of vectors and tensors. Ranges, and all moments of parameters and
+    of differences of fixed fields, are not published: they are NaN.
+
+    Args:
+        path: The file `stats.yaml`.
+        layout: The data set; its channels are found by the names of their fields.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no such file, or has no finite numbers for a field.
+    """
+    try:
+        content = yaml.safe_load(pathlib.Path(path).read_bytes())
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{path}: expected YAML, got {' '.join(str(error).split()):.200}.") from None
+
+    def part(channels: Sequence[Channel], suffix: str) -> Statistics:
+        known = [_published(content, f"{name}{suffix}", channels, str(path)) for name in ("mean", "std", "rms")]
+        none = np.full(len(channels), np.nan)
+        return Statistics(*known, none, none)
+
+    nothing = Statistics(*(np.full(len(layout.parameters), np.nan) for _ in range(5)))
+    return Moments(part(layout.channels, ""), part(layout.channels, "_delta"), part(layout.fixed, ""), nothing, 1)
+
+
+def _published(content: Any, name: str, channels: Sequence[Channel], path: str) -> np.ndarray:
+    """One published moment of each channel."""
+    found, fields = [], [one.field for one in channels]
+    for i, field in enumerate(fields):
+        given = content.get(name, {}).get(field) if isinstance(content, dict) else None
+        try:
+            values = np.array(given, np.float64).ravel()
+        except (TypeError, ValueError):
+            values = np.zeros(0)
+        if values.size != fields.count(field) or not np.isfinite(values).all():
+            raise ValueError(
+                f"{path}: expected {fields.count(field)} finite numbers for {field} in {name}, got {given!s:.80}. "
+                "Compute them by sciml.data.moments."
+            )
+        found.append(values[fields[:i].count(field)])
+    return np.array(found, np.float64)
 
 
 def _computed(trajectories: Trajectories, stride: int) -> Moments:

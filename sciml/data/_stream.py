@@ -16,7 +16,7 @@ from sciml.data._trajectories import Trajectories, TrajectoryWindows
 from sciml.grid import Grid
 
 _LARGE = 1 << 30  # bytes of frames; a constant, so that the order of batches is the same on all machines
-_GROUP = 128 << 20  # bytes; two groups are in memory
+_GROUP = 64 << 20  # bytes; two groups are in memory
 _PARTS = 8  # least number of slabs in a group
 _MERGED = 1 << 20  # bytes; disks read less of it hardly quicker
 _PIECE = 64 << 20  # bytes

@@ -151,3 +151,49 @@ def test_the_folder_is_that_of_the_system(monkeypatch):
     assert str(_moments._folder()) == "/somewhere/sciml"
     monkeypatch.setattr(_moments.sys, "platform", "darwin")
     assert str(_moments._folder()).endswith("/Library/Caches/sciml")
+
+
+STATS = """
+mean: {p: 1.0, v: [2.0, 3.0], mask: 0.5, depth: 1.5}
+std: {p: 10.0, v: [20.0, 30.0], mask: 5.0, depth: 6.0}
+rms: {p: 11.0, v: [21.0, 31.0], mask: 7.0, depth: 8.0}
+mean_delta: {p: 0.1, v: [0.2, 0.3]}
+std_delta: {p: 0.4, v: [0.5, 0.6]}
+rms_delta: {p: 0.7, v: [0.8, 0.9]}
+"""
+
+
+def test_published_statistics_are_those_of_the_channels(tmp_path):
+    (tmp_path / "stats.yaml").write_text(STATS)
+    found = data.from_stats_yaml(tmp_path / "stats.yaml", layout())
+    np.testing.assert_array_equal(found.frames.mean, [1, 2, 3])
+    np.testing.assert_array_equal(found.frames.deviation, [10, 20, 30])
+    np.testing.assert_array_equal(found.frames.rms, [11, 21, 31])
+    np.testing.assert_array_equal(found.deltas.deviation, [0.4, 0.5, 0.6])
+    np.testing.assert_array_equal(found.fixed.deviation, [5, 6])
+    assert found.parameters.mean.shape == (1,)
+    assert found.stride == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("v: [2.0, 3.0]", "v: [2.0]", r"expected 2 finite numbers for v in mean, got \[2\.0\]"),
+        ("p: 10.0, ", "", "expected 1 finite numbers for p in std, got None"),
+        ("p: 0.1", "p: .nan", "expected 1 finite numbers for p in mean_delta, got nan"),
+        ("p: 0.1", "p: {a: 1}", "expected 1 finite numbers for p in mean_delta, got {'a': 1}"),
+        ("rms:", "rms", "expected YAML"),
+        (STATS, "[1, 2]", "expected 1 finite numbers for p in mean, got None"),
+        ("p: 1.0", "p: !!python/name:os.system", "expected YAML"),
+    ],
+)
+def test_other_statistics_are_refused(tmp_path, old, new, message):
+    (tmp_path / "stats.yaml").write_text(STATS.replace(old, new, 1))
+    with pytest.raises(ValueError, match=message):
+        data.from_stats_yaml(tmp_path / "stats.yaml", layout())
+
+
+def test_the_statistics_of_a_file_of_the_well_are_found(published_data):
+    folder = published_data / "synthetic" / "well" / "synthetic"
+    found = data.from_stats_yaml(folder / "stats.yaml", data.open_data(folder / "data" / "train").layout)
+    assert np.isfinite(found.frames.deviation).all()
