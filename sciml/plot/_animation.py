@@ -44,6 +44,7 @@ def animation(
     names: Sequence[str] = (),
     times: Sequence[float] | np.ndarray | None = None,
     first: int = 1,
+    reference: str = "truth",
 ) -> list[pathlib.Path]:
     """Writes one sample's rollout over time: the truth, each model, and its error, for every channel.
 
@@ -60,6 +61,7 @@ def animation(
         names: Name of each channel.
         times: Time of each frame; by default frames are numbered.
         first: Number of the first frame, without times.
+        reference: What `truth` is, where no truth is known and it is a forecast.
 
     Returns:
         The files.
@@ -76,7 +78,10 @@ def animation(
         raise ValueError(f"Expected a file .gif or .mp4 for an animation, got {path}.")
     write = _write_gif if path.suffix == ".gif" else _mp4_writer()
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = _rows(truth, by_model, check_names(names, truth.shape[1]))
+    rows = [
+        dataclasses.replace(one, reference=reference)
+        for one in _rows(truth, by_model, check_names(names, truth.shape[1]))
+    ]
     chosen = np.unique(np.linspace(0, len(truth) - 1, min(len(truth), MOST_FRAMES)).round().astype(int)).tolist()
     captions = [
         _caption(truth, by_model, t, f"step {t + first}" if times is None else f"t = {times[t]:.4g}") for t in chosen
@@ -97,6 +102,7 @@ class _Row:
     title: str
     truth: np.ndarray
     by_model: dict[str, np.ndarray]
+    reference: str = "truth"
 
     def limits(self) -> tuple[float, float]:
         """The range of the truth over all times."""
@@ -177,7 +183,7 @@ def _canvas(
 
 def _images(rows: Sequence[_Row], captions: Sequence[str]) -> tuple[Figure, Sequence[Artist], Draw]:
     """A row of images for each channel: truth, then prediction and error of each model."""
-    columns = ["truth", *(title for name in rows[0].by_model for title in (name, f"{name} error"))]
+    columns = [rows[0].reference, *(title for name in rows[0].by_model for title in (name, f"{name} error"))]
     figure, grid = _canvas(rows, captions, len(columns), 2.0, 1.9)
     fields, errors = (matplotlib.colormaps[name].with_extremes(bad="0.6") for name in ("viridis", "RdBu_r"))
     images = []
@@ -238,7 +244,7 @@ def _lines(rows: Sequence[_Row], captions: Sequence[str]) -> tuple[Figure, Seque
         at = (np.arange(row.truth.shape[1]) + 0.5) / row.truth.shape[1]
         fields.set(xlim=(0, 1), ylim=(low - margin, high + margin))
         errors.set(xlim=(0, 1), ylim=(-1.1 * largest, 1.1 * largest))
-        lines = [(fields, row.truth, "truth", {"color": "black", "linewidth": 1.8})]
+        lines = [(fields, row.truth, row.reference, {"color": "black", "linewidth": 1.8})]
         for j, (name, values) in enumerate(row.by_model.items()):
             colour = f"C{j % 10}"
             lines.append((fields, values, name, {"color": colour, "linestyle": "--"}))

@@ -62,7 +62,12 @@ def _check_dimensions(x: np.ndarray, y: np.ndarray) -> None:
 
 
 def _draw(
-    x: np.ndarray, y: np.ndarray, by_model: Mapping[str, np.ndarray], channels: Sequence[int], titles: Sequence[str]
+    x: np.ndarray,
+    y: np.ndarray,
+    by_model: Mapping[str, np.ndarray],
+    channels: Sequence[int],
+    titles: Sequence[str],
+    reference: str = "truth",
 ) -> Figure:
     """A row for each sample and each of some channels, with its title."""
     check_shapes(y, by_model)
@@ -71,11 +76,17 @@ def _draw(
     draw = profiles if y.ndim == 3 else predictions
     inputs = [min(channel, x.shape[1] - 1) for channel in channels]
     predicted = {name: rows(array, channels) for name, array in by_model.items()}
-    return draw(rows(x, inputs), rows(y, channels), predicted, titles=titles if any(titles) else [])
+    titles = titles if any(titles) else []
+    return draw(rows(x, inputs), rows(y, channels), predicted, titles=titles, reference=reference)
 
 
 def predictions(
-    x: np.ndarray, y: np.ndarray, by_model: Mapping[str, np.ndarray], *, titles: Sequence[str] = ()
+    x: np.ndarray,
+    y: np.ndarray,
+    by_model: Mapping[str, np.ndarray],
+    *,
+    titles: Sequence[str] = (),
+    reference: str = "truth",
 ) -> Figure:
     """Input, truth, and each model's prediction and error, one row per sample.
 
@@ -85,8 +96,8 @@ def predictions(
         x: Inputs `(samples, n, m)`, one channel, first index along the horizontal axis.
         y: True outputs, same shape.
         by_model: Predictions by model name, same shape.
-
         titles: Text at the left of each row, such as the name of the channel; nothing by default.
+        reference: What `y` is, where no truth is known and it is a forecast.
 
     Raises:
         ValueError: If a prediction has another shape than the truth, or the fields are not two-dimensional.
@@ -106,7 +117,7 @@ def predictions(
         _image(figure, row[0], x[i], title="input", colours="Greys", limits=finite_range(x[i]))
         low, high = finite_range(y[i])
         limits = (min(0.0, low), high)
-        _image(figure, row[1], y[i], title="truth", colours="viridis", limits=limits)
+        _image(figure, row[1], y[i], title=reference, colours="viridis", limits=limits)
         largest = max((finite_range(np.abs(one[i] - y[i]))[1] for one in by_model.values()), default=1.0)
         for j, (name, prediction) in enumerate(by_model.items()):
             error = prediction[i] - y[i]
@@ -116,7 +127,14 @@ def predictions(
     return figure
 
 
-def profiles(x: np.ndarray, y: np.ndarray, by_model: Mapping[str, np.ndarray], *, titles: Sequence[str] = ()) -> Figure:
+def profiles(
+    x: np.ndarray,
+    y: np.ndarray,
+    by_model: Mapping[str, np.ndarray],
+    *,
+    titles: Sequence[str] = (),
+    reference: str = "truth",
+) -> Figure:
     """Left the input, truth and predictions of fields in one dimension, right their errors; one row per sample.
 
     Args:
@@ -124,6 +142,7 @@ def profiles(x: np.ndarray, y: np.ndarray, by_model: Mapping[str, np.ndarray], *
         y: True outputs, same shape.
         by_model: Predictions by model name, same shape.
         titles: What is written above each row, such as equations; nothing by default.
+        reference: What `y` is, as in `predictions`.
 
     Raises:
         ValueError: If a prediction has another shape than the truth.
@@ -133,7 +152,7 @@ def profiles(x: np.ndarray, y: np.ndarray, by_model: Mapping[str, np.ndarray], *
     for i, (fields, errors) in enumerate(figure.subplots(len(x), 2, squeeze=False)):
         at = np.linspace(0, 1, x.shape[1])
         fields.plot(at, x[i], color="0.7", label="input")
-        fields.plot(at, y[i], color="black", label="truth")
+        fields.plot(at, y[i], color="black", label=reference)
         for name, prediction in by_model.items():
             relative = relative_error(prediction[i], y[i])
             (line,) = fields.plot(at, prediction[i], "--", label=name)
@@ -143,7 +162,8 @@ def profiles(x: np.ndarray, y: np.ndarray, by_model: Mapping[str, np.ndarray], *
             fields.set_title(wrapped(titles[i], 75), loc="left", fontsize=6, parse_math=False)
         for axes in (fields, errors):
             axes.grid(visible=True, alpha=0.25)
-            axes.legend(frameon=False, fontsize=8)
+            if axes.lines:
+                axes.legend(frameon=False, fontsize=8)
     return figure
 
 
@@ -153,6 +173,7 @@ def all_fields(
     by_model: Mapping[str, np.ndarray],
     *,
     names: Sequence[str] = (),
+    reference: str = "truth",
 ) -> list[Figure]:
     """`fields` with every channel of the output: a figure for each four of them, so that rows stay readable.
 
@@ -161,6 +182,7 @@ def all_fields(
         y: True outputs.
         by_model: Predictions by model name.
         names: Name of each output channel.
+        reference: What `y` is, as in `predictions`.
 
     Raises:
         ValueError: As `fields`, and if there are names, but not one for each channel.
@@ -168,7 +190,8 @@ def all_fields(
     _check_dimensions(x, y)
     known, count = check_names(names, y.shape[1]), y.shape[1]
     pages = [range(first, min(first + LARGEST_PAGE, count)) for first in range(0, count, LARGEST_PAGE)]
-    return [_draw(x, y, by_model, page, [known[channel] for channel in page] * len(y)) for page in pages]
+    titles = lambda page: [known[channel] for channel in page] * len(y)
+    return [_draw(x, y, by_model, page, titles(page), reference) for page in pages]
 
 
 def best_to_worst(
@@ -187,6 +210,7 @@ def best_to_worst(
         by_model: Predictions by model name.
         errors: The error that chooses the samples, such as the relative L2 error of one of the models.
         names: Name of each output channel.
+        numbers: Number of each sample in the titles; by default they are counted from 0.
 
     Raises:
         ValueError: As `all_fields`, and if there is not one error for each sample.
@@ -198,7 +222,8 @@ def best_to_worst(
     known, rows = check_names(names, y.shape[1]), list(chosen.values())
     few = {name: one[rows] for name, one in by_model.items()}
     pages = [range(first, min(first + 2, y.shape[1])) for first in range(0, y.shape[1], 2)]
-    title = lambda rank, row, channel: f"{rank}: sample {row}\n{known[channel]}".rstrip()
+    number = range(len(y)) if numbers is None else numbers
+    title = lambda rank, row, channel: f"{rank}: sample {number[row]}\n{known[channel]}".rstrip()
     titles = lambda page: [title(rank, row, channel) for rank, row in chosen.items() for channel in page]
     return [_draw(x[rows], y[rows], few, page, titles(page)) for page in pages]
 

@@ -19,6 +19,7 @@ LARGEST_PAGE = 64 << 20
 """Bytes of all pictures together; those that do not fit are named in the notes."""
 BASELINES = ("persistence", "mean")
 
+_DRAWN_AGAIN = "error_over_time"  # by `errors_over_time`, with all runs in one figure
 _CAPTIONS = {
     "accuracy_cost": "Error against seconds of training: lines are validation errors of each seed, points test errors, "
     "mean and standard deviation over the seeds.",
@@ -48,6 +49,7 @@ class Pictures:
         if not folder.is_dir():
             return []
         paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".png", ".gif", ".mp4"))
+        paths = [path for path in paths if path.stem != _DRAWN_AGAIN]
         animated = {path.stem for path in paths if path.suffix.lower() == ".gif"}
         chosen = [path for path in paths if path.suffix.lower() != ".mp4" or path.stem not in animated]
         return [shown for path in chosen for shown in self._file(path, about)]

@@ -186,16 +186,15 @@ def _draw(predicted: np.ndarray, rollouts: Rollouts, layout: Layout, out: pathli
     rows = np.arange(min(_DRAWN, len(predicted)))
     given, conditions, truth = rollouts.read(rows)
     seen = given[:, -1] if rollouts.history else np.asarray(conditions.fixed)
-    names, steps = [one.name for one in layout.channels], predicted.shape[1]
-    shown = {"forecast": predicted[rows]} if truth.shape[1] == steps else {}
-    truth = truth if shown else predicted[rows]
-    picture, film = out.with_suffix(".png"), out.with_suffix(".gif")
-    written = plot.save_each(
-        plot.all_fields(seen, truth[:, -1], {name: one[:, -1] for name, one in shown.items()}, names=names), picture
-    )
+    names, steps, found = [one.name for one in layout.channels], predicted.shape[1], predicted[rows]
+    known = truth.shape[1] == steps
+    reference, truth = ("truth", truth) if known else ("forecast", found)
+    models = {"forecast": found} if known else {}
+    last = {name: one[:, -1] for name, one in models.items()}
+    figures = plot.all_fields(seen, truth[:, -1], last, names=names, reference=reference)
+    written = plot.save_each(figures, out.with_suffix(".png"))
     if steps > 1:
         times = None if layout.times is None else layout.times.tolist()
-        written += plot.animation(
-            truth[0], {name: one[0] for name, one in shown.items()}, film, names=names, times=times
-        )
+        films, target = {name: one[0] for name, one in models.items()}, out.with_suffix(".gif")
+        written += plot.animation(truth[0], films, target, names=names, times=times, reference=reference)
     return [f"{path}" for path in written]

@@ -222,7 +222,7 @@ def _samples(forecasts: Mapping[str, Forecaster], errors: Errors, rollouts: Roll
     predictions = {name: one(given, conditions, rollouts.steps) for name, one in forecasts.items()}
     seen = given[:, -1] if rollouts.history else np.asarray(conditions.fixed)
     last = {name: one[:, -1] for name, one in predictions.items()}
-    drawn = plot.best_to_worst(seen, truth[:, -1], last, errors=errors.whole[rows], names=names)
+    drawn = plot.best_to_worst(seen, truth[:, -1], last, errors=errors.whole[rows], names=names, numbers=rows.tolist())
     plot.save_each(drawn, folder / "predictions.png")
     few = np.arange(min(_DRAWN, len(rollouts)))
     given, conditions, all_truth = rollouts.read(few)
