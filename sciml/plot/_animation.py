@@ -236,14 +236,16 @@ def _extent(field: np.ndarray) -> tuple[float, float, float, float]:
 
 def _lines(rows: Sequence[_Row], captions: Sequence[str]) -> tuple[Figure, Sequence[Artist], Draw]:
     """A row for each channel: left truth and predictions, right the errors."""
-    figure, grid = _canvas(rows, captions, 2, 4.0, 2.1)
+    figure, grid = _canvas(rows, captions, 2 if rows[0].by_model else 1, 4.0, 2.1)
     moving, sources = [], []
-    for row, (fields, errors) in zip(rows, grid, strict=True):
+    for row, line in zip(rows, grid, strict=True):
+        fields, errors = line[0], line[-1]  # without predictions there are no errors
         (low, high), largest = row.limits(), row.largest_error()
         margin = 0.2 * (high - low)
         at = (np.arange(row.truth.shape[1]) + 0.5) / row.truth.shape[1]
         fields.set(xlim=(0, 1), ylim=(low - margin, high + margin))
-        errors.set(xlim=(0, 1), ylim=(-1.1 * largest, 1.1 * largest))
+        if row.by_model:
+            errors.set(xlim=(0, 1), ylim=(-1.1 * largest, 1.1 * largest))
         lines = [(fields, row.truth, row.reference, {"color": "black", "linewidth": 1.8})]
         for j, (name, values) in enumerate(row.by_model.items()):
             colour = f"C{j % 10}"
@@ -252,7 +254,7 @@ def _lines(rows: Sequence[_Row], captions: Sequence[str]) -> tuple[Figure, Seque
         for axes, values, name, style in lines:
             moving += axes.plot(at, np.full(len(at), np.nan), label=name, **style)
             sources.append(values)
-        for axes, title in ((fields, row.title), (errors, f"{row.title} error".strip())):
+        for axes, title in zip(line, (row.title, f"{row.title} error".strip()), strict=False):
             axes.set_title(title, fontsize=9, parse_math=False)
             axes.tick_params(labelsize=7)
             axes.grid(visible=True, alpha=0.25)

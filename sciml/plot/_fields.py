@@ -148,8 +148,10 @@ def profiles(
         ValueError: If a prediction has another shape than the truth.
     """
     check_shapes(y, by_model)
-    figure = Figure(figsize=(9, 2.5 * len(x)), layout="constrained")
-    for i, (fields, errors) in enumerate(figure.subplots(len(x), 2, squeeze=False)):
+    columns = 2 if by_model else 1  # without predictions there are no errors
+    figure = Figure(figsize=(4.5 * columns, 2.5 * len(x)), layout="constrained")
+    for i, row in enumerate(figure.subplots(len(x), columns, squeeze=False)):
+        fields, errors = row[0], row[-1]
         at = np.linspace(0, 1, x.shape[1])
         fields.plot(at, x[i], color="0.7", label="input")
         fields.plot(at, y[i], color="black", label=reference)
@@ -157,13 +159,13 @@ def profiles(
             relative = relative_error(prediction[i], y[i])
             (line,) = fields.plot(at, prediction[i], "--", label=name)
             errors.plot(at, prediction[i] - y[i], color=line.get_color(), label=f"{name} ({relative})")
-        errors.set_title("error", fontsize=9)
+        if by_model:
+            errors.set_title("error", fontsize=9)
         if titles:
             fields.set_title(wrapped(titles[i], 75), loc="left", fontsize=6, parse_math=False)
-        for axes in (fields, errors):
+        for axes in row:
             axes.grid(visible=True, alpha=0.25)
-            if axes.lines:
-                axes.legend(frameon=False, fontsize=8)
+            axes.legend(frameon=False, fontsize=8)
     return figure
 
 
@@ -201,6 +203,7 @@ def best_to_worst(
     *,
     errors: np.ndarray,
     names: Sequence[str] = (),
+    numbers: Sequence[int] | None = None,
 ) -> list[Figure]:
     """`all_fields` of the samples with the lowest, the median and the largest error, see `ranks`.
 
