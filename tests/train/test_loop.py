@@ -147,3 +147,9 @@ def test_predictions_in_batches_are_predictions_one_by_one():
     assert isinstance(outputs["sum"], np.ndarray)
     np.testing.assert_array_equal(outputs["twice"], 2 * x)
     np.testing.assert_allclose(outputs["sum"], x.sum(1), rtol=1e-5, atol=1e-6)
+
+
+def test_predictions_of_a_model_of_several_arguments():
+    x, y = np.arange(10.0, dtype=np.float32).reshape(5, 2), {"y": np.arange(5.0, dtype=np.float32)}
+    found = train.predict(lambda x, more: x * more["y"], x, y, size=3)
+    np.testing.assert_array_equal(found, x * y["y"][:, None])
