@@ -199,7 +199,10 @@ class Trajectories:
             step = int(chosen[1] - chosen[0]) if len(chosen) > 1 else 1
             which = slice(self.times[chosen[0]], self.times[chosen[-1]] + 1, self.times.step * step)
             rows = self._rows(samples, first, last)
-            block = self._points(self.reader.frames(rows, which)[:, :, list(self.channels or ())])
+            block = self.reader.frames(rows, which)
+            if self.channels != tuple(range(block.shape[2])):  # a list of all of them would copy
+                block = block[:, :, list(self.channels or ())]
+            block = self._points(block)
             check_finite("frames", block, rows.start)
             found[first:last] = block
         return found
