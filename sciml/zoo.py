@@ -163,7 +163,7 @@ MODELS: dict[str, Architecture] = {
     "uno": Architecture(uno, 6e-3, any_resolution=True),
     "unet": Architecture(unet, 2e-3),
     "dilresnet": Architecture(dilated_resnet, 5e-3),
-    "convnext_unet": Architecture(convnext_unet, 4e-3),
+    "convnext_unet": Architecture(convnext_unet, 8e-3),
     "convnet": Architecture(apebench_convnet, 1e-3),
     "modern_resnet": Architecture(apebench_modern_resnet, 1e-3),
     "cno": Architecture(cno, 2e-3),
