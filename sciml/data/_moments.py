@@ -169,9 +169,11 @@ def from_stats_yaml(path: str | os.PathLike[str], layout: Layout) -> Moments:
         raise ValueError(f"{path}: expected YAML, got {' '.join(str(error).split()):.200}.") from None
 
     def part(channels: Sequence[Channel], suffix: str) -> Statistics:
-        known = [_published(content, f"{name}{suffix}", channels, str(path)) for name in ("mean", "std", "rms")]
+        mean, std, rms = (
+            _published(content, f"{name}{suffix}", channels, str(path)) for name in ("mean", "std", "rms")
+        )
         none = np.full(len(channels), np.nan)
-        return Statistics(*known, none, none)
+        return Statistics(mean, std, rms, none, none)
 
     nothing = Statistics(*(np.full(len(layout.parameters), np.nan) for _ in range(5)))
     return Moments(part(layout.channels, ""), part(layout.channels, "_delta"), part(layout.fixed, ""), nothing, 1)
