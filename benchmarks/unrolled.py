@@ -5,7 +5,7 @@
 The Burgers pairs that are distributed with neuraloperator are trajectories of 17 frames on 16 points. One small FNO
 predicts the next frame, or the increment. Costs are counted in model evaluations, a gradient for two of them: a window
 of one step costs 3, one of four unrolled steps 12. All trainings have 600 optimiser steps, and batches of as many
-windows as cost as much as 64 of one step, so that they take about equally long. Each loss gets three trials of its
+windows as cost as much as 64 of one step; their seconds stand in the results too. Each loss gets three trials of its
 learning rate or its own setting, with another seed, and keeps the one with the lowest error at step 16 on 100 of the
 800 training trajectories; the table has the test trajectories and 3 seeds. Killed, it goes on. Writes
 results/unrolled.json.

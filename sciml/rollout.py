@@ -177,8 +177,8 @@ def forecast(
     """The `n` frames that follow: the model is applied to the latest frames until there are as many.
 
     The state alone changes, the conditions stay. One `lax.scan`: it compiles once whatever `n` is and can be
-    differentiated. `jax.vmap` forecasts many samples; on a small grid this was quicker than `forecast_batch` on a CPU as
-    well (`benchmarks/results/forecasts.json`).
+    differentiated. `jax.vmap` forecasts many samples; on a small grid and a CPU this was quicker than `forecast_batch`
+    (`benchmarks/results/forecasts.json`).
 
     Args:
         model: A conditioned step, such as `operators.Conditioned`.
