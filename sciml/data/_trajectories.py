@@ -130,7 +130,7 @@ class Trajectories:
             channels=tuple(known.channels[i] for i in channels),
             grid=grid if self.every == 1 else thinned(grid, self.every),
             times=None if known.times is None else known.times[list(frames)],
-            splits=known.splits if self.rows is None else {},
+            splits=known.splits if np.array_equal(rows, np.arange(known.samples)) else {},
         )
         for name, value in (("layout", layout), ("rows", rows), ("channels", channels), ("times", frames)):
             object.__setattr__(self, name, value)

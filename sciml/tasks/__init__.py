@@ -1,6 +1,7 @@
 """The ways to make an experiment: operators between fields, and the forecasts of PROSE."""
 
 from sciml.tasks._data_path import DataPath as DataPath
+from sciml.tasks._data_path import data_card as data_card
 from sciml.tasks._dynamics import Cubes as Cubes
 from sciml.tasks._dynamics import Penalty as Penalty
 from sciml.tasks._dynamics import Regularised as Regularised

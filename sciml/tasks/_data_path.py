@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -237,13 +237,13 @@ def digest(found: Trajectories) -> str:
     return data.fingerprint(found)["sha256"]
 
 
-def card(options: DataPath, parts: Split, said: Mapping[str, Any]) -> dict[str, Any]:
+def data_card(options: DataPath, parts: Split, **said: Any) -> dict[str, Any]:
     """What a report says of the data of a run.
 
     Args:
         options: The resolved options.
         parts: The parts of the data.
-        said: Further entries.
+        **said: Further entries.
     """
     layout = parts.train.layout
     times = layout.times

@@ -22,7 +22,7 @@ from sciml.operators import (
     as_channels,
     number_statistics,
 )
-from sciml.tasks._data_path import DataPath, card, resolved, split_of
+from sciml.tasks._data_path import DataPath, data_card, resolved, split_of
 from sciml.tasks._memory import within_memory
 from sciml.tasks._predict_file import ForecastFile, forecast_file
 from sciml.tasks._surrogate_errors import Rollouts, baseline_metrics, draw_errors, rollout_metrics
@@ -30,10 +30,10 @@ from sciml.zoo import Architecture
 
 _VALIDATION_STEPS = 16  # predicted frames; longer rollouts are those of the test
 _DECADE = 10.0  # a positive parameter over such a range enters by its logarithm
-_NORMALISATION = {
-    "normalisation": "mean and deviation of each channel of the training data, one deviation for all components of a "
-    "vector; increments by those of differences of neighbouring frames"
-}
+_NORMALISATION = (
+    "mean and deviation of each channel of the training data, one deviation for all components of a vector; increments "
+    "by those of differences of neighbouring frames"
+)
 CONDITIONING = {"channels": as_channels, "film": FiLM}
 """How parameters reach an operator: as channels that are constant in space, or as scales and shifts of hidden ones."""
 
@@ -181,7 +181,7 @@ def surrogate(
     test = rollouts(parts.test, rollout)
 
     def hooks(folder: pathlib.Path) -> Sequence[train.Every]:
-        write_json(folder / "data.json", card(source, parts, _NORMALISATION))
+        write_json(folder / "data.json", data_card(source, parts, normalisation=_NORMALISATION))
         return ()
 
     built = Experiment(
