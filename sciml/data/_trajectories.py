@@ -81,7 +81,7 @@ def check_finite(what: str, array: np.ndarray, first: int = 0) -> None:
     bad = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
     raise ValueError(
         f"Expected finite values of {what}, got NaN or infinite ones in {bad.size} of {len(array)} samples, the first "
-        f"is sample {first + bad[0]}. Leave these samples out."
+        f"is sample {first + bad[0]}. Leave these samples out: --exclude {first + bad[0]} of sciml train, or take(rows)."
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from sciml import data
 from sciml.data import Trajectories
-from sciml.experiment import Count, Seed, check_settings
+from sciml.experiment import Count, Seed, Whole, check_settings
 from sciml.grid import Grid, Neumann, Periodic, Sides
 
 _SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
@@ -41,6 +41,8 @@ class DataPath:
     """Each so-many-th frame."""
     limit: Count | None = None
     """Largest number of samples of each part."""
+    exclude: tuple[Whole, ...] = ()
+    """Numbers of samples that are left out, such as those with NaN."""
     split: str = "auto"
     """official: the published parts; own: 80 % training, 10 % validation, 10 % test."""
     split_seed: Seed = 0
@@ -108,8 +110,16 @@ def split_of(options: DataPath) -> Split:
         return _in_time(chosen, options.limit)
     else:
         raise ValueError(f"Expected --split official or own, got {options.split!r}.")
-    parts = {name: chosen.take(one if options.limit is None else one[: options.limit]) for name, one in rows.items()}
-    return Split(**parts, how=how)
+    kept = {name: one[~np.isin(one, options.exclude)] for name, one in rows.items()}
+    empty = [name for name, one in kept.items() if not len(one)]
+    if empty:
+        raise ValueError(
+            f"Expected samples for {' and '.join(empty)}, got none besides those of --exclude. Leave fewer out."
+        )
+    parts = {name: chosen.take(one[: options.limit]) for name, one in kept.items()}
+    return Split(
+        **parts, how=f"{how}, without the samples {', '.join(map(str, options.exclude))}" if options.exclude else how
+    )
 
 
 def _own(n: int, seed: int) -> dict[str, np.ndarray]:

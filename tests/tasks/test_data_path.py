@@ -67,10 +67,10 @@ def test_a_range_of_a_parameter_is_held_out_and_warned_of(tmp_path):
     assert (parts.test.parameters(np.arange(len(parts.test))) >= middle - 1e-6).all()
     assert len(parts.test) == (known >= middle - 1e-6).sum()
     card = tasks.data_card(tasks.DataPath(where), parts)
+    low, high = card["parameter_ranges"]["viscosity"]
     assert card["warnings"] == [
-        f"{len(parts.test)} of {len(parts.test)} test samples have viscosity outside of the training range "
-        f"{card['parameter_ranges']['viscosity'][0]:g} to {card['parameter_ranges']['viscosity'][1]:g}: their errors are "
-        "errors of extrapolation."
+        f"{len(parts.test)} of {len(parts.test)} test samples have viscosity outside of the training range {low:g} to "
+        f"{high:g}: their errors are errors of extrapolation."
     ]
 
 
@@ -82,6 +82,15 @@ def test_boundaries_frames_points_and_channels_are_options(path):
     known = data.open_data(path)
     assert isinstance(known.grid.sides[0][0], Periodic)
     np.testing.assert_array_equal(parts.test[:]["frames"], known[:2]["frames"][:, ::3, :, ::2])
+
+
+def test_samples_are_left_out_by_number(path):
+    whole, parts = split(path), split(path, exclude=(1, 4, 5))
+    assert rows(parts.test) == [0]
+    assert rows(parts.train) == [row for row in rows(whole.train) if row not in (4, 5)]
+    assert parts.how == "official, without the samples 1, 4, 5"
+    with pytest.raises(ValueError, match="Expected samples for test, got none besides those of --exclude"):
+        split(path, exclude=(0, 1))
 
 
 def test_what_is_chosen_is_said(path):
