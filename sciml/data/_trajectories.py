@@ -78,10 +78,10 @@ def check_finite(what: str, array: np.ndarray, first: int = 0) -> None:
     """
     if np.isfinite(array).all():
         return
-    bad = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
+    bad = first + np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
     raise ValueError(
         f"Expected finite values of {what}, got NaN or infinite ones in {bad.size} of {len(array)} samples, the first "
-        f"is sample {first + bad[0]}. Leave these samples out: --exclude {first + bad[0]} of sciml train, or take(rows)."
+        f"is sample {bad[0]}. Leave it out: --exclude {bad[0]} of sciml train, or take in Python."
     )
 
 
