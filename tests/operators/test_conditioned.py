@@ -160,8 +160,14 @@ def test_a_model_without_statistics_of_conditions_ignores_them():
     np.testing.assert_array_equal(model(frames, conditions), model(frames, none))
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("axes", GRIDS)
+CASES = [  # the conditions are those of every operator: one grid and one form in the quick tests
+    pytest.param(axes, form, marks=() if (axes, form) == (list(GRIDS)[0], "channels") else pytest.mark.slow)
+    for axes in GRIDS
+    for form in FORMS
+]
+
+
+@pytest.mark.parametrize(("axes", "form"), CASES)
 @pytest.mark.parametrize("name", zoo.MODELS)
 def test_every_architecture_is_conditioned(name, axes, form):
     grid, history = GRIDS[axes], HISTORY if form == "channels" else 0  # either form with either, in half of the time
