@@ -161,7 +161,7 @@ def test_a_model_without_statistics_of_conditions_ignores_them():
 
 
 CASES = [  # the conditions are those of every operator: one grid and one form in the quick tests
-    pytest.param(axes, form, marks=() if (axes, form) == (list(GRIDS)[0], "channels") else pytest.mark.slow)
+    pytest.param(axes, form, marks=() if (axes, form) == (next(iter(GRIDS)), "channels") else pytest.mark.slow)
     for axes in GRIDS
     for form in FORMS
 ]
