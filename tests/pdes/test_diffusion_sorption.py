@@ -1,5 +1,4 @@
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -7,26 +6,12 @@ import numpy as np
 import pytest
 import scipy.integrate
 import scipy.special
+from solved_flows import solve, x64  # noqa: F401
 
-from sciml.data import draw, trajectories
+from sciml.data import draw, joined_frames
 from sciml.pdes import DiffusionSorption
 
 SMALL = DiffusionSorption(resolution=20, frames=4, interval=10.0)
-
-
-@pytest.fixture(autouse=True)
-def x64():
-    with jax.enable_x64(True):
-        yield
-
-
-@functools.cache
-def compiled(problem):
-    return jax.jit(problem.solve)
-
-
-def solve(problem, start):
-    return np.asarray(compiled(problem)(jnp.asarray(start)))
 
 
 def constant(problem, value):
@@ -109,7 +94,7 @@ def test_the_default_resolution_and_step_suffice():
 def test_samples_are_trajectories():
     problem = dataclasses.replace(SMALL, diffusivity=(1e-4, 1e-3))
     pairs = draw(problem, n=40, seed=2)
-    states = trajectories(pairs)
+    states = joined_frames(pairs)
     assert states.shape == (40, 5, 1, 20)
     assert (pairs.inputs, pairs.outputs[-1]) == (("concentration t=0",), "concentration t=40")
     assert (np.ptp(states[:, 0], axis=(1, 2)) == 0).all()

@@ -6,31 +6,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.optimize
+from solved_flows import initial, solve, x64  # noqa: F401
 
-from sciml.data import draw, trajectories
+from sciml.data import draw, joined_frames
 from sciml.pdes import Euler
 from sciml.pdes._euler import _rate
 
 SMALL = Euler(resolution=14, frames=2, interval=0.1)
 
 
-@pytest.fixture(autouse=True)
-def x64():
-    with jax.enable_x64(True):
-        yield
-
-
-@functools.cache
-def compiled(problem):
-    return jax.jit(problem.solve)
-
-
-def solve(problem, start):
-    return np.asarray(compiled(problem)(jnp.asarray(start)))
-
-
-def initial(problem, seed=0):
-    return np.asarray(jax.jit(problem.initial)(jax.random.key(seed)))
+def slow(*values):
+    """A case that repeats another one in more dimensions."""
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 def axes(problem):
@@ -61,7 +48,7 @@ def riemann(x, left, right, gamma):
     )
 
 
-@pytest.mark.parametrize(("dimensions", "axis"), [(1, 0), (2, 0), (2, 1), (3, 1)])
+@pytest.mark.parametrize(("dimensions", "axis"), [(1, 0), slow(2, 0), (2, 1), slow(3, 1)])
 def test_sods_shock_tube(dimensions, axis):
     # The diaphragms are at both sides of the middle half; the waves of the two do not meet within the unit of time.
     errors = []
@@ -107,7 +94,7 @@ def simple_wave(problem, time):
     return np.stack((density, density**gamma, *[speed(origin) / np.sqrt(d)] * d))
 
 
-@pytest.mark.parametrize("dimensions", [1, 2])
+@pytest.mark.parametrize("dimensions", [1, slow(2)])
 def test_order_for_an_exact_smooth_wave(dimensions):
     errors = []
     for n in (32, 64):
@@ -129,6 +116,7 @@ def vortex(problem, time):
     return np.stack((density, density * temperature, 0.8 - y * bell, -0.5 + x * bell))
 
 
+@pytest.mark.slow  # two resolutions in two dimensions
 def test_order_for_the_isentropic_vortex():
     errors = []
     for n in (40, 80):
@@ -140,7 +128,7 @@ def test_order_for_the_isentropic_vortex():
     assert (errors[1] < 2e-3).all()
 
 
-@pytest.mark.parametrize("dimensions", [1, 2, 3])
+@pytest.mark.parametrize("dimensions", [1, slow(2), slow(3)])
 def test_mass_momentum_and_energy_are_conserved(dimensions):
     problem = dataclasses.replace(SMALL, dimensions=dimensions, resolution=10, mach=1.5)
     start = initial(problem)
@@ -186,7 +174,7 @@ def test_exchanged_and_mirrored_axes():
     assert np.abs(exchanged - found).max() > 0.05
 
 
-@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("axis", [slow(0), slow(1), 2])
 def test_a_box_that_is_constant_along_an_axis_moves_as_a_square(axis):
     """Compared before the steps, which are shorter in the box."""
     square, gamma = dataclasses.replace(SMALL, resolution=10), jnp.asarray(1.4)
@@ -220,7 +208,7 @@ def test_states_that_are_not_possible_become_nan():
 def test_samples_are_trajectories():
     problem = Euler(resolution=10, frames=3, interval=0.1, mach=(0.2, 0.6), gamma=(1.3, 1.7))
     pairs = draw(problem, n=3, seed=5)
-    states = trajectories(pairs)
+    states = joined_frames(pairs)
     assert states.shape == (3, 4, 4, 10, 10)
     assert pairs.outputs[:4] == ("density t=0.1", "pressure t=0.1", "velocity x1 t=0.1", "velocity x2 t=0.1")
     assert pairs.parameter_names == ("gamma", "mach")

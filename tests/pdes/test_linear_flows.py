@@ -1,31 +1,16 @@
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from solved_flows import solve, x64  # noqa: F401
 
-from sciml.data import draw, trajectories
+from sciml.data import draw, joined_frames
 from sciml.pdes import Advection, Heat, Wave
 
 PROBLEMS = [Advection, Heat, Wave]
 WAVES = {1: (3,), 2: (3, -2), 3: (2, -1, 3)}  # of unequal numbers along the axes
-
-
-@pytest.fixture(autouse=True)
-def x64():
-    with jax.enable_x64(True):
-        yield
-
-
-@functools.cache
-def compiled(problem):
-    return jax.jit(problem.solve)
-
-
-def solve(problem, start):
-    return np.asarray(compiled(problem)(jnp.asarray(start)))
 
 
 def phase(problem):
@@ -107,7 +92,7 @@ def test_samples_are_trajectories(kind, dimensions):
     fields = problem.names
     assert pairs.inputs == tuple(f"{name} t=0" for name in fields)
     assert pairs.outputs[-1] == f"{fields[-1]} t=0.6"
-    states = trajectories(pairs)
+    states = joined_frames(pairs)
     assert states.shape == (2, 4, len(fields), *(10,) * dimensions)
     np.testing.assert_allclose(np.abs(states[:, 0, 0]).reshape(2, -1).max(axis=1), 1, atol=1e-6)
     again = solve(problem, states[1, 0].astype(float))
@@ -123,7 +108,7 @@ def test_constants_may_be_ranges(kind, name):
     constants = pairs.parameters[:, 0]
     assert ((constants > 0.01) & (constants < 2)).all()
     assert len(set(constants)) == 3
-    for state, constant in zip(trajectories(pairs), constants, strict=True):
+    for state, constant in zip(joined_frames(pairs), constants, strict=True):
         one = dataclasses.replace(problem, **{name: float(constant)})
         found = solve(one, state[0].astype(float))
         np.testing.assert_allclose(state[1:], found, atol=2e-6 * np.abs(found).max())  # float32

@@ -1,13 +1,13 @@
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.integrate
+from solved_flows import initial, solve, x64  # noqa: F401
 
-from sciml.data import draw, trajectories
+from sciml.data import draw, joined_frames
 from sciml.pdes import FisherKPP, GrayScott, SwiftHohenberg
 
 SHORT = {"frames": 3, "alpha": 4.0}
@@ -16,25 +16,6 @@ SMALL = {
     "gray_scott": GrayScott(resolution=14, length=0.2, interval=40.0, tau=8.0, step=1.0, **SHORT),
     "swift_hohenberg": SwiftHohenberg(resolution=14, length=9.0, quadratic=0.6, step=0.05, tau=10.0, **SHORT),
 }
-
-
-@pytest.fixture(autouse=True)
-def x64():
-    with jax.enable_x64(True):
-        yield
-
-
-@functools.cache
-def compiled(problem):
-    return jax.jit(problem.solve)
-
-
-def solve(problem, start):
-    return np.asarray(compiled(problem)(jnp.asarray(start)))
-
-
-def initial(problem, seed=0):
-    return np.asarray(jax.jit(problem.initial)(jax.random.key(seed)))
 
 
 def test_fronts_of_fisher_move_as_ablowitz_and_zeppetella_found():
@@ -170,14 +151,14 @@ def test_the_default_resolution_and_step_suffice(coarse):
 
 def test_samples_are_trajectories():
     pairs = draw(SMALL["gray_scott"], n=2, seed=3)
-    states = trajectories(pairs)
+    states = joined_frames(pairs)
     assert states.shape == (2, 4, 2, 14, 14)
     assert pairs.inputs == ("substrate t=0", "activator t=0")
     assert pairs.outputs[2:4] == ("substrate t=80", "activator t=80")
     np.testing.assert_allclose(states[1, 1:], solve(SMALL["gray_scott"], states[1, 0].astype(float)), atol=1e-6)
     density = draw(SMALL["fisher"], n=2, seed=0).x[:, 0]
     np.testing.assert_allclose([density.min(axis=1), density.max(axis=1)], [[0, 0], [1, 1]], atol=1e-6)
-    field = trajectories(draw(SMALL["swift_hohenberg"], n=2, seed=0))[:, 0]
+    field = joined_frames(draw(SMALL["swift_hohenberg"], n=2, seed=0))[:, 0]
     np.testing.assert_allclose(np.abs(field).max(axis=(1, 2, 3)), 0.5, rtol=1e-6)
 
 
@@ -193,7 +174,7 @@ def test_constants_may_be_ranges(name, ranges):
     problem = dataclasses.replace(SMALL[name], **ranges)
     pairs = draw(problem, n=2, seed=3)
     assert set(pairs.parameter_names) == set(ranges)
-    for state, constants in zip(trajectories(pairs), pairs.parameters, strict=True):
+    for state, constants in zip(joined_frames(pairs), pairs.parameters, strict=True):
         chosen = dict(zip(pairs.parameter_names, map(float, constants), strict=True))
         assert all(low < chosen[key] < high for key, (low, high) in ranges.items())
         found = solve(dataclasses.replace(problem, **chosen), state[0].astype(float))
