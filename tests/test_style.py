@@ -40,6 +40,7 @@ TWICE: dict[frozenset[str], str] = {
     ): "arguments of operators on one grid",
     frozenset({"prose/_model/field_forecast.py", "prose/_model/model.py"}): "both models are called alike",
     frozenset({"experiment/_run.py"}): "an experiment is run from a file, or as an object, with the same options",
+    frozenset({"plot/_fields.py"}): "images and lines are drawn from the same arguments",
     frozenset({"systems/_shards.py"}): "a set is generated and found again by the same arguments",
 }
 # Files whose functions may hold runs of six lines that differ in names and numbers only, each with its reason.
