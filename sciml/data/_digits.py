@@ -18,7 +18,7 @@ def digits() -> dict[str, Arrays]:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError:
         raise ModuleNotFoundError("The digits come with scikit-learn: pip install 'sciml-jax[datasets]'.") from None
-    images, labels = load_digits(return_X_y=True)
+    images, labels = (np.asarray(one) for one in load_digits(return_X_y=True))
     order = np.random.default_rng(0).permutation(len(images))
     every = Arrays((images[order] / 16).reshape(-1, 8, 8), labels[order].astype(np.int32))
     rows = {"train": slice(360, -200), "validation": slice(-200, None), "test": slice(0, 360)}
