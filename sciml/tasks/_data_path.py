@@ -14,6 +14,7 @@ from sciml.experiment import Count, Seed, Whole, check_settings
 from sciml.grid import Grid, Neumann, Periodic, Sides
 
 _SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
+_LEAST = 3  # frames of a part of a single trajectory: one that is seen, and some to predict
 _FROM_TRAINING = 0.1  # of the official training samples, for validation
 
 
@@ -178,10 +179,11 @@ def _in_time(chosen: Trajectories, limit: int | None) -> Split:
             f"Expected at least 3 samples, or a trajectory of at least 10 frames to split in time, got {len(chosen)} "
             f"samples of {frames} frames. Give more data."
         )
-    ends = np.rint(np.cumsum(list(_SHARES.values())) * frames).astype(int)
+    test, validation = (max(_LEAST, round(frames * _SHARES[name])) for name in ("test", "validation"))
+    ends = frames - test - validation, frames - test, frames
     cuts = [slice(a, b) for a, b in zip((0, *ends[:-1]), ends, strict=True)]
     parts = [chosen.select(times=cut).take(slice(0, limit)) for cut in cuts]
-    return Split(*parts, how="in time: the first 80 % of the frames for training, the last 10 % for tests")
+    return Split(*parts, how=f"in time: the first {ends[0]} frames for training, the last {test} for tests")
 
 
 def _with_boundary(grid: Grid, kinds: Sequence[str]) -> Grid:

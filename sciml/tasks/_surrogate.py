@@ -148,6 +148,17 @@ def _model(
     )
 
 
+def _rollouts(part: data.Trajectories, history: int, steps: int) -> Rollouts:
+    """Rollouts of up to so many steps over the frames that there are."""
+    longest = part.layout.frames - history
+    if longest < 1:
+        raise ValueError(
+            f"Expected more than {history} frames, which the model sees, for validation and test, got "
+            f"{longest + history}. Use a shorter --history, or longer trajectories."
+        )
+    return Rollouts(part, history, min(steps, longest))
+
+
 def surrogate(
     architecture: Architecture, source: DataPath, stepping: Stepping, training: Training, **options: Any
 ) -> Experiment:
@@ -175,10 +186,8 @@ def surrogate(
     key = jax.random.key(training.seed)
     model = within_memory(lambda: _model(architecture, windows, moments, stepping, key))
     steps = training.steps_for(len(parts.train))
-    longest = parts.test.layout.frames - windows.history
-    rollout = min(stepping.rollout or longest, longest)
-    rollouts = lambda part, steps: Rollouts(part, windows.history, min(steps, part.layout.frames - windows.history))
-    test = rollouts(parts.test, rollout)
+    rollout = stepping.rollout or parts.test.layout.frames
+    test = _rollouts(parts.test, windows.history, rollout)
 
     def hooks(folder: pathlib.Path) -> Sequence[train.Every]:
         write_json(folder / "data.json", data_card(source, parts, normalisation=_NORMALISATION))
@@ -194,7 +203,7 @@ def surrogate(
         evaluate=rollout_metrics,
         test=test,
         baselines=baseline_metrics(moments.frames.mean),
-        validation=rollouts(parts.validation, min(rollout, _VALIDATION_STEPS)),
+        validation=_rollouts(parts.validation, windows.history, min(rollout, _VALIDATION_STEPS)),
         figures=draw_errors(test, moments.frames.mean),
         predict=Prediction(ForecastFile, forecast_file),
         hooks=hooks,

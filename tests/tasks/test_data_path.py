@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from public_formats import darcy, flow, single, values
@@ -54,9 +55,13 @@ def test_an_own_split_holds_every_sample_once_and_depends_on_its_seed(path):
 def test_a_single_trajectory_is_split_in_time(tmp_path):
     flow(tmp_path / "a.hdf5", samples=None, frames=20, space=(16,))
     parts = split(str(tmp_path / "a.hdf5"))
-    assert [one.layout.frames for one in (parts.train, parts.validation, parts.test)] == [16, 2, 2]
+    assert [one.layout.frames for one in (parts.train, parts.validation, parts.test)] == [14, 3, 3]
     known = data.open_data(tmp_path / "a.hdf5")[:]["frames"]
-    np.testing.assert_array_equal(parts.test[:]["frames"], known[:, 18:])
+    np.testing.assert_array_equal(parts.test[:]["frames"], known[:, 17:])
+    with pytest.raises(
+        ValueError, match="Expected more than 3 frames, which the model sees, for validation and test, got 3"
+    ):
+        built(str(tmp_path / "a.hdf5"), tasks.Stepping(history=3))
 
 
 def test_a_range_of_a_parameter_is_held_out_and_warned_of(tmp_path):
@@ -239,7 +244,7 @@ def test_any_operator_run_predicts_files(tmp_path, capsys):
     model = experiment.load(out)
     with np.load(tmp_path / "found.npz") as found:
         np.testing.assert_allclose(
-            found["frames"][:, 0], np.stack([model(one) for one in known.x[:2]]), rtol=1e-4, atol=1e-6
+            found["frames"][:, 0], np.stack([model(jnp.asarray(one)) for one in known.x[:2]]), rtol=1e-4, atol=1e-6
         )
     np.savez(tmp_path / "other.npz", x=values(0, 3, 5), y=values(1, 3, 5))
     assert main(["predict", str(out), str(tmp_path / "other.npz"), "--out", str(tmp_path / "none.npz")]) == 1

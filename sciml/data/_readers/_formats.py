@@ -31,12 +31,17 @@ class Hints:
     Attributes:
         x: Name of the array of inputs, for maps.
         y: Name of the array of outputs or frames.
-        axes: Names of the axes of `y` in their order, of sample, time, channel, x, y, z.
+        axes: Names of the axes of `y` in their order, of sample, time, channel, x, y, z; a text may hold several with
+            commas between them.
     """
 
     x: str | None = None
     y: str | None = None
     axes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = (name.strip() for one in self.axes for name in one.split(","))
+        object.__setattr__(self, "axes", tuple(name for name in names if name))
 
     @property
     def given(self) -> bool:
