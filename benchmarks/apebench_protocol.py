@@ -48,6 +48,7 @@ THEIRS = {
 GRID = Grid((160,))
 OURS: dict[str, Callable[[jax.Array], operators.AbstractOperator]] = {
     "modern resnet": lambda key: zoo.apebench_modern_resnet(1, 1, grid=GRID, key=key),
+    "global resnet": lambda key: zoo.apebench_global_resnet(1, 1, grid=GRID, key=key),
 }
 LARGEST, STEPS, BATCH, HORIZON = 33_000, 10_000, 20, 100
 

@@ -27,6 +27,7 @@ from sciml.operators import (
     DilatedResNet,
     FlaxOperator,
     GalerkinTransformer,
+    GlobalResNet,
     MgNO,
     ModernResNet,
     Normalised,
@@ -154,6 +155,9 @@ OPERATORS = {
     ),
     "modern resnet": OperatorCase(
         lambda into, out, grid, key: ModernResNet(into, out, grid=grid, width=6, blocks=2, key=key), True, 1
+    ),
+    "global resnet": OperatorCase(
+        lambda into, out, grid, key: GlobalResNet(into, out, grid=grid, width=6, blocks=2, kernel=3, key=key), True, 1
     ),
     "padded": OperatorCase(
         lambda into, out, grid, key: Padded(

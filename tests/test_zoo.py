@@ -40,6 +40,8 @@ def test_the_number_of_parameters_is_the_published_one(make):
         (zoo.apebench_modern_resnet, 1, 32_943),
         (zoo.apebench_modern_resnet, 2, 97_839),
         (zoo.apebench_modern_resnet, 3, 292_527),
+        (zoo.apebench_global_resnet, 1, 31_753),  # counted by hand: 7 * 24 + 24, 6 (9 * 24^2 + 48), 7 * 24 + 1
+        (zoo.apebench_global_resnet, 2, 178_921),
         (zoo.convnext_unet_published, 2, 18_568_537 - 1_890),  # the_well 1.2.0, without constants that it never uses
         (zoo.convnext_unet_published, 3, 22_277_977 - 1_890),
     ],

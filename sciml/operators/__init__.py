@@ -28,6 +28,7 @@ from sciml.operators._mgno import PointwiseHead as PointwiseHead
 from sciml.operators._pointwise import Padded as Padded
 from sciml.operators._pointwise import Pointwise as Pointwise
 from sciml.operators._resnet import DilatedResNet as DilatedResNet
+from sciml.operators._resnet import GlobalResNet as GlobalResNet
 from sciml.operators._resnet import ModernResNet as ModernResNet
 from sciml.operators._tfno import TFNO as TFNO
 from sciml.operators._transferred import Transferred as Transferred

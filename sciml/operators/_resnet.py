@@ -1,5 +1,6 @@
-"""Residual networks on one grid: of dilated convolutions, and of blocks with the activation first."""
+"""Residual networks on one grid: of dilated convolutions, of blocks with the activation first, and with means."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import final
 
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from sciml.grid import Grid
-from sciml.nn import Conv, DilatedConv, FieldNorm, gelu
+from sciml.nn import Conv, Dense, DilatedConv, FieldNorm, gelu
 from sciml.operators._base import AbstractOperator
 from sciml.operators._unet import ResidualBlock
 
@@ -159,3 +160,94 @@ class ModernResNet(AbstractOperator):
         for block in self.blocks:
             u = block(u, self.activation)
         return jnp.moveaxis(self.head.channels_last(u)[0], -1, 0)
+
+
+@final
+class GlobalResNet(AbstractOperator):
+    """Residual network whose blocks see a stencil and the mean over the domain: u <- u + M activation(S u + G mean(u)).
+
+    S is a stencil of `kernel` points along each axis with a constant per channel, G and M are matrices of the channels,
+    M with a constant per channel. Stencils of the same size lift the input and lead to the output. Equations with a
+    term that depends on an integral over the domain, such as a pressure or a mean that is held at zero, cannot be
+    followed by stencils alone; a mean costs one number per channel. On a grid with walls the mean is that of the
+    points. Sizes are free, and on a periodic grid the operator commutes with every shift. It acts at other resolutions,
+    but trained stencils belong to one spacing: `Resampled` keeps it.
+
+    Source: the mean that is added at every point is the global context of Cao et al., "GCNet", arXiv:1904.11492, with
+    equal weights for all points and one matrix.
+
+    Attributes:
+        lift: The stencil from the input's channels to the width.
+        blocks: The residual blocks in their order.
+        head: The stencil to the channels of the output.
+    """
+
+    lift: Conv
+    blocks: tuple["_GlobalBlock", ...]
+    head: Conv
+    activation: Callable[[Array], Array] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        grid: Grid,
+        width: int = 24,
+        blocks: int = 6,
+        kernel: int = 7,
+        activation: Callable[[Array], Array] = gelu,
+        key: PRNGKeyArray,
+    ) -> None:
+        """Draws the weights.
+
+        Args:
+            in_channels: Number of channels of the input.
+            out_channels: Number of channels of the output.
+            grid: Decides the number of axes and how the fields continue beyond the walls.
+            width: Number of channels inside.
+            blocks: Number of residual blocks.
+            kernel: Points of each stencil along each axis.
+            activation: In the middle of each block, elementwise.
+            key: Of the random initial values.
+        """
+        lift_key, head_key, *keys = jax.random.split(key, 2 + blocks)
+        size = (kernel,) * len(grid.shape)
+        self.lift = Conv(in_channels, width, kernel=size, boundary=grid.sides, key=lift_key)
+        self.blocks = tuple(_GlobalBlock(width, size, grid, one) for one in keys)
+        self.head = Conv(width, out_channels, kernel=size, boundary=grid.sides, key=head_key)
+        self.activation = activation
+
+    def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
+        """The output fields.
+
+        Raises:
+            ValueError: If the number of axes or channels differs from the operator's.
+        """
+        u = self.lift.channels_last(jnp.moveaxis(x, 0, -1)[None])
+        for block in self.blocks:
+            u = block(u, self.activation)
+        return jnp.moveaxis(self.head.channels_last(u)[0], -1, 0)
+
+
+class _GlobalBlock(eqx.Module):
+    """u <- u + M activation(S u + G mean(u)), see `GlobalResNet`."""
+
+    stencil: Conv
+    context: Dense
+    mixing: Dense
+
+    def __init__(self, width: int, kernel: tuple[int, ...], grid: Grid, key: PRNGKeyArray) -> None:
+        first, second, third = jax.random.split(key, 3)
+        self.stencil = Conv(width, width, kernel=kernel, boundary=grid.sides, key=first)
+        self.context = Dense(width, width, bias=False, key=second)
+        self.mixing = Dense(width, width, key=third)
+
+    def __call__(
+        self, u: Float[Array, "batch *space width"], activation: Callable[[Array], Array]
+    ) -> Float[Array, "batch *space width"]:
+        points = math.prod(u.shape[1:-1])
+        # A product: XLA's reduction over the points is slow on CPUs.
+        mean = jnp.full(points, 1 / points, u.dtype) @ u.reshape(u.shape[0], points, -1)
+        context = jnp.expand_dims(self.context(mean), range(1, u.ndim - 1))
+        return u + self.mixing(activation(self.stencil.channels_last(u) + context))

@@ -18,9 +18,9 @@ TABLE: dict[str, str] = {
         """,
     "sciml.operators": """
         AsChannels CNO Conditioned ConvNeXtUNet ConvNet DeepONet DilatedResNet FFNO FNO FiLM FlaxOperator
-        GalerkinTransformer InPrecision Increments MgNO MgNOConfig ModernResNet NextFrames Normalised Normaliser
-        Numbers Padded Pointwise PointwiseHead Resampled Residual ResidualUNet Slicing SpectralHead Stage TFNO
-        Transferred Transolver UNO UNet WithFields
+        GalerkinTransformer GlobalResNet InPrecision Increments MgNO MgNOConfig ModernResNet NextFrames Normalised
+        Normaliser Numbers Padded Pointwise PointwiseHead Resampled Residual ResidualUNet Slicing SpectralHead Stage
+        TFNO Transferred Transolver UNO UNet WithFields
         """,
     "sciml.symbolic": """
         Apply FittedConstants Integer LeftNested NumberCodec Pieces Placeholder Program Real RightNested Sum Term
@@ -99,6 +99,7 @@ INNER: dict[str, str] = {
     "sciml.operators.GalerkinAttention": "sciml.operators._galerkin._GalerkinAttention",
     "sciml.operators.GalerkinLayer": "sciml.operators._galerkin._Layer",
     "sciml.operators.GalerkinSpectralLayer": "sciml.operators._galerkin._SpectralLayer",
+    "sciml.operators.GlobalResNetBlock": "sciml.operators._resnet._GlobalBlock",
     "sciml.operators.MultigridLayer": "sciml.operators._mgno.MultigridLayer",
     "sciml.operators.PhysicsAttention": "sciml.operators._transolver.PhysicsAttention",
     "sciml.operators.ResidualUNetBlock": "sciml.operators._unet.ResidualBlock",

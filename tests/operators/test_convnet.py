@@ -1,4 +1,4 @@
-"""The stack of convolutions and the residual network with activations first, against SciPy."""
+"""The stack of convolutions and the residual networks with activations first and with means, against SciPy."""
 
 import equinox as eqx
 import jax
@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from sciml.grid import Dirichlet, Grid, Neumann, Periodic
 from sciml.nn import FieldNorm
-from sciml.operators import ConvNet, ModernResNet
+from sciml.operators import ConvNet, GlobalResNet, ModernResNet
 
 IN, OUT = 2, 3
 CASES = [((9,), Neumann(), "mirror"), ((7, 6), Periodic(), "wrap"), ((4, 5, 6), Dirichlet(), "constant")]
@@ -59,6 +59,43 @@ def test_modern_resnet_equals_an_independent_implementation(norm):
                 y = correlated(conv, np.maximum(y if norm is None else normalised(block.norms[i], y), 0), mode)
             u = u + y
         np.testing.assert_allclose(eqx.filter_jit(model)(jnp.asarray(x)), correlated(model.head, u, mode), **TOLERANCE)
+
+
+def pointwise(dense, x):
+    """A matrix of the channels, and a constant per channel if there is one."""
+    y = np.einsum("io,i...->o...", np.asarray(dense.weight), x)
+    return y if dense.bias is None else y + np.asarray(dense.bias).reshape(-1, *(1,) * (x.ndim - 1))
+
+
+@pytest.mark.parametrize(("space", "boundary", "mode"), CASES)
+def test_global_resnet_equals_an_independent_implementation(space, boundary, mode):
+    with jax.enable_x64(True):
+        grid, key = Grid(space, boundary=boundary), jax.random.key(0)
+        options = {"width": 4, "blocks": 2, "kernel": 3, "activation": jax.nn.relu}
+        model = stirred(lambda: GlobalResNet(IN, OUT, grid=grid, **options, key=key))
+        model = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), model)
+        x = np.random.default_rng(1).normal(size=(IN, *space))
+        u = correlated(model.lift, x, mode)
+        for block in model.blocks:
+            mean = u.mean(tuple(range(1, u.ndim)), keepdims=True)
+            y = correlated(block.stencil, u, mode) + pointwise(block.context, mean)
+            u = u + pointwise(block.mixing, np.maximum(y, 0))
+        np.testing.assert_allclose(eqx.filter_jit(model)(jnp.asarray(x)), correlated(model.head, u, mode), **TOLERANCE)
+
+
+def test_global_resnet_sees_all_points_and_its_stencils_see_few(getkey):
+    """Without the matrices of the means 4 stencils of 5 points see 8 points in each direction."""
+    n = 32
+    with jax.enable_x64(True):
+        make = lambda key: GlobalResNet(1, 1, grid=Grid((n,)), width=3, blocks=2, kernel=5, key=key)
+        model = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), make(getkey()))
+        contexts = lambda model: [block.context.weight for block in model.blocks]
+        local = eqx.tree_at(contexts, model, [jnp.zeros_like(weight) for weight in contexts(model)])
+        slope = eqx.filter_jit(eqx.filter_grad(lambda x, model: model(x)[0, n // 2]))
+        x = jax.random.normal(getkey(), (1, n))
+        assert np.all(np.asarray(slope(x, model)) != 0)
+        seen = np.nonzero(np.asarray(slope(x, local))[0])[0] - n // 2
+    assert (seen.min(), seen.max()) == (-8, 8)
 
 
 def test_the_stack_sees_one_point_more_than_it_has_hidden_layers():
