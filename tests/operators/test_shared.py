@@ -18,7 +18,8 @@ from sciml.nn import partition
 BATCH, IN, OUT, NX, NY = 2, 3, 5, 16, 24  # no two equal: a swapped axis cannot pass
 GRID = Grid((NX, NY), extent=(1.0, 2.0), boundary=((Dirichlet(), Neumann()), Periodic()))
 
-SLOW = ("residual unet",)  # shares its parts with "unet", and takes as long to compile as two other operators
+# Each shares its parts with another row: "unet", "fno", or the global residual network.
+SLOW = ("residual unet", "convnext unet", "convnet", "modern resnet", "padded")
 every_operator = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in OPERATORS]
 )
