@@ -40,6 +40,7 @@ TWICE: dict[frozenset[str], str] = {
     ): "arguments of operators on one grid",
     frozenset({"prose/_model/field_forecast.py", "prose/_model/model.py"}): "both models are called alike",
     frozenset({"experiment/_run.py"}): "an experiment is run from a file, or as an object, with the same options",
+    frozenset({"operators/_resnet.py"}): "arguments of operators on one grid",
     frozenset({"plot/_fields.py"}): "images and lines are drawn from the same arguments",
     frozenset({"systems/_shards.py"}): "a set is generated and found again by the same arguments",
 }
