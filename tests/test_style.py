@@ -40,12 +40,12 @@ TWICE: dict[frozenset[str], str] = {
     ): "arguments of operators on one grid",
     frozenset({"prose/_model/field_forecast.py", "prose/_model/model.py"}): "both models are called alike",
     frozenset({"experiment/_run.py"}): "an experiment is run from a file, or as an object, with the same options",
-    frozenset({"operators/_resnet.py"}): "arguments of operators on one grid",
     frozenset({"plot/_fields.py"}): "images and lines are drawn from the same arguments",
     frozenset({"systems/_shards.py"}): "a set is generated and found again by the same arguments",
 }
 # Files whose functions may hold runs of six lines that differ in names and numbers only, each with its reason.
 ALIKE: dict[frozenset[str], str] = {
+    frozenset({"operators/_resnet.py"}): "an operator draws its layers and calls them one after the other",
     frozenset({"prose/_samples/dataset.py", "prose/_samples/fluid_data.py"}): "fields of two samples",
     frozenset({"symbolic/_latex.py"}): "cases of one choice",
     frozenset({"symbolic/_sympy.py", "tasks/_prose.py"}): "keywords of two constructors",
