@@ -65,7 +65,8 @@ def executed(markdown, name, kinds):
 
     def shell(code, line):
         path = f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        done = subprocess.run(["bash", "-ec", code], capture_output=True, text=True, env={**os.environ, "PATH": path, "COLUMNS": "130"})
+        variables = {**os.environ, "PATH": path, "COLUMNS": "130"}
+        done = subprocess.run(["bash", "-ec", code], capture_output=True, text=True, env=variables)
         if done.returncode:
             raise RuntimeError(f"{name}, line {line + 1}: {done.stderr}")
         return "".join(one + "\n" for one in done.stdout.splitlines() if one.strip())
