@@ -3,13 +3,13 @@
 import dataclasses
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from sciml import data
-from sciml.data import Trajectories
+from sciml.data import Layout, Trajectories
 from sciml.experiment import Count, Seed, Whole, check_settings
 from sciml.grid import Grid, Neumann, Periodic, Sides
 
@@ -57,11 +57,11 @@ class DataPath:
         check_settings(self)
 
     def open(self) -> Trajectories:
-        """The chosen channels, points, frames and boundaries of the data.
+        """All samples, frames, points and channels of the data, with the boundaries of these options.
 
         Raises:
             FileNotFoundError: If there is nothing at the path.
-            ValueError: If the data are in no known format, or something chosen is not there.
+            ValueError: If no path is given, or the data are in no known format or have no such boundaries.
         """
         if not self.path:
             raise ValueError("Expected data: sciml train PATH --out FOLDER, or --path PATH.")
@@ -88,19 +88,20 @@ class Split:
     how: str
 
 
-def split_of(options: DataPath) -> Split:
+def split_of(options: DataPath, found: Trajectories) -> Split:
     """The parts of the data of a path.
 
     Official test samples stay test samples, and official validation samples validation samples; without the latter, a
     tenth of the training samples is for validation. Samples are split before they are cut into windows. Data of one or
     two trajectories are split in time.
 
+    Args:
+        options: What is chosen; its split is not auto.
+        found: What `options.open()` returns.
+
     Raises:
-        FileNotFoundError: If there is nothing at the path.
         ValueError: If there are too few samples, or there is no official split or no such parameter.
     """
-    found = options.open()
-    chosen = options.chosen(found)
     if options.hold_out is not None:
         rows, how = _held_out(found, options.hold_out, options.split_seed)
     elif options.split == "official":
@@ -108,7 +109,7 @@ def split_of(options: DataPath) -> Split:
     elif options.split == "own" and len(found) > 2:
         rows, how = _own(len(found), options.split_seed), f"own, 80/10/10 % by seed {options.split_seed}"
     elif options.split == "own":
-        return _in_time(chosen, options.limit)
+        rows, how = dict.fromkeys(_SHARES, np.arange(len(found))), "in time"
     else:
         raise ValueError(f"Expected --split official or own, got {options.split!r}.")
     kept = {name: one[~np.isin(one, options.exclude)] for name, one in rows.items()}
@@ -117,10 +118,12 @@ def split_of(options: DataPath) -> Split:
         raise ValueError(
             f"Expected samples for {' and '.join(empty)}, got none besides those of --exclude. Leave fewer out."
         )
+    chosen = options.chosen(found)
     parts = {name: chosen.take(one[: options.limit]) for name, one in kept.items()}
-    return Split(
-        **parts, how=f"{how}, without the samples {', '.join(map(str, options.exclude))}" if options.exclude else how
-    )
+    if how == "in time":
+        parts, how = _in_time(parts)
+    left_out = f", without the samples {', '.join(map(str, options.exclude))}" if options.exclude else ""
+    return Split(**parts, how=f"{how}{left_out}")
 
 
 def _own(n: int, seed: int) -> dict[str, np.ndarray]:
@@ -172,18 +175,19 @@ def _held_out(found: Trajectories, text: str, seed: int) -> tuple[dict[str, np.n
     return {**_with_validation(rows[~inside], seed), "test": rows[inside]}, f"held out {name} from {low:g} to {high:g}"
 
 
-def _in_time(chosen: Trajectories, limit: int | None) -> Split:
-    frames = chosen.layout.frames
+def _in_time(parts: Mapping[str, Trajectories]) -> tuple[dict[str, Trajectories], str]:
+    """The first frames of the training samples, and later ones for validation and test."""
+    frames, samples = parts["train"].layout.frames, len(parts["train"])
     if frames < 10:
         raise ValueError(
-            f"Expected at least 3 samples, or a trajectory of at least 10 frames to split in time, got {len(chosen)} "
+            f"Expected at least 3 samples, or a trajectory of at least 10 frames to split in time, got {samples} "
             f"samples of {frames} frames. Give more data."
         )
     test, validation = (max(_LEAST, round(frames * _SHARES[name])) for name in ("test", "validation"))
     ends = frames - test - validation, frames - test, frames
-    cuts = [slice(a, b) for a, b in zip((0, *ends[:-1]), ends, strict=True)]
-    parts = [chosen.select(times=cut).take(slice(0, limit)) for cut in cuts]
-    return Split(*parts, how=f"in time: the first {ends[0]} frames for training, the last {test} for tests")
+    cuts = zip(parts.items(), (0, *ends[:-1]), ends, strict=True)
+    found = {name: one.select(times=slice(first, last)) for (name, one), first, last in cuts}
+    return found, f"in time: the first {ends[0]} frames for training, the last {test} for tests"
 
 
 def _with_boundary(grid: Grid, kinds: Sequence[str]) -> Grid:
@@ -206,15 +210,32 @@ def _with_boundary(grid: Grid, kinds: Sequence[str]) -> Grid:
 
 
 def resolved(options: DataPath) -> tuple[DataPath, Trajectories, list[str]]:
-    """The options with all that was left open chosen, the data, and sentences that say what was chosen and why.
+    """The options with all that was left open chosen, the opened data, and sentences that say what was chosen and why.
 
     Raises:
-        ValueError: As `split_of`; or if the data are not those of the fingerprint.
+        FileNotFoundError: If there is nothing at the path.
+        ValueError: If the data are in no known format, do not fit the task, or are not those of the fingerprint.
     """
     options = dataclasses.replace(options, path=str(pathlib.Path(options.path).resolve()) if options.path else "")
     found = options.open()
-    layout, said = found.layout, [f"format: {found.layout.format}, because of {found.layout.evidence}"]
-    task, why = options.task, "as asked"
+    layout = found.layout
+    task, why = _task(options.task, layout)
+    split = options.split
+    if split == "auto":
+        sizes = {name: len(rows) for name, rows in layout.splits.items()}
+        split = "official" if sizes.get("train", 0) > 1 and sizes.get("test", 0) else "own"
+    said = [
+        f"format: {layout.format}, because of {layout.evidence}",
+        f"task: {task}, because {why}",
+        *(f"assumed: {note}" for note in layout.notes),
+    ]
+    digest = _digest(options, found)
+    return dataclasses.replace(options, task=task, split=split, fingerprint=digest), found, said
+
+
+def _task(task: str, layout: Layout) -> tuple[str, str]:
+    """The task of these data and why it is, refused where the data do not fit it."""
+    why = "as asked"
     if task == "auto":
         task = "map" if layout.frames == 1 else "step"
         why = "there is a single frame" if task == "map" else f"there are {layout.frames} frames"
@@ -227,26 +248,23 @@ def resolved(options: DataPath) -> tuple[DataPath, Trajectories, list[str]]:
         )
     if task == "step" and layout.frames < 2:
         raise ValueError("Expected several frames for --task step, got 1. Use --task map.")
-    said.append(f"task: {task}, because {why}")
-    split = options.split
-    if split == "auto":
-        split = (
-            "official" if {"train", "test"} <= {name for name, rows in layout.splits.items() if len(rows)} else "own"
-        )
-        split = "own" if split == "official" and len(layout.splits["train"]) < 2 else split
-    found_digest = digest(found)
-    if options.fingerprint not in ("", found_digest):
+    return task, why
+
+
+def _digest(options: DataPath, found: Trajectories) -> str:
+    """Digest of all samples that are not left out, whatever else is chosen of the data.
+
+    Raises:
+        ValueError: If the options have another one.
+    """
+    used = found.take(np.setdiff1d(np.arange(len(found)), options.exclude))
+    digest = data.fingerprint(used)["sha256"]
+    if options.fingerprint not in ("", digest):
         raise ValueError(
-            f"The data at {options.path} are not those that the run was made with: fingerprint {found_digest[:12]}, "
+            f"The data at {options.path} are not those that the run was made with: fingerprint {digest[:12]}, "
             f"expected {options.fingerprint[:12]}. Use the data of the run, or another folder."
         )
-    said += [f"assumed: {note}" for note in layout.notes]
-    return dataclasses.replace(options, task=task, split=split, fingerprint=found_digest), found, said
-
-
-def digest(found: Trajectories) -> str:
-    """Digest of the whole data set of a path, whatever is chosen of it."""
-    return data.fingerprint(found)["sha256"]
+    return digest
 
 
 def data_card(options: DataPath, parts: Split, **said: Any) -> dict[str, Any]:

@@ -28,20 +28,27 @@ def write_forecast(path: pathlib.Path, frames: np.ndarray, layout: Layout) -> No
         ValueError: If the file name has another ending.
         OSError: If it cannot be written.
     """
-    writers: dict[str, Callable[[pathlib.Path, np.ndarray, Layout], None]] = {
-        ".nc": _netcdf,
-        ".h5": _hdf5,
-        ".hdf5": _hdf5,
-        ".npz": _npz,
-    }
-    check_out(path, tuple(writers))
-    writers[path.suffix](path, frames, layout)
+    check_kind(path)
+    check_free(path)
+    _WRITERS[path.suffix](path, frames, layout)
 
 
-def check_out(path: pathlib.Path, known: tuple[str, ...] = (".nc", ".h5", ".hdf5", ".npz")) -> None:
-    """Refuses a file that exists or whose name does not tell a format; raises as `write_forecast`."""
-    if path.suffix not in known:
-        raise ValueError(f"Expected --out FILE with the ending {', '.join(known)}, got {path}. Choose one of them.")
+def check_kind(path: pathlib.Path) -> None:
+    """Refuses a file whose name does not tell a format.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    if path.suffix not in _WRITERS:
+        raise ValueError(f"Expected --out FILE with the ending {', '.join(_WRITERS)}, got {path}. Choose one of them.")
+
+
+def check_free(path: pathlib.Path) -> None:
+    """Refuses to write over a file.
+
+    Raises:
+        FileExistsError: If there is one.
+    """
     if path.exists():
         raise FileExistsError(f"{path} exists and is kept. Choose another file with --out, or remove it.")
 
@@ -83,3 +90,11 @@ def _npz(path: pathlib.Path, frames: np.ndarray, layout: Layout) -> None:
     points = dict(zip(_AXES, layout.grid.points(), strict=False))
     np.savez(target, frames=frames, times=_times(layout), channels=[one.name for one in layout.channels], **points)
     write_bytes(path, target.getvalue())
+
+
+_WRITERS: dict[str, Callable[[pathlib.Path, np.ndarray, Layout], None]] = {
+    ".nc": _netcdf,
+    ".h5": _hdf5,
+    ".hdf5": _hdf5,
+    ".npz": _npz,
+}

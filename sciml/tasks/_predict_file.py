@@ -12,13 +12,14 @@ import numpy as np
 
 from sciml import data, plot, train
 from sciml.data import Layout
-from sciml.experiment import Whole, check_settings
+from sciml.experiment import Count, Whole, check_settings
 from sciml.operators import Conditioned
 from sciml.rollout import Conditions, rollout_batch
-from sciml.tasks._forecast_files import check_out, write_forecast
-from sciml.tasks._surrogate_errors import Forecaster, Rollouts, errors_of, forecaster
+from sciml.tasks._forecast_files import check_free, check_kind, write_forecast
+from sciml.tasks._surrogate_errors import Forecaster, Rollouts, errors_between, forecaster, joined
 
 _DRAWN = 3  # samples
+_DRAWINGS = (".png", ".gif")  # of which further channels have further ones, -2 and so on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +36,9 @@ class ForecastFile:
     """Name of the array of frames, where the format does not tell it."""
     axes: tuple[str, ...] = ()
     """Axes of the array in their order, of sample, time, channel, x, y, z, where the format does not tell them."""
-    every: int = 1
+    every: Count = 1
     """Each so-many-th point along each axis."""
-    stride: int = 1
+    stride: Count = 1
     """Each so-many-th frame."""
 
     def __post_init__(self) -> None:
@@ -57,12 +58,14 @@ def forecast_file(model: Any, path: pathlib.Path, out: pathlib.Path, options: Fo
         Lines to print.
 
     Raises:
-        FileExistsError: If a file exists.
+        FileExistsError: If the file, its picture or its animation exists.
         FileNotFoundError: If there are no data.
         FloatingPointError: If a prediction is not finite.
         ValueError: If the data do not fit the model.
     """
-    check_out(out)
+    check_kind(out)
+    for written in (out, *(out.with_name(f"{out.stem}{page}{kind}") for page in ("", "-2") for kind in _DRAWINGS)):
+        check_free(written)
     found = data.open_data(path, data.Hints(options.x, options.y, options.axes))
     found = found.select(times=slice(None, None, options.stride), every=options.every)
     found = found.take(slice(0, options.samples or None))
@@ -73,9 +76,11 @@ def forecast_file(model: Any, path: pathlib.Path, out: pathlib.Path, options: Fo
         raise ValueError(f"Expected --steps N, since {path} holds no frames after the {history} that are given.")
     if not history and steps > 1:
         raise ValueError(f"Expected one frame of a map, got --steps {steps}. Leave out --steps.")
-    rollouts, frames = Rollouts(found, history, min(steps, known)), []
-    for given, conditions, _ in rollouts.batches():
-        frames.append(forecast(given, conditions, steps))
+    rollouts, frames, errors = Rollouts(found, history, min(steps, known)), [], []
+    for given, conditions, truth in rollouts.batches():
+        frames.append(np.asarray(forecast(given, conditions, steps)))
+        if truth.shape[1] == steps:
+            errors.append(errors_between(frames[-1], truth))
     predicted = np.concatenate(frames)
     if not np.isfinite(predicted).all():
         bad = np.flatnonzero(~np.isfinite(predicted).reshape(len(predicted), -1).all(axis=1))
@@ -86,9 +91,8 @@ def forecast_file(model: Any, path: pathlib.Path, out: pathlib.Path, options: Fo
     layout = _layout(found.layout, history, steps)
     write_forecast(out, predicted, layout)
     lines = [f"{out}: {len(predicted)} samples, {steps} frames of {', '.join(one.name for one in layout.channels)}"]
-    if known > 0 and steps <= known:
-        errors = errors_of(forecast, rollouts)
-        lines.append(f"relative L2 error against the frames of the file: {errors.whole.mean():.4g}")
+    if errors:
+        lines.append(f"relative L2 error against the frames of the file: {joined(errors).whole.mean():.4g}")
     return [*lines, *_draw(predicted, rollouts, layout, out)]
 
 

@@ -22,7 +22,7 @@ from sciml.operators import (
     as_channels,
     number_statistics,
 )
-from sciml.tasks._data_path import DataPath, data_card, resolved, split_of
+from sciml.tasks._data_path import DataPath, Split, data_card, resolved, split_of
 from sciml.tasks._memory import within_memory
 from sciml.tasks._predict_file import ForecastFile, forecast_file
 from sciml.tasks._surrogate_errors import Rollouts, baseline_metrics, draw_errors, rollout_metrics
@@ -30,6 +30,7 @@ from sciml.zoo import Architecture
 
 _VALIDATION_STEPS = 16  # predicted frames; longer rollouts are those of the test
 _DECADE = 10.0  # a positive parameter over such a range enters by its logarithm
+_OF_STEPS = ("history", "bundle", "unroll", "noise", "strides")  # options that maps do not have
 _NORMALISATION = (
     "mean and deviation of each channel of the training data, one deviation for all components of a vector; increments "
     "by those of differences of neighbouring frames"
@@ -70,34 +71,41 @@ def resolve(source: DataPath, stepping: Stepping, training: Training) -> tuple[D
         FileNotFoundError: If there are no data.
         ValueError: If the data are in no known format, or the options do not fit them.
     """
-    source, _, said = resolved(source)
-    parts = split_of(source)
-    count = len(_windows(parts.train, source, stepping))
-    samples = ", ".join(f"{len(getattr(parts, name))} {name}" for name in ("train", "validation", "test"))
-    said.append(f"split: {parts.how}; samples: {samples}")
-    if training.batch > count:
-        said.append(f"batch: {count}, as many windows as there are, in place of {training.batch}")
-        training = dataclasses.replace(training, batch=count)
+    source, training, _, _, said = _prepared(source, stepping, training)
     return source, training, said
 
 
-def _history(source: DataPath, parts: data.Trajectories, stepping: Stepping) -> int:
-    """Frames seen: none for maps, whose inputs are fixed fields."""
-    return 0 if parts.layout.frames == 1 else 1 if source.task == "map" else stepping.history
+def _prepared(
+    source: DataPath, stepping: Stepping, training: Training
+) -> tuple[DataPath, Training, Split, data.TrajectoryWindows, list[str]]:
+    """As `resolve`, with the parts of the data and the windows of the training part."""
+    source, found, said = resolved(source)
+    parts = split_of(source, found)
+    windows = _windows(parts.train, source, stepping)
+    samples = ", ".join(f"{len(getattr(parts, name))} {name}" for name in ("train", "validation", "test"))
+    said.append(f"split: {parts.how}; samples: {samples}")
+    if training.batch > len(windows):
+        said.append(f"batch: {len(windows)}, as many windows as there are, in place of {training.batch}")
+        training = dataclasses.replace(training, batch=len(windows))
+    return source, training, parts, windows, said
+
+
+def _windows(part: data.Trajectories, source: DataPath, stepping: Stepping) -> data.TrajectoryWindows:
+    """Windows for training. A map sees no frame if its inputs are fixed fields, and else the first one."""
+    if source.task == "step":
+        horizon = _loss(stepping, stepping.history).horizon(stepping.bundle)
+        return data.TrajectoryWindows(part, history=stepping.history, horizon=horizon, strides=stepping.strides)
+    only = [name for name in _OF_STEPS if getattr(stepping, name) != getattr(Stepping(), name)]
+    if only:
+        options = ", ".join(f"--{name}" for name in only)
+        raise ValueError(f"Expected no {options} for a map, which predicts one frame at once. Leave it out.")
+    return data.TrajectoryWindows(part, history=int(part.layout.frames > 1))
 
 
 def _loss(stepping: Stepping, history: int) -> losses.AbstractForecastLoss:
     """The loss, which knows how many frames it needs."""
-    loss = losses.Unrolled(stepping.unroll if history else 1, history=history)
-    return losses.Noisy(stepping.noise, loss) if stepping.noise and history else loss
-
-
-def _windows(part: data.Trajectories, source: DataPath, stepping: Stepping) -> data.TrajectoryWindows:
-    history = _history(source, part, stepping)
-    if source.task == "map":
-        return data.TrajectoryWindows(part, history=history)
-    horizon = _loss(stepping, history).horizon(stepping.bundle)
-    return data.TrajectoryWindows(part, history=history, horizon=horizon, strides=stepping.strides)
+    loss = losses.Unrolled(stepping.unroll, history=history)
+    return losses.Noisy(stepping.noise, loss) if stepping.noise else loss
 
 
 def _numbers(windows: data.TrajectoryWindows) -> Numbers:
@@ -165,7 +173,8 @@ def surrogate(
     """An experiment that trains a surrogate of the data of a path.
 
     Training data are windows of frames of the training trajectories, an epoch is one window of each. Statistics of the
-    training data are part of the model. Tests are rollouts from the first frames, see `rollout_metrics`.
+    training data are part of the model. Tests are rollouts from the first frames, see `rollout_metrics`. The folder of
+    the run also holds `data.json`, which says what the data are, and `errors.json`, the errors of each frame.
 
     Args:
         architecture: From `sciml.zoo.MODELS`, or any `zoo.Architecture`.
@@ -179,9 +188,7 @@ def surrogate(
         ValueError: If the data are in no known format or not those of the fingerprint, or if the options do not fit
             them.
     """
-    source, training, _ = resolve(source, stepping, training)
-    parts = split_of(source)
-    windows = _windows(parts.train, source, stepping)
+    source, training, parts, windows, _ = _prepared(source, stepping, training)
     moments = data.moments(parts.train)
     key = jax.random.key(training.seed)
     model = within_memory(lambda: _model(architecture, windows, moments, stepping, key))
@@ -195,7 +202,7 @@ def surrogate(
 
     built = Experiment(
         model=model,
-        loss=_loss(stepping, windows.history) if source.task == "step" else losses.Unrolled(history=windows.history),
+        loss=_loss(stepping, windows.history),
         optimiser=train.clipped_adamw(training.lr_or(architecture.lr), steps=steps),
         train=data.stream(windows),
         steps=steps,

@@ -4,9 +4,10 @@ import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from sciml import metrics, plot, train
@@ -76,10 +77,6 @@ def forecaster(model: Any) -> Forecaster:
     return forecast
 
 
-def _persistence(frames: np.ndarray, conditions: Conditions, n: int) -> np.ndarray:
-    return np.repeat(frames[:, -1:], n, axis=1)
-
-
 def baselines(rollouts: Rollouts, mean: np.ndarray) -> dict[str, Forecaster]:
     """Predictions that need no model: the last frame again, and the mean of each channel of the training data.
 
@@ -87,18 +84,25 @@ def baselines(rollouts: Rollouts, mean: np.ndarray) -> dict[str, Forecaster]:
         rollouts: What is predicted.
         mean: Means `(channels,)`.
     """
-    channels, space = len(rollouts.trajectories.layout.channels), rollouts.grid.shape
+    frame = np.zeros((1, len(rollouts.trajectories.layout.channels), *rollouts.grid.shape), np.float32)
+
+    def persistence(frames: np.ndarray, conditions: Conditions, n: int) -> np.ndarray:
+        return np.asarray(jax.vmap(lambda one: metrics.persistence(one, n))(frames))
 
     def constant(frames: np.ndarray, conditions: Conditions, n: int) -> np.ndarray:
-        value = np.asarray(mean, np.float32).reshape(-1, *(1,) * len(space))
-        return np.broadcast_to(value, (len(frames), n, channels, *space))
+        found = np.asarray(metrics.mean_predictor(frame, n, mean=mean))
+        return np.broadcast_to(found, (len(frames), *found.shape))
 
-    return {"persistence": _persistence, "mean": constant} if rollouts.history else {"mean": constant}
+    return {"persistence": persistence, "mean": constant} if rollouts.history else {"mean": constant}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Errors:
-    """Errors of rollouts, none NaN; `DIVERGED` from the step on at which a rollout diverges.
+    """Errors of rollouts, none NaN and none above `DIVERGED`.
+
+    A rollout diverges at the first step whose relative L2 error reaches `DIVERGED`; all of its errors from there on are
+    `DIVERGED`. The error of a channel may reach it before, where the truth is nearly zero (nRMSE) or nearly constant
+    (VRMSE), and is no divergence.
 
     Attributes:
         whole: Relative L2 error of all predicted frames of each rollout `(samples,)`.
@@ -139,25 +143,36 @@ class Errors:
         return {"low": low.tolist(), "median": median.tolist(), "high": high.tolist()}
 
 
-def _bounded(errors: np.ndarray) -> np.ndarray:
-    """Errors with `DIVERGED` in place of larger ones, and of all later ones of the same rollout."""
-    found = np.where(np.isfinite(errors), np.minimum(errors, DIVERGED), DIVERGED)
-    return np.where(np.maximum.accumulate(found, axis=1) >= DIVERGED, DIVERGED, found)
+def errors_between(prediction: np.ndarray, truth: np.ndarray) -> Errors:
+    """The errors of predicted frames `(samples, steps, channels, *space)`."""
+    together = (len(truth), 1, -1, *truth.shape[3:])
+    whole = metrics.step_errors(metrics.relative_l2, prediction.reshape(together), truth.reshape(together))[:, 0]
+    steps, channels, variance = (
+        np.minimum(metrics.step_errors(one, prediction, truth), DIVERGED)  # which are infinite in place of NaN
+        for one in (metrics.relative_l2, metrics.nrmse, metrics.vrmse)
+    )
+    gone = np.logical_or.accumulate(steps >= DIVERGED, axis=1)
+    return Errors(
+        np.where(gone[:, -1], DIVERGED, np.minimum(whole, DIVERGED)),
+        np.where(gone, DIVERGED, steps),
+        np.where(gone[..., None], DIVERGED, channels),
+        np.where(gone[..., None], DIVERGED, variance),
+    )
+
+
+def joined(parts: Iterable[Errors]) -> Errors:
+    """The errors of the rollouts of several batches."""
+    names = [field.name for field in dataclasses.fields(Errors)]
+    known = list(parts)
+    return Errors(**{name: np.concatenate([getattr(one, name) for one in known]) for name in names})
 
 
 def errors_of(forecast: Forecaster, rollouts: Rollouts) -> Errors:
     """The errors of all rollouts; data that exceed the memory are read in batches."""
-    parts = []
-    for frames, conditions, truth in rollouts.batches():
-        prediction = np.asarray(forecast(frames, conditions, rollouts.steps))
-        joined = (len(truth), 1, -1, *rollouts.grid.shape)
-        whole = metrics.step_errors(metrics.relative_l2, prediction.reshape(joined), truth.reshape(joined))
-        each = (metrics.step_errors(one, prediction, truth) for one in _METRICS)
-        parts.append([_bounded(whole)[:, 0], *(_bounded(one) for one in each)])
-    return Errors(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-
-
-_METRICS = (metrics.relative_l2, metrics.nrmse, metrics.vrmse)
+    return joined(
+        errors_between(np.asarray(forecast(frames, conditions, rollouts.steps)), truth)
+        for frames, conditions, truth in rollouts.batches()
+    )
 
 
 def rollout_metrics(model: Any, rollouts: Rollouts) -> dict[str, float]:

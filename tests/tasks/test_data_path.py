@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +15,7 @@ from sciml.cli import main
 from sciml.grid import Neumann, Periodic
 from sciml.operators import FiLM, Increments, NextFrames
 from sciml.tasks._data_path import resolved, split_of
+from sciml.tasks._surrogate_errors import errors_between
 
 
 @pytest.fixture
@@ -30,7 +32,8 @@ def viscous(path, samples=12):
 
 
 def split(path, **options):
-    return split_of(resolved(tasks.DataPath(path, **options))[0])
+    chosen, found, _ = resolved(tasks.DataPath(path, **options))
+    return split_of(chosen, found)
 
 
 def rows(part):
@@ -80,8 +83,7 @@ def test_a_range_of_a_parameter_is_held_out_and_warned_of(tmp_path):
 
 
 def test_boundaries_frames_points_and_channels_are_options(path):
-    chosen = tasks.DataPath(path, boundary=("wall",), every=2, stride=3, limit=2)
-    parts = split_of(resolved(chosen)[0])
+    parts = split(path, boundary=("wall",), every=2, stride=3, limit=2)
     assert parts.train.grid.sides[0][0] == Neumann(0.25)  # a cell centre, of cells of twice the size
     assert parts.train.layout.shape == (2, 4, 1, 8)
     known = data.open_data(path)
@@ -96,6 +98,25 @@ def test_samples_are_left_out_by_number(path):
     assert parts.how == "official, without the samples 1, 4, 5"
     with pytest.raises(ValueError, match="Expected samples for test, got none besides those of --exclude"):
         split(path, exclude=(0, 1))
+
+
+def test_a_sample_with_nan_is_named_and_can_be_left_out(path):
+    with h5py.File(path, "r+") as file:
+        file["tensor"][4, 2, 3] = np.nan
+    with pytest.raises(
+        ValueError, match=r"1 of \d+ samples, the first is sample 4\. Leave it out: --exclude 4 of sciml"
+    ):
+        built(path)
+    made = built(path, exclude=(4,))
+    assert np.isfinite(made.train[np.arange(len(made.train))]["frames"]).all()
+    assert len(made.train.trajectories) + len(made.validation) == 18  # of 19 official ones
+
+
+def test_one_of_two_long_trajectories_can_be_left_out(tmp_path):
+    single(tmp_path / "a.hdf5", samples=2, frames=12, space=(16,))
+    parts = split(str(tmp_path / "a.hdf5"), split="own", exclude=(0,))
+    assert [rows(one) for one in (parts.train, parts.validation, parts.test)] == [[1]] * 3
+    assert parts.how == "in time: the first 6 frames for training, the last 3 for tests, without the samples 0"
 
 
 def test_what_is_chosen_is_said(path):
@@ -172,6 +193,12 @@ def test_a_map_sees_its_fixed_fields(tmp_path):
     assert found.keys() == {"relative_l2", "nrmse", "vrmse", "diverged"}
 
 
+@pytest.mark.parametrize("option", [{"bundle": 2}, {"unroll": 2}, {"history": 2}, {"strides": (1, 2)}, {"noise": 0.1}])
+def test_a_map_has_no_options_of_steps(path, option):
+    with pytest.raises(ValueError, match=f"Expected no --{next(iter(option))} for a map, which predicts one frame"):
+        built(path, tasks.Stepping(**option), task="map")
+
+
 def test_a_trajectory_as_a_map_is_its_first_and_last_frame(path):
     parts = split(path, task="map")
     known = data.open_data(path)
@@ -186,6 +213,24 @@ class Growing:
 
     def __call__(self, frames, conditions):
         return frames[-1:] * self.factor
+
+
+def test_a_frame_that_hardly_varies_is_no_divergence():
+    """A VRMSE divides by the variance over the points, so that it can exceed the bound where a prediction is close."""
+    truth = np.ones((2, 3, 1, 16), np.float32)
+    truth[..., ::2] += 1e-3
+    prediction = truth.copy()
+    prediction[0, 1] += 0.9  # relative error .9, VRMSE over 1000
+    found = errors_between(prediction, truth)
+    assert found.diverged == 0
+    assert found.variance[0, :, 0].tolist() == [0, 100, 0]
+    np.testing.assert_allclose(found.whole, [0.9 / np.sqrt(3), 0], rtol=1e-3)  # a third of the frames, of size 1
+    prediction[0, 1] += 1000
+    found = errors_between(prediction, truth)
+    assert found.diverged == 1
+    assert found.whole.tolist() == [100, 0]
+    assert found.steps.tolist() == [[0, 100, 100], [0, 0, 0]]
+    assert found.channels[..., 0].tolist() == [[0, 100, 100], [0, 0, 0]]
 
 
 def test_diverged_rollouts_are_counted_and_count(path):
@@ -246,6 +291,10 @@ def test_any_operator_run_predicts_files(tmp_path, capsys):
         np.testing.assert_allclose(
             found["frames"][:, 0], np.stack([model(jnp.asarray(one)) for one in known.x[:2]]), rtol=1e-4, atol=1e-6
         )
+    (tmp_path / "mine.png").write_bytes(b"a picture")
+    assert main(["predict", str(out), str(file), "--samples", "2", "--out", str(tmp_path / "mine.npz")]) == 1
+    assert "mine.png exists and is kept" in capsys.readouterr().err
+    assert (tmp_path / "mine.png").read_bytes() == b"a picture"
     np.savez(tmp_path / "other.npz", x=values(0, 3, 5), y=values(1, 3, 5))
     assert main(["predict", str(out), str(tmp_path / "other.npz"), "--out", str(tmp_path / "none.npz")]) == 1
     assert "Expected data that the model of the run maps, got 1 fixed fields" in capsys.readouterr().err
