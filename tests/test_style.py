@@ -45,7 +45,6 @@ TWICE: dict[frozenset[str], str] = {
 }
 # Files whose functions may hold runs of six lines that differ in names and numbers only, each with its reason.
 ALIKE: dict[frozenset[str], str] = {
-    frozenset({"operators/_resnet.py"}): "an operator draws its layers and calls them one after the other",
     frozenset({"prose/_samples/dataset.py", "prose/_samples/fluid_data.py"}): "fields of two samples",
     frozenset({"symbolic/_latex.py"}): "cases of one choice",
     frozenset({"symbolic/_sympy.py", "tasks/_prose.py"}): "keywords of two constructors",

@@ -156,10 +156,7 @@ class ModernResNet(AbstractOperator):
         Raises:
             ValueError: If the number of axes or channels differs from the operator's.
         """
-        u = self.lift.channels_last(jnp.moveaxis(x, 0, -1)[None])
-        for block in self.blocks:
-            u = block(u, self.activation)
-        return jnp.moveaxis(self.head.channels_last(u)[0], -1, 0)
+        return _through(self, x)
 
 
 @final
@@ -224,10 +221,15 @@ class GlobalResNet(AbstractOperator):
         Raises:
             ValueError: If the number of axes or channels differs from the operator's.
         """
-        u = self.lift.channels_last(jnp.moveaxis(x, 0, -1)[None])
-        for block in self.blocks:
-            u = block(u, self.activation)
-        return jnp.moveaxis(self.head.channels_last(u)[0], -1, 0)
+        return _through(self, x)
+
+
+def _through(network: ModernResNet | GlobalResNet, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
+    """Lift, blocks and head, on fields with the channels last."""
+    u = network.lift.channels_last(jnp.moveaxis(x, 0, -1)[None])
+    for block in network.blocks:
+        u = block(u, network.activation)
+    return jnp.moveaxis(network.head.channels_last(u)[0], -1, 0)
 
 
 class _GlobalBlock(eqx.Module):
