@@ -180,7 +180,10 @@ MODELS: dict[str, Architecture] = {
     "galerkin": Architecture(galerkin, 1e-3, any_resolution=True),
     "transolver": Architecture(transolver, 1e-3),
 }
-"""What the experiment files offer by name."""
+"""What the experiment files offer by name.
+
+The learning rates of convnet and modern_resnet are those of APEBench's training and not tuned.
+"""
 
 
 def fno_published(in_channels: int, out_channels: int, *, grid: Grid, key: PRNGKeyArray) -> FNO:
