@@ -8,12 +8,16 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+_MOST_ERRORS = 3  # with the other columns they fit in 80 characters
+
 
 def table(content: Mapping[str, Any]) -> Table:
-    """A line per model, for the terminal."""
-    head, lines = _cells(content)
-    shown = Table(title=_title(content), box=box.SIMPLE_HEAD, padding=0, show_edge=False)
-    for name in head:  # ten columns fit in 80 characters
+    """A line per model, for the terminal; of many errors the first three."""
+    head, lines = _cells(content, _MOST_ERRORS)
+    left_out = ", ".join(name.replace("_", " ") for name in _errors(content)[_MOST_ERRORS:])
+    caption = f"In table.md: {left_out}" if left_out else None
+    shown = Table(title=_title(content), caption=caption, box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    for name in head:
         shown.add_column(name.replace(" ", "\n"), no_wrap=True)
     for line in lines:
         shown.add_row(*line)
@@ -80,10 +84,14 @@ def _title(content: Mapping[str, Any]) -> str:
     return f"{settings['experiment']}, {equal}, {count} seed{'s' * (count > 1)}"
 
 
-def _cells(content: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Head and lines of the table."""
+def _errors(content: Mapping[str, Any]) -> list[str]:
+    return list(dict.fromkeys(name for one in content["summary"] for name in one["test"]))
+
+
+def _cells(content: Mapping[str, Any], most: int | None = None) -> tuple[list[str], list[list[str]]]:
+    """Head and lines of the table, with all errors or the first ones."""
     summaries, target, budget = content["summary"], content["target"], content["settings"]["budget"]
-    metrics = list(dict.fromkeys(name for one in summaries for name in one["test"]))
+    metrics = _errors(content)[:most]
     head = ["model", "size", *(name.replace("_", " ") for name in metrics), "s/epoch", "step MiB"]
     if target is not None:
         head.append("s to target")

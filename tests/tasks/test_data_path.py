@@ -268,7 +268,9 @@ def test_a_benchmark_of_a_path_has_baselines(tmp_path, capsys):
     viscous(tmp_path / "a.h5")
     options = ("--preset", "smoke", "--models", "convnet", "fno", "--epochs", "2", "--seeds", "2")
     assert main(["benchmark", str(tmp_path / "a.h5"), *options, "--out", str(tmp_path / "b")]) == 0
-    table = (tmp_path / "b/table.md").read_text()
+    table, shown = (tmp_path / "b/table.md").read_text(), capsys.readouterr().out
+    assert "In table.md: diverged" in " ".join(shown.split())  # a rollout of 5 frames has the window of one step alone
+    assert "vrmse 1 | diverged" in table
     assert "| persistence |" in table
     assert "| mean |" in table
     found = json.loads((tmp_path / "b/benchmark.json").read_text())
