@@ -53,9 +53,7 @@ def _optimiser(peak: float, steps: int) -> optax.GradientTransformation:
 
 @functools.cache
 def _step(loss: losses.AbstractForecastLoss, steps: int) -> Callable[..., Any]:
-    return train.make_step(
-        loss, _optimiser(1.0, steps), fetch=lambda source, rows: jax.tree.map(lambda a: a[rows], source)
-    )
+    return train.make_step(loss, _optimiser(1.0, steps), fetch=data.TrajectoryWindows.fetch)
 
 
 def trained(
@@ -72,10 +70,11 @@ def trained(
     which = functools.partial(data.rows, len(known), batch, seed)
     batches, step = train.resident(known, which), _step(loss, steps)
     fresh = lambda: train.init(model, _optimiser(lr, steps))
-    jax.block_until_ready(step(fresh(), batches.source, batches.item(0)[None])[1])
+    item = lambda k: jax.tree.map(lambda array: array[None], batches.item(k))
+    jax.block_until_ready(step(fresh(), batches.source, item(0))[1])
     state, begin = fresh(), time.perf_counter()
     for k in range(steps):
-        state, logs = step(state, batches.source, batches.item(k)[None])
+        state, logs = step(state, batches.source, item(k))
     jax.block_until_ready(logs)
     return state.model, time.perf_counter() - begin
 

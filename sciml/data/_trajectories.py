@@ -372,7 +372,8 @@ class TrajectoryWindows:
         sample, frames = self.where(rows)
         return {"sample": sample.astype(np.int32), "frames": frames.astype(np.int32), "dt": self.steps(frames)}
 
-    def fetch(self, source: Any, item: Any) -> Any:
+    @staticmethod
+    def fetch(source: Any, item: Any) -> Any:
         """The windows at `item`, of NumPy's or of traced arrays: `fetch(source(), item(rows))` is `self[rows]`."""
         sample = item["sample"]
         fixed, parameters = source["fixed"][sample], source["parameters"][sample]
