@@ -22,6 +22,9 @@ from sciml.nn._layout import along_last as along_last
 from sciml.nn._layout import check_field as check_field
 from sciml.nn._layout import fold_vmap as fold_vmap
 from sciml.nn._matmul import matmul as matmul
+from sciml.nn._matrices import HasMatrices as HasMatrices
+from sciml.nn._matrices import MatrixAxes as MatrixAxes
+from sciml.nn._matrices import matrix_axes as matrix_axes
 from sciml.nn._multigrid import CORRECTION as CORRECTION
 from sciml.nn._multigrid import CycleConfig as CycleConfig
 from sciml.nn._multigrid import VCycle as VCycle

@@ -11,6 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from sciml.grid import Boundaries, Dirichlet, Periodic, Sides, per_side
+from sciml.nn._matrices import MatrixAxes, kernel_axes
 from sciml.nn._stencils import Stencil, correlation
 
 
@@ -71,6 +72,10 @@ class Conv(eqx.Module):
         self.stride = stride
         self.inner = inner
         self.sides = per_side(boundary, len(kernel))
+
+    def matrices(self) -> dict[str, MatrixAxes]:
+        """One matrix: the stencil of the input against the output."""
+        return {"weight": kernel_axes(len(self.sides))}
 
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *coarse"]:
         """The correlation of one sample.
@@ -142,6 +147,10 @@ class Prolongation(eqx.Module):
         self.inner = inner
         self.sides = per_side(boundary, len(fine))
 
+    def matrices(self) -> dict[str, MatrixAxes]:
+        """One matrix: the stencil of the output against the input."""
+        return {"weight": kernel_axes(len(self.sides))}
+
     def __call__(self, x: Float[Array, "in *coarse"]) -> Float[Array, "out *fine"]:
         """The fine field of one sample.
 
@@ -207,6 +216,10 @@ class DilatedConv(eqx.Module):
         self.bias = uniform_in_fan(b_key, (out_channels,), in_channels * math.prod(kernel))
         self.dilation = dilation
         self.sides = per_side(boundary, dimensions)
+
+    def matrices(self) -> dict[str, MatrixAxes]:
+        """One matrix: the stencil of the input against the output."""
+        return {"weight": kernel_axes(len(self.sides))}
 
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The correlation of one sample.

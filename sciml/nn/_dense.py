@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from sciml.nn._activations import gelu
 from sciml.nn._matmul import matmul
+from sciml.nn._matrices import MatrixAxes
 
 Initializer = Callable[..., Array]
 """`(key, shape, dtype) -> array`, as in `jax.nn.initializers`."""
@@ -47,6 +48,10 @@ class Dense(eqx.Module):
         self.weight = (uniform if init is None else init)(weight_key, (in_size, out_size))
         start = uniform(bias_key, (out_size,)) if init is None else jnp.zeros(out_size)
         self.bias = start if bias else None
+
+    def matrices(self) -> dict[str, MatrixAxes]:
+        """One matrix."""
+        return {"weight": MatrixAxes((-2,), (-1,))}
 
     def __call__(
         self, x: Float[Array, "batch *points in"], extra: Float[Array | np.ndarray, "*points more"] | None = None

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from scipy.optimize import root_scalar
 
 from sciml.nn._layout import along_last, check_field, fold_vmap
+from sciml.nn._matrices import MatrixAxes
 from sciml.nn._spectral import channels_first, multiply_modes, stored_modes
 
 
@@ -72,6 +73,10 @@ class TuckerSpectralConv(eqx.Module):
         )
         self.bias = jax.random.normal(bias_key, (out_channels,)) * scale
         self.modes = tuple(modes)
+
+    def matrices(self) -> dict[str, MatrixAxes]:
+        """One matrix per factor: its axis against both parts of the ranks. The core has no such axes."""
+        return {"factors": MatrixAxes((-2,), (-3, -1))}
 
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """Applies the multiplier to a field.
@@ -151,6 +156,10 @@ class AxialSpectralConv(eqx.Module):
             for k, m in zip(jax.random.split(key, len(modes)), modes, strict=True)
         )
         self.modes = tuple(modes)
+
+    def matrices(self) -> dict[str, MatrixAxes]:
+        """One matrix per frequency: the input against both parts of the output."""
+        return {"weights": MatrixAxes((-3,), (-2, -1))}
 
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """Applies the multipliers to a field.

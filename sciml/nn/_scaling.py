@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from sciml.grid import Boundaries, Periodic, Sides, per_side
 from sciml.nn._conv import check_channels, extend, uniform_in_fan
+from sciml.nn._matrices import MatrixAxes, kernel_axes
 from sciml.nn._stencils import Stencil, correlation
 
 
@@ -81,6 +82,10 @@ class TransposedConv(eqx.Module):
         self.weight = uniform_in_fan(w_key, (*(4,) * dimensions, out_channels, in_channels), fan_in)
         self.bias = uniform_in_fan(b_key, (out_channels,), fan_in)
         self.sides = per_side(boundary, dimensions)
+
+    def matrices(self) -> dict[str, MatrixAxes]:
+        """One matrix: the stencil of the output against the input."""
+        return {"weight": kernel_axes(len(self.sides))}
 
     def channels_last(
         self, x: Float[Array, "batch *coarse in"], fine: tuple[int, ...]

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from sciml.nn._layout import along_last, check_field, fold_vmap
 from sciml.nn._matmul import matmul
+from sciml.nn._matrices import MatrixAxes
 
 
 class SpectralConv(eqx.Module):
@@ -59,6 +60,10 @@ class SpectralConv(eqx.Module):
         self.weight = jax.random.normal(weight_key, shape) * (scale / math.sqrt(2))  # variance of the complex number
         self.bias = jax.random.normal(bias_key, (out_channels,)) * scale
         self.modes = tuple(modes)
+
+    def matrices(self) -> dict[str, MatrixAxes]:
+        """One matrix per mode: the input against both parts of the output."""
+        return {"weight": MatrixAxes((-3,), (-2, -1))}
 
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """Applies the multiplier to a field.

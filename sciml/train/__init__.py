@@ -22,6 +22,8 @@ from sciml.train._loop import Hook as Hook
 from sciml.train._loop import Stop as Stop
 from sciml.train._loop import every as every
 from sciml.train._loop import fit as fit
+from sciml.train._muon import muon as muon
+from sciml.train._muon import scale_by_muon as scale_by_muon
 from sciml.train._optimisers import clipped_adamw as clipped_adamw
 from sciml.train._optimisers import one_cycle as one_cycle
 from sciml.train._optimisers import one_cycle_adam as one_cycle_adam

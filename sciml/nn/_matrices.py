@@ -1,0 +1,70 @@
+"""Which arrays of a model are matrices, and how, for optimisers that treat a matrix as a whole."""
+
+import dataclasses
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class MatrixAxes:
+    """How an array is a matrix, or many of them: one for each index of the axes that are not named.
+
+    Axes are negative, counted from the last, so that they stay the same where layers are stacked along a first axis.
+
+    Attributes:
+        rows: Axes over which the layer sums.
+        columns: Axes of the layer's output.
+    """
+
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+
+    def join(self, array: Float[Array, "..."]) -> Float[Array, "count rows columns"]:
+        """The matrices in an array."""
+        order = self._order(array.ndim)
+        sizes = [np.prod([array.shape[axis] for axis in axes], dtype=int) for axes in (self.rows, self.columns)]
+        return jnp.transpose(array, order).reshape(-1, *sizes)
+
+    def split(self, matrices: Float[Array, "count rows columns"], shape: tuple[int, ...]) -> Float[Array, "..."]:
+        """The array of a shape that holds the matrices: the inverse of `join`."""
+        order = self._order(len(shape))
+        return jnp.transpose(matrices.reshape([shape[axis] for axis in order]), np.argsort(order).tolist())
+
+    def _order(self, ndim: int) -> tuple[int, ...]:
+        named = [axis % ndim for axis in (*self.rows, *self.columns)]
+        return (*(axis for axis in range(ndim) if axis not in named), *named)
+
+
+@runtime_checkable
+class HasMatrices(Protocol):
+    """A layer that says which of its arrays are matrices."""
+
+    def matrices(self) -> dict[str, MatrixAxes]:
+        """Axes of the arrays by attribute, or of all arrays in an attribute that is a tuple of them."""
+        ...
+
+
+def matrix_axes(model: PyTree) -> list[MatrixAxes | None]:
+    """For each leaf of a model, in the order of `jax.tree.leaves`, how it is a matrix; None where no layer says so."""
+    known: list[MatrixAxes | None] = []
+    for node in jax.tree.leaves(model, is_leaf=_is_layer):
+        if _is_layer(node):
+            axes = node.matrices()
+            paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(node)]
+            known.extend(axes.get(getattr(path[0], "name", "")) for path in paths)
+        else:
+            known.append(None)
+    return known
+
+
+def kernel_axes(dimensions: int) -> MatrixAxes:
+    """Axes of a kernel `(*space, in, out)`: the stencil and the input against the output."""
+    return MatrixAxes(tuple(range(-dimensions - 2, -1)), (-1,))
+
+
+def _is_layer(node: Any) -> bool:
+    return isinstance(node, HasMatrices) and not isinstance(node, type)

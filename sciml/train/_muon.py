@@ -1,0 +1,147 @@
+"""Muon: momentum whose matrices are made orthogonal, for the arrays that their layers call matrices."""
+
+import collections
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PyTree
+
+from sciml.nn import MatrixAxes, matrix_axes
+
+_SMALLEST = 4  # matrices with a shorter side go to Adam
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+
+
+class MuonState(NamedTuple):
+    """The moments: of the gradients of matrices, and those of Adam for the other arrays."""
+
+    momentum: PyTree
+    adam: PyTree
+
+
+def muon(
+    peak: float, *, steps: int, warmup: float = 0.1, weight_decay: float = 1e-4, clip: float = 0.1
+) -> optax.GradientTransformation:
+    """Muon for matrices and Adam (0.9, 0.98) for the rest, at one rate that rises and falls along lines.
+
+    The rate goes from 0 to the peak in the first part `warmup` of the steps and down to 0 at the end. Gradients are
+    clipped to the norm `clip`, and weights decay as in AdamW.
+
+    Args:
+        peak: Highest learning rate. The update of a matrix has a root mean square near 0.2 times the rate, as that of
+            Adam has in practice, so that both may have one rate.
+        steps: Number of steps of the run.
+        warmup: Part of the steps until the peak.
+        weight_decay: Decay of all arrays, times the rate.
+        clip: Largest norm of the gradient.
+
+    Raises:
+        ValueError: If `warmup` is not between 0 and 1.
+    """
+    if not 0 <= warmup < 1:
+        raise ValueError(f"Expected a part of the steps between 0 and 1 for the warmup, got {warmup}.")
+    rising = round(warmup * steps)
+    rise, fall = optax.linear_schedule(0.0, peak, max(1, rising)), optax.linear_schedule(peak, 0.0, steps - rising)
+    rate = optax.join_schedules([rise, fall], [rising])
+    return optax.chain(
+        optax.clip_by_global_norm(clip),
+        scale_by_muon(),
+        optax.add_decayed_weights(weight_decay),
+        optax.inject_hyperparams(optax.scale_by_learning_rate)(rate),
+    )
+
+
+def scale_by_muon(
+    *, momentum: float = 0.95, iterations: int = 5, b1: float = 0.9, b2: float = 0.98
+) -> optax.GradientTransformation:
+    """Updates of Muon for matrices with sides of at least 4, of Adam for all other arrays.
+
+    The momentum `m <- momentum m + g` and the look-ahead `g + momentum m` (Nesterov) are those of Jordan et al. 2024,
+    "Muon: An optimizer for hidden layers in neural networks"; its matrices X go through Newton-Schulz iterations
+    `X <- (a + b X X^T + c (X X^T)^2) X`, which bring all singular values near 1, and are multiplied by
+    `0.2 sqrt(max(rows, columns))` (Liu et al. 2025, arXiv:2502.16982, equation 4). Layers say which arrays are
+    matrices: `nn.HasMatrices`. All matrices of one shape, of all layers, are iterated together.
+
+    Args:
+        momentum: Decay of the momentum.
+        iterations: Number of Newton-Schulz iterations.
+        b1: Decay of Adam's first moment.
+        b2: Decay of Adam's second moment.
+    """
+    adam = optax.scale_by_adam(b1=b1, b2=b2)
+
+    def init(params: PyTree) -> MuonState:
+        of_matrices, others = _divided(params, params)
+        return MuonState(optax.tree.zeros_like(of_matrices), adam.init(others))
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        if params is None:
+            raise ValueError("Muon reads from the parameters which arrays are matrices: pass them to `update`.")
+        of_matrices, others = _divided(params, updates)
+        moments = jax.tree.map(lambda g, m: g + momentum * m, of_matrices, state.momentum)
+        ahead = jax.tree.map(lambda g, m: g + momentum * m, of_matrices, moments)
+        others, adam_state = adam.update(others, state.adam)
+        axes = [one for one in _matrices(params) if one is not None]
+        leaves, structure = jax.tree.flatten(ahead)
+        straight = jax.tree.unflatten(structure, _orthogonal(leaves, axes, iterations))
+        none = lambda leaf: leaf is None
+        joined = jax.tree.map(lambda a, b: b if a is None else a, straight, others, is_leaf=none)
+        return joined, MuonState(moments, adam_state)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _matrices(params: PyTree) -> list[MatrixAxes | None]:
+    """For each array how it is a matrix, None for those that Adam moves."""
+    large = lambda leaf, axes: axes is not None and min(jax.eval_shape(axes.join, leaf).shape[1:]) >= _SMALLEST
+    pairs = zip(jax.tree.leaves(params), matrix_axes(params), strict=True)
+    return [axes if large(leaf, axes) else None for leaf, axes in pairs]
+
+
+def _divided(params: PyTree, values: PyTree) -> tuple[PyTree, PyTree]:
+    """The values of matrices and those of other arrays, each with None in the place of the others."""
+    axes = _matrices(params)
+    leaves, structure = jax.tree.flatten(values)
+    pick = lambda wanted: [
+        leaf if (one is not None) == wanted else None for leaf, one in zip(leaves, axes, strict=True)
+    ]
+    return jax.tree.unflatten(structure, pick(True)), jax.tree.unflatten(structure, pick(False))
+
+
+def _orthogonal(arrays: list[Array], axes: list[MatrixAxes], iterations: int) -> list[Array]:
+    """The arrays with their matrices made nearly orthogonal; matrices of equal shapes are stacked."""
+    groups: dict[tuple[int, int], list[tuple[int, Array]]] = collections.defaultdict(list)
+    for i, (array, one) in enumerate(zip(arrays, axes, strict=True)):
+        matrices = one.join(array)
+        wide = matrices if matrices.shape[1] <= matrices.shape[2] else jnp.swapaxes(matrices, 1, 2)
+        groups[wide.shape[1], wide.shape[2]].append((i, wide))
+    found: dict[int, Array] = {}
+    for (_, longer), group in groups.items():
+        stack = newton_schulz(jnp.concatenate([wide for _, wide in group]), iterations) * 0.2 * longer**0.5
+        done = 0
+        for i, wide in group:
+            part = stack[done : done + len(wide)]
+            done += len(wide)
+            rows = axes[i].join(arrays[i]).shape[1]
+            found[i] = axes[i].split(part if rows == part.shape[1] else jnp.swapaxes(part, 1, 2), arrays[i].shape)
+    return [found[i] for i in range(len(arrays))]
+
+
+def newton_schulz(x: Float[Array, "count short long"], iterations: int = 5) -> Float[Array, "count short long"]:
+    """Matrices with the singular vectors of `x` and singular values near 1.
+
+    All iterates are polynomials of `G = x x^T` times x, so that only G, of the short side, is iterated: with the
+    polynomial `Q = a + b G + c G^2` of the current G, `P <- Q P` and `G <- Q^2 G`, and the result is P x.
+    """
+    a, b, c = _COEFFICIENTS
+    product = lambda x, y: jnp.matmul(x, y, precision=jax.lax.Precision.HIGHEST)
+    x = x / (jnp.linalg.norm(x, axis=(1, 2), keepdims=True) + 1e-7)
+    gram, total = product(x, jnp.swapaxes(x, 1, 2)), None
+    for i in range(iterations):
+        step = a * jnp.eye(x.shape[1], dtype=x.dtype)[None] + b * gram + c * product(gram, gram)
+        total = step if total is None else product(step, total)
+        if i + 1 < iterations:
+            gram = product(step, product(step, gram))
+    return x if total is None else product(total, x)
