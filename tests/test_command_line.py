@@ -353,6 +353,7 @@ def test_the_allocator_is_left_alone_where_the_user_has_set_it_or_there_is_no_gl
     assert _process.allocator({"MALLOC_ARENA_MAX": "1"}, "glibc 2.36") == {}
     assert _process.allocator(_process.ALLOCATOR, "glibc 2.36") == {}  # the restarted process starts no other
     assert _process.allocator({}, "") == {}
+    assert _process.allocator({}, "glibc 2.36", limited=True) == {}
 
 
 def test_a_system_without_processor_flags_gets_no_option_for_them(tmp_path):

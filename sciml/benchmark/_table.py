@@ -6,15 +6,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
-_MOST_ERRORS = 3  # with the other columns they fit in 80 characters
+_WIDTH = 80  # characters of a terminal
 
 
 def table(content: Mapping[str, Any]) -> Table:
-    """A line per model, for the terminal; of many errors the first three."""
-    head, lines = _cells(content, _MOST_ERRORS)
-    left_out = ", ".join(name.replace("_", " ") for name in _errors(content)[_MOST_ERRORS:])
+    """A line per model, for the terminal; of many errors the first ones that fit."""
+    wide = Console(width=10 * _WIDTH)
+    shown = [_table(content, most) for most in range(len(_errors(content)), 0, -1)]
+    return next((one for one in shown if wide.measure(one).maximum <= _WIDTH), shown[-1])
+
+
+def _table(content: Mapping[str, Any], most: int) -> Table:
+    head, lines = _cells(content, most)
+    left_out = ", ".join(name.replace("_", " ") for name in _errors(content)[most:])
     caption = f"In table.md: {left_out}" if left_out else None
     shown = Table(title=_title(content), caption=caption, box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     for name in head:

@@ -191,11 +191,16 @@ def _install(make: Any) -> None:
         if found.exc_value is not None and found.exc_type is not SystemExit:
             _say(f"in a thread: {message(found.exc_value)}")
 
+    said: set[str] = set()  # one failure may leave many objects whose finalisers fail alike
+
     def ignored(found: Any) -> None:
         if isinstance(found.exc_value, KeyboardInterrupt):  # Ctrl-C in a finaliser, where nothing can be raised
             _thread.interrupt_main()
         elif not isinstance(found.exc_value, BrokenPipeError | None):
-            _say(f"ignored: {message(found.exc_value)}")
+            text = f"ignored: {message(found.exc_value)}"
+            if text not in said:
+                said.add(text)
+                _say(text)
 
     warnings.showwarning, threading.excepthook, sys.unraisablehook = warn, in_thread, ignored
     logging.setLogRecordFactory(record)

@@ -6,6 +6,11 @@ import platform
 import signal
 import sys
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
 CPU_DEVICES = 2
 """Number of data-parallel devices made of a CPU's cores, at most one per core.
 
@@ -51,16 +56,24 @@ def environment(given: dict[str, str], flags: str) -> dict[str, str]:
     return {name: value for name, value in wanted.items() if name == "XLA_FLAGS" or name not in given}
 
 
-def allocator(given: dict[str, str], c_library: str) -> dict[str, str]:
+def allocator(given: dict[str, str], c_library: str, *, limited: bool = False) -> dict[str, str]:
     """Environment variables to set for the allocator: none if the user has set one of them, or without glibc.
 
     Args:
         given: The environment.
         c_library: Name and version, as `platform.libc_ver` gives them, joined by a space.
+        limited: Whether the memory of the process is limited; memory that is kept would count.
     """
-    if not c_library.startswith("glibc") or any(name in given for name in ALLOCATOR):
+    if limited or not c_library.startswith("glibc") or any(name in given for name in ALLOCATOR):
         return {}
     return ALLOCATOR
+
+
+def _limited() -> bool:
+    if resource is None:
+        return False
+    limits = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_DATA, resource.RLIMIT_AS)]
+    return any(limit != resource.RLIM_INFINITY for limit in limits)
 
 
 def prepare(*, restart: bool) -> None:
@@ -71,7 +84,8 @@ def prepare(*, restart: bool) -> None:
             which glibc reads when a process starts.
     """
     os.environ.update(environment(dict(os.environ), _processor_flags(pathlib.Path("/proc/cpuinfo"))))
-    missing = allocator(dict(os.environ), " ".join(platform.libc_ver())) if restart else {}
+    library = " ".join(platform.libc_ver())
+    missing = allocator(dict(os.environ), library, limited=_limited()) if restart else {}
     if missing:
         # The new process begins without an answer to Ctrl-C: it waits until `main` asks for it.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

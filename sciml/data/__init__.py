@@ -47,7 +47,6 @@ from sciml.data._readers._xarray import from_xarray as from_xarray
 from sciml.data._stream import Streamed as Streamed
 from sciml.data._stream import ahead as ahead
 from sciml.data._stream import in_pieces as in_pieces
-from sciml.data._stream import stream as stream
 from sciml.data._trajectories import InMemory as InMemory
 from sciml.data._trajectories import Trajectories as Trajectories
 from sciml.data._trajectories import TrajectoryWindows as TrajectoryWindows

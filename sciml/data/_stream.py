@@ -15,7 +15,6 @@ from sciml.data._slabs import Slab, Slabs
 from sciml.data._trajectories import Trajectories, TrajectoryWindows
 from sciml.grid import Grid
 
-_LARGE = 1 << 30  # bytes of frames; a constant, so that the order of batches is the same on all machines
 _GROUP = 64 << 20  # bytes; two groups are in memory
 _PARTS = 8  # least number of slabs in a group
 _MERGED = 1 << 20  # bytes; disks read less of it hardly quicker
@@ -200,20 +199,6 @@ class Streamed:
             return (slab, read), int(self._bytes[number])
 
         return self._recent.get(number, make)
-
-
-def stream(windows: TrajectoryWindows, *, above: int = _LARGE, group: int = _GROUP) -> TrajectoryWindows | Streamed:
-    """Windows ready for training: in memory if their trajectories are small, otherwise `Streamed`.
-
-    Args:
-        windows: The windows.
-        above: Bytes up to which trajectories are read into memory. The order of the batches depends on it, so that it
-            is a number and not a share of the memory of this machine.
-        group: As of `Streamed`.
-    """
-    if windows.nbytes > above:
-        return Streamed(windows, group=group)
-    return dataclasses.replace(windows, trajectories=windows.trajectories.in_memory())
 
 
 def in_pieces(trajectories: Trajectories, *, limit: int = _PIECE) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:

@@ -334,6 +334,10 @@ class TrajectoryWindows:
         """The windows of the trajectories at an index array or slice."""
         return dataclasses.replace(self, trajectories=self.trajectories.take(rows))
 
+    def in_memory(self) -> "TrajectoryWindows":
+        """The same windows of trajectories that are read."""
+        return dataclasses.replace(self, trajectories=self.trajectories.in_memory())
+
     def where(self, rows: Any) -> tuple[np.ndarray, np.ndarray]:
         """Samples (rows,) and numbers of the frames (rows, history + horizon) of windows.
 

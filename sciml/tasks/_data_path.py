@@ -50,6 +50,8 @@ class DataPath:
     """Seed of the own split, and of the validation samples that are taken from an official training part."""
     hold_out: str | None = None
     """Parameter and range, such as nu=0.01:0.1; samples in it are the test data."""
+    load: str = "auto"
+    """memory: training data are read before training; stream: while training, in another order; auto: by their size."""
     fingerprint: str = ""
     """Digest of the data, which is found when a run begins; other data are refused."""
 

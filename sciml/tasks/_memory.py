@@ -1,12 +1,13 @@
 """Models that are too large for any machine, noticed before they are made."""
 
 import math
-import os
 from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
+
+from sciml.train import host_memory
 
 _REMEDY = "Use smaller sizes, such as those of a preset."
 
@@ -29,10 +30,10 @@ def within_memory(make: Callable[[], Any]) -> Any:
         text = " ".join(str(error).split())[:300]
         raise ValueError(f"There is no model of these sizes ({type(error).__name__}: {text}). {_REMEDY}") from error
     numbers = sum(math.prod(one.shape) for one in shapes if isinstance(one, jax.ShapeDtypeStruct))
-    if 4 * numbers > memory():
+    if 4 * numbers > host_memory():
         raise ValueError(
             f"These settings make a model of {numbers:.3g} numbers, which do not fit into the memory of this machine, "
-            f"{memory() / 2**30:.0f} GiB. {_REMEDY}"
+            f"{host_memory() / 2**30:.0f} GiB. {_REMEDY}"
         )
     return make()
 
@@ -47,11 +48,3 @@ def check_amount(samples: int, values: int) -> None:
         raise ValueError(
             f"{samples} samples of {values} values do not fit into any machine. Use fewer samples, times or points."
         )
-
-
-def memory() -> int:
-    """Bytes of memory of this machine; a terabyte where the system does not say."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return 2**40

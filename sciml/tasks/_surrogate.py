@@ -29,6 +29,7 @@ from sciml.tasks._surrogate_errors import Rollouts, baseline_metrics, draw_error
 from sciml.zoo import Architecture
 
 _VALIDATION_STEPS = 16  # predicted frames; longer rollouts are those of the test
+_LARGE, _SHARE = 1 << 30, 0.25  # bytes, and share of the memory, of training data that are read before training
 _DECADE = 10.0  # a positive parameter over such a range enters by its logarithm
 _OF_STEPS = ("history", "bundle", "unroll", "noise", "strides")  # options that maps do not have
 _NORMALISATION = (
@@ -82,12 +83,25 @@ def _prepared(
     source, found, said = resolved(source)
     parts = split_of(source, found)
     windows = _windows(parts.train, source, stepping)
+    source, how = _loading(source, windows.nbytes)
     samples = ", ".join(f"{len(getattr(parts, name))} {name}" for name in ("train", "validation", "test"))
-    said.append(f"split: {parts.how}; samples: {samples}")
+    said += [f"split: {parts.how}; samples: {samples}", how]
     if training.batch > len(windows):
         said.append(f"batch: {len(windows)}, as many windows as there are, in place of {training.batch}")
         training = dataclasses.replace(training, batch=len(windows))
     return source, training, parts, windows, said
+
+
+def _loading(source: DataPath, size: int) -> tuple[DataPath, str]:
+    """The options with how training data of so many bytes are loaded, and a sentence that says it."""
+    if source.load not in ("auto", "memory", "stream"):
+        raise ValueError(f"Expected --load auto, memory or stream, got {source.load!r}.")
+    if source.load != "auto":
+        return source, f"load: {source.load}, as asked"
+    most = min(_LARGE, int(_SHARE * train.host_memory()))
+    load, than = ("stream", "more") if size > most else ("memory", "at most")
+    why = f"{size:,} bytes of training data are {than} {'than ' if load == 'stream' else ''}{most:,}"
+    return dataclasses.replace(source, load=load), f"load: {load}, because {why}"
 
 
 def _windows(part: data.Trajectories, source: DataPath, stepping: Stepping) -> data.TrajectoryWindows:
@@ -204,7 +218,7 @@ def surrogate(
         model=model,
         loss=_loss(stepping, windows.history),
         optimiser=train.clipped_adamw(training.lr_or(architecture.lr), steps=steps),
-        train=data.stream(windows),
+        train=data.Streamed(windows) if source.load == "stream" else windows.in_memory(),
         steps=steps,
         batch=training.batch,
         evaluate=rollout_metrics,

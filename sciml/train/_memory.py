@@ -68,9 +68,18 @@ class Ahead:
 def memory(device: Any) -> int:
     """Bytes of memory of a device; of a CPU those that this process may use."""
     stats = device.memory_stats()
-    if stats is not None and "bytes_limit" in stats:
-        return stats["bytes_limit"]
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    return stats["bytes_limit"] if stats is not None and "bytes_limit" in stats else host_memory()
+
+
+def host_memory() -> int:
+    """Bytes of memory that this process may use: of the machine, its limits and its container.
+
+    A terabyte where the system does not say.
+    """
+    try:
+        limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    except (AttributeError, ValueError, OSError):  # Windows
+        limits = [2**40]
     if resource is not None:
         limits += [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_DATA, resource.RLIMIT_AS)]
     for path in map(pathlib.Path, _GROUPS):

@@ -30,19 +30,33 @@ def replicate(tree: PyTree, mesh: Mesh | None) -> PyTree:
     return eqx.combine(jax.device_put(arrays, target), static)
 
 
+_NO_MEMORY = ("RESOURCE_EXHAUSTED", "YNNPACK operation failed")  # the latter on CPUs, for some operations
+
+
 def predict(model: Callable[..., Any], *inputs: PyTree, size: int = 64) -> PyTree:
     """Maps a model of one sample over many, in batches shared by all local devices.
 
     Args:
         model: Takes one sample.
         inputs: The arguments of the model: arrays with a leading axis of samples.
-        size: Number of samples in a batch. The last batch is filled up, so that there is one compilation.
+        size: Number of samples in a batch, halved as often as the memory of the devices asks for. The last batch is
+            filled up, so that there is one compilation.
 
     Returns:
         The outputs as NumPy arrays with a leading axis of samples.
     """
+    size = min(size, len(jax.tree.leaves(inputs)[0]))
+    while True:
+        try:
+            return _in_batches(model, inputs, size)
+        except jax.errors.JaxRuntimeError as error:
+            if size == 1 or not any(sign in str(error) for sign in _NO_MEMORY):
+                raise
+        size = -(-size // 2)
+
+
+def _in_batches(model: Callable[..., Any], inputs: tuple[PyTree, ...], size: int) -> PyTree:
     count = len(jax.tree.leaves(inputs)[0])
-    size = min(size, count)
     mesh = mesh_for(size)
     arrays, static = eqx.partition(model, eqx.is_array)
     arrays = replicate(arrays, mesh)
@@ -50,8 +64,8 @@ def predict(model: Callable[..., Any], *inputs: PyTree, size: int = 64) -> PyTre
     for start in range(0, count, size):
         wanted = np.minimum(np.arange(start, start + size), count - 1)
         batch = jax.tree.map(lambda array, wanted=wanted: np.asarray(array[wanted]), inputs)
-        parts.append(_apply(arrays, static, batch, mesh))
-    return jax.tree.map(lambda *outputs: np.concatenate([np.asarray(out) for out in outputs])[:count], *parts)
+        parts.append(jax.tree.map(np.asarray, _apply(arrays, static, batch, mesh)))
+    return jax.tree.map(lambda *outputs: np.concatenate(outputs)[:count], *parts)
 
 
 @eqx.filter_jit

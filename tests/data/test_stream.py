@@ -143,12 +143,9 @@ def test_impossible_numbers_are_refused():
         streamed[np.array([len(streamed)])]
 
 
-@pytest.mark.parametrize("above", [0, 10**9])
-def test_small_data_are_read_into_memory(above):
-    found = data.stream(windows(), above=above, group=5000)
-    assert isinstance(found, data.Streamed if above == 0 else data.TrajectoryWindows)
-    inner = found.windows if isinstance(found, data.Streamed) else found
-    assert type(inner.trajectories.reader) is (data.InMemory if above else type(windows().trajectories.reader))
+def test_windows_in_memory_are_those_that_are_read():
+    found = windows().in_memory()
+    assert type(found.trajectories.reader) is data.InMemory is not type(windows().trajectories.reader)
     equal(found[:], windows()[:])
 
 

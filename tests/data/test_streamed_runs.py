@@ -20,8 +20,7 @@ from sciml import data, experiment, operators, train
 import numpy as np
 
 file, out, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
-windows = data.stream(data.TrajectoryWindows(data.open_data(file)), above=0, group=20_000)
-assert isinstance(windows, data.Streamed)
+windows = data.Streamed(data.TrajectoryWindows(data.open_data(file)), group=20_000)
 found = train.batches(windows, lambda k: windows.batch_rows(4, 0, k), limit=windows.nbytes - 1)
 assert found.source is None
 

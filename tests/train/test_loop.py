@@ -149,6 +149,30 @@ def test_predictions_in_batches_are_predictions_one_by_one():
     np.testing.assert_allclose(outputs["sum"], x.sum(1), rtol=1e-5, atol=1e-6)
 
 
+def test_a_batch_that_does_not_fit_is_halved():
+    sizes = []
+
+    def model(x):
+        def fits(x):
+            sizes.append(len(x))
+            if len(x) > 3:
+                raise MemoryError("RESOURCE_EXHAUSTED: too many")
+            return 2 * x
+
+        shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
+        return jax.pure_callback(fits, shape, x, vmap_method="expand_dims")
+
+    x = np.arange(11, dtype=np.float32)[:, None]
+    np.testing.assert_array_equal(train.predict(model, x, size=8), 2 * x)
+    assert set(sizes) == {8, 4, 2}
+    with pytest.raises(jax.errors.JaxRuntimeError, match="another"):
+        train.predict(lambda x: jax.pure_callback(lambda x: _fail("another"), x, x, vmap_method="expand_dims"), x)
+
+
+def _fail(text):
+    raise ValueError(text)
+
+
 def test_predictions_of_a_model_of_several_arguments():
     x, y = np.arange(10.0, dtype=np.float32).reshape(5, 2), {"y": np.arange(5.0, dtype=np.float32)}
     found = train.predict(lambda x, more: x * more["y"], x, y, size=3)
