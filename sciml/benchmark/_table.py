@@ -15,7 +15,7 @@ _WIDTH = 80  # characters of a terminal
 def table(content: Mapping[str, Any]) -> Table:
     """A line per model, for the terminal; of many errors the first ones that fit."""
     wide = Console(width=10 * _WIDTH)
-    shown = [_table(content, most) for most in range(len(_errors(content)), 0, -1)]
+    shown = [_table(content, most) for most in range(max(1, len(_errors(content))), 0, -1)]
     return next((one for one in shown if wide.measure(one).maximum <= _WIDTH), shown[-1])
 
 
