@@ -60,6 +60,13 @@ def allocator() -> dict[str, str]:
     return _process.ALLOCATOR
 
 
+def like_the_command_line() -> None:
+    """Gives this process the settings of the command line, for which it may start anew; call it before JAX is used."""
+    from sciml.cli import _process
+
+    _process.prepare(restart=True)
+
+
 class Worker:
     """The parent's end of a contender's process. `failure` says why it cannot be timed."""
 

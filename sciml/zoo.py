@@ -71,9 +71,9 @@ def mgno(in_channels: int, out_channels: int, *, grid: Grid, key: PRNGKeyArray) 
     return MgNO(in_channels, out_channels, grid=grid, width=20, depth=3, levels=levels, config=config, key=key)
 
 
-def fno(in_channels: int, out_channels: int, *, grid: Grid, key: PRNGKeyArray) -> FNO:
+def fno(in_channels: int, out_channels: int, *, grid: Grid, gain: float = 1.0, key: PRNGKeyArray) -> FNO:
     """24 modes along each axis, or as many as a small grid has."""
-    return FNO(in_channels, out_channels, modes=_modes(grid, 24), width=32, depth=4, grid=grid, key=key)
+    return FNO(in_channels, out_channels, modes=_modes(grid, 24), width=32, depth=4, gain=gain, grid=grid, key=key)
 
 
 def tfno(in_channels: int, out_channels: int, *, grid: Grid, key: PRNGKeyArray) -> TFNO:

@@ -41,13 +41,16 @@ class SpectralConv(eqx.Module):
     bias: Float[Array, " out"]
     modes: tuple[int, ...] = eqx.field(static=True)
 
-    def __init__(self, in_channels: int, out_channels: int, modes: tuple[int, ...], *, key: PRNGKeyArray):
+    def __init__(
+        self, in_channels: int, out_channels: int, modes: tuple[int, ...], *, gain: float = 1.0, key: PRNGKeyArray
+    ):
         """Draws W and b from normal distributions of variance 2 / (in + out), as neuraloperator does.
 
         Args:
             in_channels: Number of input channels.
             out_channels: Number of output channels.
             modes: Number of kept frequencies for each axis, see the class.
+            gain: Factor of the drawn W.
             key: Random key.
 
         Raises:
@@ -57,7 +60,8 @@ class SpectralConv(eqx.Module):
         scale = math.sqrt(2 / (in_channels + out_channels))
         weight_key, bias_key = jax.random.split(key)
         shape = (*stored, in_channels, 2, out_channels)
-        self.weight = jax.random.normal(weight_key, shape) * (scale / math.sqrt(2))  # variance of the complex number
+        # The variance is that of the complex number.
+        self.weight = jax.random.normal(weight_key, shape) * (gain * scale / math.sqrt(2))
         self.bias = jax.random.normal(bias_key, (out_channels,)) * scale
         self.modes = tuple(modes)
 

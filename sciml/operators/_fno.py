@@ -70,6 +70,7 @@ class FNO(AbstractFNO):
         width: int,
         depth: int = 4,
         pointwise: Pointwise = NEURALOPERATOR,
+        gain: float = 1.0,
         grid: Grid | None = None,
         key: PRNGKeyArray,
     ):
@@ -82,6 +83,7 @@ class FNO(AbstractFNO):
             width: Number of channels inside.
             depth: Number of Fourier layers.
             pointwise: Sizes and activation of the layers that act on each point.
+            gain: Factor of the initial weights of the Fourier layers, which are large with 1.
             grid: If given, the coordinates of its points are appended to the input. At other sizes they are those of a
                 grid of that size with the same boundaries. Without it the operator commutes with translations.
             key: Random key.
@@ -92,7 +94,7 @@ class FNO(AbstractFNO):
         first, last, *inner = jax.random.split(key, depth + 2)
         inputs = in_channels + count_coordinates(grid, modes)
         self.lifting, self.projection = ends(inputs, out_channels, width, pointwise, (first, last))
-        make = lambda key: SpectralConv(width, width, modes, key=key)
+        make = lambda key: SpectralConv(width, width, modes, gain=gain, key=key)
         self.blocks = tuple(FourierBlock(make, width, round(pointwise.mixing * width), key=k) for k in inner)
         self.grid = grid
         self.activation = pointwise.activation

@@ -1,0 +1,209 @@
+"""Which optimiser, learning rate and batch reach the lowest validation error in a given time, for all models alike?
+
+    python benchmarks/search.py --problem rough [--models mgno fno ...] [--seconds 60]
+
+Successive halving with the same effort for each model. First all pairs of an optimiser and a rate of `RATES` train for
+a sixth of the time with the batch of the preset, then the best four for a third of it, each also with half and twice
+the batch and in the model's other forms (`VARIANTS`), then the best three for the whole time. Last, half and twice the
+best rate train for the whole time: a rate is no default if its neighbour collapses. Test data are not read. The errors
+are means of the validation errors of `JUDGED`; models, losses and sizes of batches are those of the preset. The number
+of steps follows from the time of a step, which is measured once for each model, optimiser and batch.
+
+Optimisers: `muon` is `train.muon`, `adamw` is `train.clipped_adamw`. Both have their peak and number of steps in their
+state, so that one compiled step serves all rates. Every run is written to results/search/ when it is finished, and not
+trained again.
+"""
+
+import argparse
+import dataclasses
+import functools
+import json
+import math
+import os
+import pathlib
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import timer
+from jaxtyping import Array
+
+from sciml import experiment, train, zoo
+
+HERE = pathlib.Path(__file__).resolve().parent
+PROBLEMS = {
+    "rough": ("darcy.py", "rough"),
+    "navier_stokes": ("navier_stokes.py", "small"),
+    "burgers": ("burgers.py", "final"),
+    "darcy_small": ("darcy_small.py", "choose"),
+}
+JUDGED = ("relative_l2", "relative_h1")
+MODELS = ("mgno", "fno", "uno", "ffno", "unet", "convnext_unet", "dilresnet")
+VARIANTS: dict[str, dict[str, Callable[..., Any]]] = {"fno": {"gain 0.1": functools.partial(zoo.fno, gain=0.1)}}
+RATES = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2)
+KEPT = (4, 3)  # candidates that go on
+SHARES = (1 / 6, 1 / 3, 1.0)  # of the time
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """What is searched for."""
+
+    optimiser: str
+    lr: float
+    batch: int
+    variant: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.variant} {self.optimiser} lr {self.lr:g} batch {self.batch}".strip()
+
+
+class RateState(NamedTuple):
+    """Steps done and in total, and the peak: values, so that they are not compiled into the step."""
+
+    done: Array
+    steps: Array
+    peak: Array
+
+
+def by_share(shape: Callable[[Array], Array], peak: float, steps: int) -> optax.GradientTransformation:
+    """Multiplies updates by -peak shape(done / steps)."""
+
+    def init(params: Any) -> RateState:
+        return RateState(jnp.zeros((), jnp.int32), jnp.asarray(steps, jnp.float32), jnp.asarray(peak, jnp.float32))
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        rate = state.peak * shape(state.done / state.steps)
+        return jax.tree.map(lambda u: -rate * u, updates), state._replace(done=state.done + 1)
+
+    return optax.GradientTransformation(init, update)
+
+
+def lines(share: Array) -> Array:
+    """The schedule of `train.muon`."""
+    return jnp.where(share < 0.1, share / 0.1, (1 - share) / 0.9)
+
+
+def cosines(share: Array) -> Array:
+    """The schedule of `train.clipped_adamw`: a tenth, 1 after a fifth of the steps, a thousandth."""
+    rise, fall = share / 0.2, (share - 0.2) / 0.8
+    half = lambda start, stop, part: stop + (start - stop) * (1 + jnp.cos(jnp.pi * part)) / 2
+    return jnp.where(share < 0.2, half(0.1, 1.0, rise), half(1.0, 1e-3, fall))
+
+
+def optimiser(name: str, peak: float, steps: int) -> optax.GradientTransformation:
+    """`train.muon` or `train.clipped_adamw`, apart from rounding."""
+    scale, shape = {
+        "muon": (train.scale_by_muon(), lines),
+        "adamw": (optax.scale_by_adam(b2=0.98), cosines),
+    }[name]
+    decay = optax.add_decayed_weights(1e-4)
+    return optax.chain(optax.clip_by_global_norm(0.1), scale, decay, by_share(shape, peak, steps))
+
+
+class Search:
+    """The candidates of a model on a problem, and a file with what is known of them."""
+
+    def __init__(self, problem: str, model: str, seconds: float):
+        file, preset = PROBLEMS[problem]
+        self._module = experiment.load_file(HERE.parent / "experiments" / file)
+        self._config = dataclasses.replace(self._module.PRESETS[preset], model=model)
+        for name, make in VARIANTS.get(model, {}).items():
+            self._module.MODELS[f"{model} {name}"] = dataclasses.replace(self._module.MODELS[model], make=make)
+        self._path = HERE / "results" / "search" / f"{problem}-{model}.json"
+        self._path.parent.mkdir(exist_ok=True)
+        known = json.loads(self._path.read_text()) if self._path.exists() else {}
+        self.known = {"machine": timer.machine(os.cpu_count() or 1), "step_seconds": {}, "runs": {}} | known
+        self.seconds, self.batch = seconds, self._config.run.batch
+        self._prepared = functools.cache(self._prepare)
+
+    def _experiment(self, candidate: Candidate, steps: int, seed: int) -> experiment.Experiment:
+        run = experiment.Training(steps=steps, batch=candidate.batch, seed=seed)
+        model = f"{self._config.model} {candidate.variant}".strip()
+        built = self._module.build(dataclasses.replace(self._config, model=model, run=run))
+        chosen = optimiser(candidate.optimiser, candidate.lr, steps)
+        return dataclasses.replace(built, optimiser=chosen, every=steps)
+
+    def _prepare(self, alike: Candidate) -> tuple[Any, Any]:
+        """The compiled step of all rates, and the batches of seed 0."""
+        _, step, batches = experiment.prepare(self._experiment(alike, 10, 0))
+        return step, batches
+
+    def _step_seconds(self, candidate: Candidate) -> float:
+        """Median over steps; the state goes on from step to step."""
+        alike = dataclasses.replace(candidate, lr=0.0)
+        key = str(alike)
+        if key not in self.known["step_seconds"]:
+            state, _, _ = experiment.prepare(self._experiment(candidate, 10, 0))
+            step, batches = self._prepared(alike)
+            each = []
+            for k in range(10):
+                begin = time.perf_counter()
+                item = jax.tree.map(lambda leaf: np.asarray(leaf)[None], batches.item(k))
+                state, logs = step(state, batches.source, item)
+                jax.block_until_ready((state.step, logs))
+                each.append(time.perf_counter() - begin)
+            self.known["step_seconds"][key] = statistics.median(each[2:])
+            timer.write(self._path, self.known)
+        return self.known["step_seconds"][key]
+
+    def error(self, candidate: Candidate, share: float, seed: int = 0) -> float:
+        """The validation error after a share of the time; infinite where the training fails."""
+        steps = max(10, round(share * self.seconds / self._step_seconds(candidate)))
+        key = f"{candidate}, {share * self.seconds:g} s, seed {seed}"
+        if key not in self.known["runs"]:
+            made = self._experiment(candidate, steps, seed)
+            state, _, own = experiment.prepare(made)
+            step, batches = self._prepared(dataclasses.replace(candidate, lr=0.0))
+            begin, found = time.perf_counter(), {}
+            try:
+                state = train.fit(state, step, own if seed else batches, steps=steps)
+                found = {name: float(value) for name, value in made.evaluate(state.model, made.validation).items()}
+            except FloatingPointError:
+                pass
+            self.known["runs"][key] = {"steps": steps, "seconds": time.perf_counter() - begin, "validation": found}
+            print(self._path.stem, key, self.known["runs"][key], flush=True)
+            timer.write(self._path, self.known)
+        values = [value for name, value in self.known["runs"][key]["validation"].items() if name in JUDGED]
+        return statistics.mean(values) if values and all(map(math.isfinite, values)) else math.inf
+
+    def best(self, candidates: list[Candidate], share: float, count: int) -> list[Candidate]:
+        """The candidates with the lowest errors."""
+        return sorted(dict.fromkeys(candidates), key=lambda one: self.error(one, share))[:count]
+
+    def run(self) -> None:
+        """All rungs."""
+        every = [Candidate(name, lr, self.batch) for name in ("muon", "adamw") for lr in RATES]
+        first = self.best(every, SHARES[0], KEPT[0])
+        sizes = [max(1, self.batch // 2), self.batch, 2 * self.batch]
+        forms = ["", *VARIANTS.get(self._config.model, {})]
+        more = [dataclasses.replace(a, batch=b, variant=form) for a in first for b in sizes for form in forms]
+        second = self.best(more, SHARES[1], KEPT[1])
+        chosen = self.best(second, SHARES[2], 1)[0]
+        near = {f"{factor:g}": dataclasses.replace(chosen, lr=factor * chosen.lr) for factor in (0.5, 2.0)}
+        self.known["chosen"] = dataclasses.asdict(chosen) | {
+            "error": self.error(chosen, 1.0),
+            "errors_at_other_rates": {name: self.error(one, 1.0) for name, one in near.items()},
+        }
+        print(self._path.stem, self.known["chosen"], flush=True)
+        timer.write(self._path, self.known)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--problem", choices=PROBLEMS, default="rough")
+    parser.add_argument("--models", nargs="+", default=list(MODELS))
+    parser.add_argument("--seconds", type=float, default=60.0, help="of training of the longest runs")
+    options = parser.parse_args()
+    timer.like_the_command_line()
+    for model in options.models:
+        Search(options.problem, model, options.seconds).run()
+
+
+if __name__ == "__main__":
+    main()
