@@ -229,7 +229,8 @@ def _notes(contents: Contents, pictures: Pictures) -> list[Html]:
                 found[plain(one)] = None
         for name, count in (run.errors.diverged if run.errors is not None else {}).items():
             if count:
-                where = f" in {run.folder.name}" if benchmark is not None else ""
+                alike = benchmark is None or name != "model"  # baselines are the same in all runs, and said once
+                where = "" if alike else f" in {run.folder.name}"
                 warnings[f"Diverged rollouts of {named(run, name)}{where}: {plain(count)}"] = None
         if run.metrics is None:
             warnings[f"{run.folder.name} is not finished."] = None
