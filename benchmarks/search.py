@@ -45,7 +45,7 @@ PROBLEMS = {
 JUDGED = ("relative_l2", "relative_h1")
 MODELS = ("mgno", "fno", "uno", "ffno", "unet", "convnext_unet", "dilresnet")
 VARIANTS: dict[str, dict[str, Callable[..., Any]]] = {"fno": {"gain 0.1": functools.partial(zoo.fno, gain=0.1)}}
-RATES = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2)
+RATES = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2)
 KEPT = (4, 3)  # candidates that go on
 SHARES = (1 / 6, 1 / 3, 1.0)  # of the time
 
