@@ -4,10 +4,11 @@
 
 Successive halving with the same effort for each model. First all pairs of an optimiser and a rate of `RATES` train for
 a sixth of the time with the batch of the preset, then the best four for a third of it, each also with half and twice
-the batch and in the model's other forms (`VARIANTS`), then the best three for the whole time. Last, half and twice the
-best rate train for the whole time: a rate is no default if its neighbour collapses. Test data are not read. The errors
-are means of the validation errors of `JUDGED`; models, losses and sizes of batches are those of the preset. The number
-of steps follows from the time of a step, which is measured once for each model, optimiser and batch.
+the batch and in the model's other forms (`VARIANTS`), then the best three for the whole time. Last, the best rate is
+halved as long as twice the rate at least doubles the error: a rate is no default if its neighbour collapses. Test data
+are not read. The errors are means of the validation errors of `JUDGED`; models, losses and sizes of batches are those
+of the preset. The number of steps follows from the time of a step, which is measured once for each model, optimiser and
+batch.
 
 Optimisers: `muon` is `train.muon`, `adamw` is `train.clipped_adamw`. Both have their peak and number of steps in their
 state, so that one compiled step serves all rates. Every run is written to results/search/ when it is finished, and not
@@ -47,6 +48,7 @@ MODELS = ("mgno", "fno", "uno", "ffno", "unet", "convnext_unet", "dilresnet")
 VARIANTS: dict[str, dict[str, Callable[..., Any]]] = {"fno": {"gain 0.1": functools.partial(zoo.fno, gain=0.1)}}
 RATES = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2)
 KEPT = (4, 3)  # candidates that go on
+COLLAPSE = 2.0  # times the error of a rate, at twice the rate
 SHARES = (1 / 6, 1 / 3, 1.0)  # of the time
 
 
@@ -178,6 +180,9 @@ class Search:
         """The candidates with the lowest errors."""
         return sorted(dict.fromkeys(candidates), key=lambda one: self.error(one, share))[:count]
 
+    def _at(self, candidate: Candidate, factor: float) -> Candidate:
+        return dataclasses.replace(candidate, lr=factor * candidate.lr)
+
     def run(self) -> None:
         """All rungs."""
         every = [Candidate(name, lr, self.batch) for name in ("muon", "adamw") for lr in RATES]
@@ -187,10 +192,12 @@ class Search:
         more = [dataclasses.replace(a, batch=b, variant=form) for a in first for b in sizes for form in forms]
         second = self.best(more, SHARES[1], KEPT[1])
         chosen = self.best(second, SHARES[2], 1)[0]
-        near = {f"{factor:g}": dataclasses.replace(chosen, lr=factor * chosen.lr) for factor in (0.5, 2.0)}
+        while self.error(self._at(chosen, 2.0), 1.0) > COLLAPSE * self.error(chosen, 1.0) and chosen.lr > min(RATES):
+            chosen = self._at(chosen, 0.5)
+        near = {f"{factor:g}": self.error(self._at(chosen, factor), 1.0) for factor in (0.5, 2.0)}
         self.known["chosen"] = dataclasses.asdict(chosen) | {
             "error": self.error(chosen, 1.0),
-            "errors_at_other_rates": {name: self.error(one, 1.0) for name, one in near.items()},
+            "errors_at_other_rates": near,
         }
         print(self._path.stem, self.known["chosen"], flush=True)
         timer.write(self._path, self.known)
