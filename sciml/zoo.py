@@ -72,7 +72,7 @@ def mgno(in_channels: int, out_channels: int, *, grid: Grid, key: PRNGKeyArray) 
 
 
 def fno(in_channels: int, out_channels: int, *, grid: Grid, gain: float = 1.0, key: PRNGKeyArray) -> FNO:
-    """24 modes along each axis, or as many as a small grid has."""
+    """24 modes along each axis, or as many as a small grid has; `gain` as of `FNO`."""
     return FNO(in_channels, out_channels, modes=_modes(grid, 24), width=32, depth=4, gain=gain, grid=grid, key=key)
 
 

@@ -83,7 +83,7 @@ class FNO(AbstractFNO):
             width: Number of channels inside.
             depth: Number of Fourier layers.
             pointwise: Sizes and activation of the layers that act on each point.
-            gain: Factor of the initial weights of the Fourier layers, which are large with 1.
+            gain: Factor of the initial weights of the Fourier layers; neuraloperator has 1.
             grid: If given, the coordinates of its points are appended to the input. At other sizes they are those of a
                 grid of that size with the same boundaries. Without it the operator commutes with translations.
             key: Random key.
