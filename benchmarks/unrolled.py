@@ -35,15 +35,11 @@ UNROLLED, TUNING_SEED = 4, 100
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """How long one loss is trained: optimiser steps, and windows of a batch of single steps."""
+    """Optimiser steps, windows of single steps in a batch, and the learning rates that are tried."""
 
     steps: int
     windows: int
     rates: tuple[float, ...]
-
-    def batch(self, evaluations: int) -> int:
-        """Number of windows of so many model evaluations that cost as much as the windows of single steps."""
-        return self.windows * 3 // evaluations
 
 
 SHORT, LONG = Training(600, 64, (8e-3, 1.6e-2, 3.2e-2)), Training(9600, 16, (8e-3, 1.6e-2))
@@ -76,7 +72,8 @@ class Row:
 
     @property
     def batch(self) -> int:
-        return self.training.batch(self.evaluations)
+        """Number of windows that cost as much as those of single steps."""
+        return self.training.windows * 3 // self.evaluations
 
 
 def noise(training: Training, *sigmas: float) -> Row:

@@ -41,7 +41,7 @@ class MatrixAxes:
 
 @runtime_checkable
 class HasMatrices(Protocol):
-    """A layer that says which of its arrays are matrices."""
+    """A layer that says which of its arrays are matrices, any layer with this method."""
 
     def matrices(self) -> dict[str, MatrixAxes]:
         """Axes of the arrays by attribute, or of all arrays in an attribute that is a tuple of them."""
@@ -67,4 +67,4 @@ def kernel_axes(dimensions: int) -> MatrixAxes:
 
 
 def _is_layer(node: Any) -> bool:
-    return isinstance(node, HasMatrices) and not isinstance(node, type)
+    return isinstance(node, HasMatrices)

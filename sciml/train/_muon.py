@@ -1,8 +1,10 @@
 """Muon: momentum whose matrices are made orthogonal, for the arrays that their layers call matrices."""
 
 import collections
+import itertools
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
@@ -38,11 +40,11 @@ def muon(
         clip: Largest norm of the gradient.
 
     Raises:
-        ValueError: If `warmup` is not between 0 and 1.
+        ValueError: If `warmup` is negative, or 1 or more.
     """
     if not 0 <= warmup < 1:
         raise ValueError(f"Expected a part of the steps between 0 and 1 for the warmup, got {warmup}.")
-    rising = round(warmup * steps)
+    rising = min(round(warmup * steps), steps - 1)
     rise, fall = optax.linear_schedule(0.0, peak, max(1, rising)), optax.linear_schedule(peak, 0.0, steps - rising)
     rate = optax.join_schedules([rise, fall], [rising])
     return optax.chain(
@@ -73,22 +75,19 @@ def scale_by_muon(
     adam = optax.scale_by_adam(b1=b1, b2=b2)
 
     def init(params: PyTree) -> MuonState:
-        of_matrices, others = _divided(params, params)
+        of_matrices, others = _divided(params, _matrices(params))
         return MuonState(optax.tree.zeros_like(of_matrices), adam.init(others))
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         if params is None:
             raise ValueError("Muon reads from the parameters which arrays are matrices: pass them to `update`.")
-        of_matrices, others = _divided(params, updates)
+        axes = _matrices(params)
+        of_matrices, others = _divided(updates, axes)
         moments = jax.tree.map(lambda g, m: g + momentum * m, of_matrices, state.momentum)
-        ahead = jax.tree.map(lambda g, m: g + momentum * m, of_matrices, moments)
+        ahead, structure = jax.tree.flatten(jax.tree.map(lambda g, m: g + momentum * m, of_matrices, moments))
+        straight = _orthogonal(ahead, [one for one in axes if one is not None], iterations)
         others, adam_state = adam.update(others, state.adam)
-        axes = [one for one in _matrices(params) if one is not None]
-        leaves, structure = jax.tree.flatten(ahead)
-        straight = jax.tree.unflatten(structure, _orthogonal(leaves, axes, iterations))
-        none = lambda leaf: leaf is None
-        joined = jax.tree.map(lambda a, b: b if a is None else a, straight, others, is_leaf=none)
-        return joined, MuonState(moments, adam_state)
+        return eqx.combine(jax.tree.unflatten(structure, straight), others), MuonState(moments, adam_state)
 
     return optax.GradientTransformation(init, update)
 
@@ -100,33 +99,30 @@ def _matrices(params: PyTree) -> list[MatrixAxes | None]:
     return [axes if large(leaf, axes) else None for leaf, axes in pairs]
 
 
-def _divided(params: PyTree, values: PyTree) -> tuple[PyTree, PyTree]:
+def _divided(values: PyTree, axes: list[MatrixAxes | None]) -> tuple[PyTree, PyTree]:
     """The values of matrices and those of other arrays, each with None in the place of the others."""
-    axes = _matrices(params)
-    leaves, structure = jax.tree.flatten(values)
-    pick = lambda wanted: [
-        leaf if (one is not None) == wanted else None for leaf, one in zip(leaves, axes, strict=True)
-    ]
-    return jax.tree.unflatten(structure, pick(True)), jax.tree.unflatten(structure, pick(False))
+    mask = jax.tree.unflatten(jax.tree.structure(values), [one is not None for one in axes])
+    return eqx.partition(values, mask)
 
 
 def _orthogonal(arrays: list[Array], axes: list[MatrixAxes], iterations: int) -> list[Array]:
     """The arrays with their matrices made nearly orthogonal; matrices of equal shapes are stacked."""
-    groups: dict[tuple[int, int], list[tuple[int, Array]]] = collections.defaultdict(list)
-    for i, (array, one) in enumerate(zip(arrays, axes, strict=True)):
-        matrices = one.join(array)
-        wide = matrices if matrices.shape[1] <= matrices.shape[2] else jnp.swapaxes(matrices, 1, 2)
-        groups[wide.shape[1], wide.shape[2]].append((i, wide))
-    found: dict[int, Array] = {}
-    for (_, longer), group in groups.items():
-        stack = newton_schulz(jnp.concatenate([wide for _, wide in group]), iterations) * 0.2 * longer**0.5
-        done = 0
-        for i, wide in group:
-            part = stack[done : done + len(wide)]
-            done += len(wide)
-            rows = axes[i].join(arrays[i]).shape[1]
-            found[i] = axes[i].split(part if rows == part.shape[1] else jnp.swapaxes(part, 1, 2), arrays[i].shape)
-    return [found[i] for i in range(len(arrays))]
+    joined = [one.join(array) for array, one in zip(arrays, axes, strict=True)]
+    wide = [_transposed(x) if x.shape[1] > x.shape[2] else x for x in joined]
+    groups: dict[tuple[int, ...], list[int]] = collections.defaultdict(list)
+    for i, x in enumerate(wide):
+        groups[x.shape[1:]].append(i)
+    for shape, members in groups.items():
+        stack = newton_schulz(jnp.concatenate([wide[i] for i in members]), iterations) * 0.2 * max(shape) ** 0.5
+        ends = list(itertools.accumulate(len(wide[i]) for i in members))
+        for i, part in zip(members, jnp.split(stack, ends[:-1]), strict=True):
+            wide[i] = part
+    straight = [_transposed(y) if x.shape[1] > x.shape[2] else y for x, y in zip(joined, wide, strict=True)]
+    return [one.split(y, array.shape) for array, one, y in zip(arrays, axes, straight, strict=True)]
+
+
+def _transposed(x: Float[Array, "count rows columns"]) -> Float[Array, "count columns rows"]:
+    return jnp.swapaxes(x, 1, 2)
 
 
 def newton_schulz(x: Float[Array, "count short long"], iterations: int = 5) -> Float[Array, "count short long"]:

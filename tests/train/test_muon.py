@@ -39,9 +39,12 @@ class Layers(eqx.Module):
     tall: nn.Dense
     narrow: nn.Dense
     stencil: nn.Conv
+    dilated: nn.DilatedConv
     up: nn.Prolongation
+    back: nn.TransposedConv
     spectral: nn.SpectralConv
     axial: nn.AxialSpectralConv
+    factors: nn.TuckerSpectralConv
     norm: nn.LayerNorm
     fixed: nn.Frozen
     stacked: nn.Dense
@@ -57,6 +60,9 @@ def layers():
         up=nn.Prolongation(4, 6, fine=(8, 8), boundary=Periodic(), key=e),
         spectral=nn.SpectralConv(6, 4, (4, 4), key=f),
         axial=nn.AxialSpectralConv(6, 4, (4, 4), key=g),
+        dilated=nn.DilatedConv(6, 4, dilation=2, dimensions=2, key=d),
+        back=nn.TransposedConv(4, 6, dimensions=2, key=e),
+        factors=nn.TuckerSpectralConv(6, 4, (8, 8), rank=(5, 5, 4, 3), key=f),
         norm=nn.LayerNorm(8),
         fixed=nn.Frozen(jnp.ones((8, 8))),
         stacked=jax.vmap(lambda key: nn.Dense(5, 12, key=key))(jax.random.split(h, 3)),
@@ -75,6 +81,9 @@ def as_optax(params):
         ".tall.weight": of((0,), (1,)),
         ".stencil.weight": of((0, 1, 2), (3,)),
         ".up.weight": of((0, 1, 2), (3,)),
+        ".dilated.weight": of((0, 1, 2), (3,)),
+        ".back.weight": of((0, 1, 2), (3,)),
+        **{f".factors.factors[{i}]": of((1,), (0, 2)) for i in range(4)},
         ".spectral.weight": of((2,), (3, 4)),
         ".axial.weights[0]": of((1,), (2, 3)),
         ".axial.weights[1]": of((1,), (2, 3)),
@@ -125,7 +134,7 @@ def test_newton_schulz_is_the_polynomial_of_the_matrix():
 def test_a_gradient_of_zeros_moves_nothing():
     params = partition(layers())[0]
     optimiser = train.scale_by_muon()
-    found, _ = optimiser.update(jax.tree.map(jnp.zeros_like, params), optimiser.init(params), params)
+    found, _ = jax.jit(optimiser.update)(jax.tree.map(jnp.zeros_like, params), optimiser.init(params), params)
     assert all(not leaf.any() for leaf in jax.tree.leaves(found))
 
 
@@ -153,10 +162,9 @@ def loss(model, batch, key):
     return jnp.mean((jax.vmap(model)(x) - y) ** 2), {}
 
 
-def trained(optimiser, batches, mesh=None):
-    model = FNO(1, 1, modes=(4, 4), width=8, depth=1, key=jax.random.key(0))
-    state = train.replicate(train.init(model, optimiser), mesh)
-    step = train.make_step(loss, optimiser, mesh=mesh)
+def trained(optimiser, batches):
+    state = train.init(FNO(1, 1, modes=(4, 4), width=8, depth=1, key=jax.random.key(0)), optimiser)
+    step = train.make_step(loss, optimiser)
     for one in batches:
         state, _ = step(state, None, jax.tree.map(lambda leaf: leaf[None], one))
     return state
@@ -176,4 +184,5 @@ def test_accumulated_halves_are_the_whole_batch():
     ]
     a = trained(optimiser(), whole)
     b = trained(optax.MultiSteps(optimiser(), 2), halves)
+    # The mean of halves rounds differently, and the iterations stretch small singular values up to 3.4445^5 times.
     assert_trees_close(partition(a.model)[0], partition(b.model)[0], rtol=1e-3, atol=1e-5)
