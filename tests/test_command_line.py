@@ -356,6 +356,16 @@ def test_the_allocator_is_left_alone_where_the_user_has_set_it_or_there_is_no_gl
     assert _process.allocator({}, "glibc 2.36", limited=True) == {}
 
 
+def test_a_limit_of_the_memory_of_the_process_is_noticed(monkeypatch):
+    resource = pytest.importorskip("resource")
+    for limited in (resource.RLIMIT_DATA, resource.RLIMIT_AS):
+        limits = lambda kind, limited=limited: (1 << 30 if kind == limited else resource.RLIM_INFINITY,) * 2
+        monkeypatch.setattr(resource, "getrlimit", limits)
+        assert _process._limited()
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (resource.RLIM_INFINITY,) * 2)
+    assert not _process._limited()
+
+
 def test_a_system_without_processor_flags_gets_no_option_for_them(tmp_path):
     assert _process._processor_flags(tmp_path / "cpuinfo") == ""
     (tmp_path / "cpuinfo").write_text("processor : 0\nflags : fpu avx512f\n")

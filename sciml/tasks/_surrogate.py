@@ -99,8 +99,8 @@ def _loading(source: DataPath, size: int) -> tuple[DataPath, str]:
     if source.load != "auto":
         return source, f"load: {source.load}, as asked"
     most = min(_LARGE, int(_SHARE * train.host_memory()))
-    load, than = ("stream", "more") if size > most else ("memory", "at most")
-    why = f"{size:,} bytes of training data are {than} {'than ' if load == 'stream' else ''}{most:,}"
+    load, compared = ("stream", "more than") if size > most else ("memory", "at most")
+    why = f"{size:,} bytes of training data are {compared} {most:,}"
     return dataclasses.replace(source, load=load), f"load: {load}, because {why}"
 
 

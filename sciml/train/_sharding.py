@@ -10,6 +10,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+_NO_MEMORY = ("RESOURCE_EXHAUSTED", "YNNPACK operation failed")  # the latter on CPUs, for some operations
+
 
 def mesh_for(size: int, devices: Sequence[Any] | None = None) -> Mesh:
     """The largest mesh whose devices share a batch of `size` samples equally: a batch of 50 uses 2 of 4 devices.
@@ -28,9 +30,6 @@ def replicate(tree: PyTree, mesh: Mesh | None) -> PyTree:
     target = None if mesh is None else NamedSharding(mesh, PartitionSpec())
     arrays, static = eqx.partition(tree, eqx.is_array)
     return eqx.combine(jax.device_put(arrays, target), static)
-
-
-_NO_MEMORY = ("RESOURCE_EXHAUSTED", "YNNPACK operation failed")  # the latter on CPUs, for some operations
 
 
 def predict(model: Callable[..., Any], *inputs: PyTree, size: int = 64) -> PyTree:

@@ -231,3 +231,9 @@ def test_matmul_is_closed_under_differentiation(rows, batch):
         ours, theirs = (jax.jit(lambda f=f: derivatives(f))() for f in (matmul, lambda a, b: a @ b))
         for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)  # sums of 4096 rounded numbers
+
+
+def test_a_gain_scales_the_weights_and_leaves_the_bias():
+    plain, small = (SpectralConv(2, 3, (4, 4), gain=gain, key=jax.random.key(0)) for gain in (1.0, 0.1))
+    np.testing.assert_allclose(small.weight, 0.1 * plain.weight, rtol=1e-6)
+    np.testing.assert_array_equal(small.bias, plain.bias)

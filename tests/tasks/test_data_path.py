@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from public_formats import darcy, flow, single, values
 
-from sciml import data, experiment, tasks, zoo
+from sciml import data, experiment, tasks, train, zoo
 from sciml.cli import main
 from sciml.grid import Neumann, Periodic
 from sciml.operators import FiLM, Increments, NextFrames
@@ -181,6 +181,24 @@ def test_options_of_time_reach_the_model(tmp_path):
     batch = made.train[np.arange(2)]
     assert batch["frames"].shape == (2, 6, 1, 16)  # two seen, two bundles of two
     assert np.isfinite(made.loss(made.model, batch, jax.random.key(0))[0])
+
+
+def test_data_are_streamed_where_memory_is_short_and_the_run_keeps_it(path, monkeypatch):
+    resolve = lambda **options: tasks.resolve(
+        tasks.DataPath(path, **options), tasks.Stepping(), experiment.Training(batch=2)
+    )
+    assert resolve()[0].load == "memory"
+    monkeypatch.setattr(train, "host_memory", lambda: 4000)
+    source, _, said = resolve()
+    assert source.load == "stream"
+    assert said[-1].startswith("load: stream, because ")
+    assert said[-1].endswith(" bytes of training data are more than 1,000")
+    assert isinstance(built(path).train, data.Streamed)
+    assert isinstance(built(path, load="memory").train, data.TrajectoryWindows)
+    monkeypatch.undo()
+    assert isinstance(built(path, load=source.load).train, data.Streamed)
+    with pytest.raises(ValueError, match="Expected --load auto, memory or stream, got 'disk'"):
+        resolve(load="disk")
 
 
 def test_a_map_sees_its_fixed_fields(tmp_path):
