@@ -98,7 +98,7 @@ SETTINGS = [
     ("prose_ode", "--width 0", "Expected widths, heads and positions from 1 to 1000000"),
     ("prose_ode", "--heads 3", "Expected a width that the heads divide, got --width 16 --heads 3"),
     ("prose_ode", "--data-encoder 1000000000", "Expected from 0 to 1000 layers of each kind"),
-    ("prose_ode", "--hidden 1000000 --width 1000000", "do not fit into the memory of this machine"),
+    ("prose_ode", "--hidden 1000000 --width 1000000", "do not fit into the memory that this process may use"),
     ("prose_pde", "--initial-conditions 1", "expected at least 2 of each in validation and test, got 1"),
 ]
 

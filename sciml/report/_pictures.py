@@ -177,11 +177,11 @@ def _mean(curves: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _notes(known: Sequence[RunContents]) -> dict[str, str]:
-    """What the legend adds to a name: the numbers of diverged rollouts, of each seed."""
+    """What the legend adds to a name: the numbers of diverged rollouts, of each seed. Baselines have none."""
     found: dict[str, list[str]] = {}
     for run in known:
         for name, count in (run.errors.diverged if run.errors is not None else {}).items():
-            if isinstance(count, int | float) and count:
+            if isinstance(count, int | float) and count and not (name in BASELINES and name in found):
                 found.setdefault(named(run, name), []).append(f"{count:g}")
     return {name: f"{', '.join(counts)} diverged" for name, counts in found.items()}
 

@@ -13,7 +13,7 @@ _REMEDY = "Use smaller sizes, such as those of a preset."
 
 
 def within_memory(make: Callable[[], Any]) -> Any:
-    """`make()`, an untrained model, if its arrays fit into the memory of this machine.
+    """`make()`, an untrained model, if its arrays fit into the memory that this process may use.
 
     XLA ends the process, without an error that could be caught, if it is asked for arrays of sizes beyond 64 bits.
 
@@ -32,8 +32,8 @@ def within_memory(make: Callable[[], Any]) -> Any:
     numbers = sum(math.prod(one.shape) for one in shapes if isinstance(one, jax.ShapeDtypeStruct))
     if 4 * numbers > host_memory():
         raise ValueError(
-            f"These settings make a model of {numbers:.3g} numbers, which do not fit into the memory of this machine, "
-            f"{host_memory() / 2**30:.0f} GiB. {_REMEDY}"
+            f"These settings make a model of {numbers:.3g} numbers, which do not fit into the memory that this process "
+            f"may use, {host_memory() / 2**30:.0f} GiB. {_REMEDY}"
         )
     return make()
 

@@ -69,7 +69,7 @@ class Page(html.parser.HTMLParser):
 def write_errors(folder, last, *, diverged=0, seed_steps=(1, 2, 4)):
     curve = lambda values: {"relative_l2": {"median": values, "low": [0.01, 0.02, 0.03], "high": [0.5, None, None]}}
     models = {"model": curve([0.1, 0.2, last]), "persistence": curve([0.3, 0.4, 0.5])}
-    counts = {"model": diverged, "persistence": 0}
+    counts = {"model": diverged, "persistence": 2}
     write_json(folder / "errors.json", {"steps": list(seed_steps), "models": models, "diverged": counts})
 
 
@@ -178,6 +178,7 @@ def test_nothing_is_loaded_and_nothing_runs(compared):
 def test_a_benchmark_has_means_over_seeds_costs_baselines_and_notes(compared):
     page = Page(report.page(compared, "r.html")).text
     content = json.loads((compared / "benchmark.json").read_text())
+    assert page.count("Diverged rollouts of persistence") == 1  # which is the same in all runs
     for one in content["summary"]:
         found = one["test"]["rmse"]
         assert f"{found['mean']:.4g} ± {found['std']:.2g}" in page
@@ -189,6 +190,7 @@ def test_a_benchmark_has_means_over_seeds_costs_baselines_and_notes(compared):
         "3 of 12 test samples have nu out of the training range 0.001 to 0.1.",
         "The t-coordinate has one entry more than there are frames.",
         "Diverged rollouts of wide in wide-seed0: 3",
+        "Diverged rollouts of persistence: 2",
         "nu 0.001 to 0.1",
         "128 x 64",
         "3 MiB",
@@ -216,7 +218,7 @@ def test_errors_over_time_are_means_over_seeds_and_end_where_they_are_not_finite
     assert list(drawn["curves"]) == ["narrow", "wide", "persistence"]
     np.testing.assert_allclose(drawn["curves"]["narrow"][1], [0.1, 0.2, 0.4])
     np.testing.assert_allclose(drawn["curves"]["wide"], [[0.01, 0.02, 0.03], [0.1, 0.2, np.nan], [0.5, np.nan, np.nan]])
-    assert (drawn["steps"], drawn["notes"]) == ([1, 2, 4], {"wide": "3 diverged"})
+    assert (drawn["steps"], drawn["notes"]) == ([1, 2, 4], {"persistence": "2 diverged", "wide": "3 diverged"})
 
 
 def test_baselines_among_the_conditions_are_rows(copied):
