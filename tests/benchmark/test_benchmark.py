@@ -19,6 +19,7 @@ from sciml import benchmark, experiment, train
 from sciml.benchmark._board import Board
 from sciml.benchmark._calibration import fitted, measure
 from sciml.benchmark._report import curve, spread
+from sciml.benchmark._table import table
 from sciml.cli import main
 from sciml.files import read_json
 from sciml.train import _loop
@@ -110,6 +111,24 @@ def finished(module, tmp_path_factory):
 
 def times(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_terminal_has_the_errors_that_fit_and_names_the_others(finished):
+    content = json.loads(json.dumps(finished[1]))  # a copy
+    names = [f"error_{i}" for i in range(9)]
+    for one in content["summary"]:
+        found = next(iter(one["test"].values()))
+        one["test"] = dict.fromkeys(names, found)
+    stream = io.StringIO()
+    Console(file=stream, width=80).print(table(content))
+    shown = " ".join(stream.getvalue().split())  # the line below the table may wrap
+    assert "…" not in shown
+    left = [name for name in names if name.replace("_", " ") in shown.partition("In table.md:")[2]]
+    assert 1 < len(left) < len(names)
+    assert left == names[-len(left) :]
+    for one in content["summary"]:
+        one["test"] = {}
+    assert table(content).caption is None
 
 
 @pytest.mark.parametrize(
