@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import importlib
 import json
+import math
 import os
 import pathlib
 import platform
@@ -24,6 +25,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -31,6 +33,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 PAUSE = 0.03  # seconds; libgomp and Eigen threads spin for some milliseconds after their last task
+START, STARTS, ROUNDS = 0.4, 0.8, 0.9  # of a limited time: longest start of one contender, end of all starts, of rounds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,10 +71,13 @@ def like_the_command_line() -> None:
 
 
 class Worker:
-    """The parent's end of a contender's process. `failure` says why it cannot be timed."""
+    """The parent's end of a contender's process. `failure` says why it cannot be timed.
 
-    def __init__(self, contender: Contender, settings: dict, cores: int):
-        self.contender, self.failure, self.info = contender, "", {}
+    At `ends`, a time of `time.monotonic`, a process that still owes an answer is killed.
+    """
+
+    def __init__(self, contender: Contender, settings: dict, cores: int, ends: float = math.inf):
+        self.contender, self.failure, self.info, self.ends = contender, "", {}, ends
         env = {
             **os.environ,
             **allocator(),
@@ -94,10 +100,14 @@ class Worker:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
-            print(json.dumps(request), file=self._process.stdin, flush=True)
-            line = self._process.stdout.readline()
+            with _killed_at(self.ends, self._process):
+                print(json.dumps(request), file=self._process.stdin, flush=True)
+                line = self._process.stdout.readline()
         except BrokenPipeError:
             line = ""
+        if not line and time.monotonic() >= self.ends:
+            self.failure = "it was ended after its time, without an answer"
+            return {}
         if not line:
             self._errors.seek(0)
             self.failure = "the process ended: " + "".join(self._errors.readlines()[-3:]).strip()
@@ -110,13 +120,35 @@ class Worker:
         """Ends the process."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait()
+        with contextlib.suppress(BrokenPipeError):  # of a process that was killed
+            self._process.stdin.close()
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         self._process.stdout.close()
         self._errors.close()
 
 
-def compare(contenders: list[Contender], settings: dict, rounds: int, cores: int, starts: int = 1) -> dict:
+@contextlib.contextmanager
+def _killed_at(ends: float, process: subprocess.Popen) -> Iterator[None]:
+    """Kills the process if the block is not left before `ends`."""
+    if ends == math.inf:
+        yield
+        return
+    watch = threading.Timer(max(0.0, ends - time.monotonic()), process.kill)
+    watch.daemon = True
+    watch.start()
+    try:
+        yield
+    finally:
+        watch.cancel()
+
+
+def compare(
+    contenders: list[Contender], settings: dict, rounds: int, cores: int, starts: int = 1, limit: float = math.inf
+) -> dict:
     """Times all contenders on one case; the first is the reference of the ratios.
 
     Args:
@@ -126,6 +158,8 @@ def compare(contenders: list[Contender], settings: dict, rounds: int, cores: int
         cores: Of each process.
         starts: How often all processes are started anew: two processes of one program differ, too, so that ratios near
             1 need several.
+        limit: Seconds after which all is over: a contender whose start takes a share of START is ended and not
+            measured, and after a share of ROUNDS no round begins any more.
 
     Returns:
         For each contender a dict: `not_measured` with the reason, or `info`, `max_error` against the reference's
@@ -136,34 +170,47 @@ def compare(contenders: list[Contender], settings: dict, rounds: int, cores: int
     seconds: dict[tuple[str, str], list[float]] = {}
     rows: dict = {}
     failures: dict[str, str] = {}
+    limit /= starts
     for start in range(starts):
-        with _started(contenders, settings, cores) as workers:
+        begun = time.monotonic()
+        with _started(contenders, settings, cores, limit) as workers:
             for worker in workers:
                 worker.failure = worker.failure or failures.get(worker.contender.name, "")
-            _time(workers, rounds, random.Random(start), seconds)
+            _time(workers, rounds, random.Random(start), seconds, begun + ROUNDS * limit)
             rows = {worker.contender.name: _row(worker, workers[0], seconds) for worker in workers}
             failures |= {worker.contender.name: worker.failure for worker in workers if worker.failure}
     return rows
 
 
 @contextlib.contextmanager
-def _started(contenders: list[Contender], settings: dict, cores: int) -> Iterator[list[Worker]]:
+def _started(contenders: list[Contender], settings: dict, cores: int, limit: float) -> Iterator[list[Worker]]:
     with tempfile.TemporaryDirectory() as folder:
-        workers = []
-        for contender in contenders:  # one after the other: the first may leave weights in `exchange` for the others
-            workers.append(Worker(contender, {**settings, "exchange": folder}, cores))
+        workers, begun = [], time.monotonic()
         try:
+            for contender in contenders:  # one after the other: the first may leave weights in `exchange`
+                ends = min(time.monotonic() + START * limit, begun + STARTS * limit)
+                workers.append(Worker(contender, {**settings, "exchange": folder}, cores, ends))
+            for worker in workers:
+                worker.ends = begun + limit
             yield workers
         finally:
             for worker in workers:
                 worker.close()
 
 
-def _time(workers: list[Worker], rounds: int, draw: random.Random, seconds: dict[tuple[str, str], list[float]]) -> None:
-    """Appends the seconds of all calls."""
+def _time(
+    workers: list[Worker],
+    rounds: int,
+    draw: random.Random,
+    seconds: dict[tuple[str, str], list[float]],
+    ends: float = math.inf,
+) -> None:
+    """Appends the seconds of all calls; after `ends`, no round but the first begins."""
     targets = sorted({target for worker in workers for target in worker.info.get("targets", ())})
     last = None
-    for _ in range(rounds):
+    for number in range(rounds):
+        if number and time.monotonic() > ends:
+            break
         for target in targets:
             order = [worker for worker in workers if target in worker.info.get("targets", ())]
             draw.shuffle(order)

@@ -46,7 +46,17 @@ def cases(peer: str) -> dict[str, Case]:
 
 
 def fno(settings: dict) -> dict:
-    """Our FNO with the weights that the reference left in `exchange`, if it did."""
+    """Our FNO."""
+    return jax_contender(fno_model(settings), *fields(settings))
+
+
+def mgno(settings: dict) -> dict:
+    """Our MgNO in the form of the paper's rough Darcy runs."""
+    return jax_contender(mgno_model(settings), *fields(settings))
+
+
+def fno_model(settings: dict):
+    """FNO with the weights that the reference left in `exchange`, if it did; settings may hold a depth."""
     import jax
     import numpy as np
     from peers import neuraloperator_weights
@@ -56,17 +66,16 @@ def fno(settings: dict) -> dict:
 
     size, seed = settings["size"], settings["seed"]
     modes, width = tuple(settings["modes"]), settings["width"]
-    model = FNO(1, 1, modes=modes, width=width, grid=Grid((size, size)), key=jax.random.key(seed))
+    depth, grid = settings.get("depth", 4), Grid((size, size))
+    model = FNO(1, 1, modes=modes, width=width, depth=depth, grid=grid, key=jax.random.key(seed))
     weights = pathlib.Path(settings["exchange"]) / "weights.npz"
     if weights.exists():
         model = neuraloperator_weights.load(model, dict(np.load(weights)))
-    rng = np.random.default_rng(seed)
-    x, y = (rng.standard_normal((settings["batch"], 1, size, size), dtype=np.float32) for _ in range(2))
-    return jax_contender(model, x, y)
+    return model
 
 
-def mgno(settings: dict) -> dict:
-    """Our MgNO in the form of the paper's rough Darcy runs, with the weights of the PyTorch twin."""
+def mgno_model(settings: dict):
+    """MgNO with the weights of the PyTorch twin; settings may hold width, depth and levels."""
     import jax
     import numpy as np
     from peers import mgno_weights
@@ -75,13 +84,21 @@ def mgno(settings: dict) -> dict:
     from sciml.operators import MgNO
 
     size, seed = settings["size"], settings["seed"]
-    model = MgNO(1, 1, grid=Grid((size, size), boundary=Dirichlet()), key=jax.random.key(seed))
+    sizes = {name: settings[name] for name in ("width", "depth", "levels") if name in settings}
+    model = MgNO(1, 1, grid=Grid((size, size), boundary=Dirichlet()), **sizes, key=jax.random.key(seed))
     weights = pathlib.Path(settings["exchange"]) / "weights.npz"
     if weights.exists():
         model = mgno_weights.load(model, dict(np.load(weights)))
-    rng = np.random.default_rng(seed)
-    x, y = (rng.standard_normal((settings["batch"], 1, size, size), dtype=np.float32) for _ in range(2))
-    return jax_contender(model, x, y)
+    return model
+
+
+def fields(settings: dict) -> tuple:
+    """Random inputs and targets, equal on both sides."""
+    import numpy as np
+
+    rng, shape = np.random.default_rng(settings["seed"]), (settings["batch"], 1, settings["size"], settings["size"])
+    x, y = (rng.standard_normal(shape, dtype=np.float32) for _ in range(2))
+    return x, y
 
 
 def jax_contender(model, x, y) -> dict:

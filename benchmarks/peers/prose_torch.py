@@ -132,7 +132,8 @@ class Prose:
         return tokens[:, 1:]
 
 
-def _inputs(settings: dict) -> dict[str, torch.Tensor]:
+def inputs(settings: dict) -> dict[str, torch.Tensor]:
+    """The batch, with tokens as PyTorch wants them."""
     given = {name: torch.from_numpy(array) for name, array in problems.batch(settings).items()}
     return given | {name: given[name].long() for name in ("tokens", "equation")}
 
@@ -144,7 +145,7 @@ def _info(model: Prose, **more) -> dict:
 
 def decode(settings: dict) -> dict:
     """Settings: those of the model, and `cache` (bool)."""
-    model, given, n = Prose(settings), _inputs(settings), settings["data"]
+    model, given, n = Prose(settings), inputs(settings), settings["data"]
     write = model.cached if settings.get("cache") else model.recomputed
     mask = given["tokens_mask"]
     with torch.inference_mode():
@@ -158,23 +159,27 @@ def decode(settings: dict) -> dict:
     return {"decode": decode, "outputs": tokens.astype(np.float64), "info": _info(model, tokens=tokens.size)}
 
 
+def outputs(model: Prose, given: dict[str, torch.Tensor], n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Predicted states and logits of the equation, `n` states given."""
+    times, states, equation = given["times"], given["states"], given["equation"]
+    data, symbols = model.encode(times[:, :n], states[:, :n], given["tokens"], given["tokens_mask"])
+    return model.predict(data, times[:, n:]), model.logits(symbols, given["tokens_mask"], equation[:, :-1])
+
+
+def loss(model: Prose, given: dict[str, torch.Tensor], n: int) -> torch.Tensor:
+    """The published loss: 6 times the relative squared error of the states, and the cross entropy of the tokens."""
+    prediction, logits = outputs(model, given, n)
+    truth = given["states"][:, n:]
+    squares = ((prediction - truth) ** 2).sum((1, 2)) / ((truth**2).sum((1, 2)) + 1e-5)
+    return 6 * squares.mean() + F.cross_entropy(logits.flatten(0, 1), given["equation"][:, 1:].flatten())
+
+
 def train(settings: dict) -> dict:
     """Settings: those of the model, and optionally `compile` (bool)."""
-    model, given, n = Prose(settings), _inputs(settings), settings["data"]
+    model, given, n = Prose(settings), inputs(settings), settings["data"]
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-4)
-
-    def outputs(given):
-        times, states, equation = given["times"], given["states"], given["equation"]
-        data, symbols = model.encode(times[:, :n], states[:, :n], given["tokens"], given["tokens_mask"])
-        return model.predict(data, times[:, n:]), model.logits(symbols, given["tokens_mask"], equation[:, :-1])
-
-    def loss(given):
-        prediction, logits = outputs(given)
-        truth = given["states"][:, n:]
-        squares = ((prediction - truth) ** 2).sum((1, 2)) / ((truth**2).sum((1, 2)) + 1e-5)
-        return 6 * squares.mean() + F.cross_entropy(logits.flatten(0, 1), given["equation"][:, 1:].flatten())
-
-    apply = torch.compile(loss) if settings.get("compile") else loss
+    both = lambda given: loss(model, given, n)
+    apply = torch.compile(both) if settings.get("compile") else both
 
     def forward():
         with torch.no_grad():
@@ -186,6 +191,6 @@ def train(settings: dict) -> dict:
         optimiser.step()
 
     with torch.no_grad():
-        prediction, logits = outputs(given)
+        prediction, logits = outputs(model, given, n)
     values = torch.cat((prediction.flatten(), logits.flatten())).numpy()
     return {"forward": forward, "step": step, "outputs": values, "info": _info(model)}
