@@ -27,7 +27,7 @@ def cases(peer: str) -> dict[str, Case]:
         Contender("torchode, own steps", "peers.solvers_torch:torchode", peer),
         Contender("torchode compiled", "peers.solvers_torch:torchode", peer, settings={"compile": True}),
         Contender("diffrax joint", "solvers:joint", env=OURS),
-        Contender("sciml joint, largest", "solvers:joint", env=OURS, settings={"largest": True}),
+        Contender("sciml joint, largest", "solvers:jointly", env=OURS),
         Contender("sciml own steps", "solvers:batch", env=OURS),
         Contender("diffrax vmap, own steps", "solvers:vmap", env=OURS),
     )
@@ -35,6 +35,7 @@ def cases(peer: str) -> dict[str, Case]:
         Contender("torchsde", "peers.solvers_torch:torchsde", peer),
         Contender("diffrax, Brownian tree", "solvers:sde", env=OURS, settings={"tree": True}),
         Contender("sciml, Brownian grid", "solvers:sde", env=OURS, settings={"grid": True}),
+        Contender("sciml, grid, together", "solvers:together", env=OURS),
         Contender("diffrax, fresh increments", "solvers:sde", env=OURS),  # which it does not differentiate
     )
     vdp = {"problem": "van der Pol", "seed": 0, "size": 2, "tolerance": 1e-5, "end": 6.0, "saved": 200}
@@ -69,14 +70,11 @@ def _field(settings: dict):
 
 
 def joint(settings: dict) -> dict:
-    """The batch as one equation, with the root mean square over everything, or the largest of a sample, as its norm."""
+    """The batch as one equation by diffrax, with the root mean square over everything as its norm."""
     import diffrax
 
-    from sciml import nde
-
     ts, field = _times(settings), _field(settings)
-    norm = {"norm": nde.PerSampleMax()} if settings.get("largest") else {}
-    controller = diffrax.PIDController(rtol=settings["tolerance"], atol=settings["tolerance"], **norm)
+    controller = diffrax.PIDController(rtol=settings["tolerance"], atol=settings["tolerance"])
 
     def solve(weights, y, key):
         saveat = diffrax.SaveAt(ts=ts)
@@ -86,6 +84,18 @@ def joint(settings: dict) -> dict:
         ).ys
 
     return _contender(settings, solve)
+
+
+def jointly(settings: dict) -> dict:
+    """The batch as one equation by `nde.Jointly`, with the largest norm of a sample."""
+    import diffrax
+
+    from sciml import nde
+
+    ts, field, tolerance = _times(settings), _field(settings), settings["tolerance"]
+    controller = diffrax.PIDController(rtol=tolerance, atol=tolerance, norm=nde.PerSampleMax())
+    joint = nde.Jointly(nde.Solve(diffrax.Dopri5(), controller))
+    return _contender(settings, lambda weights, y, key: joint(field, y, ts, weights)[0])
 
 
 def vmap(settings: dict) -> dict:
@@ -150,8 +160,34 @@ def sde(settings: dict) -> dict:
         keys = jax.random.split(key, y.shape[0])
         return jax.vmap(one, in_axes=(None, 0, 0), out_axes=1)(weights, y, keys)
 
-    weights = _weights(settings), _weights({**settings, "seed": settings["seed"] + 1})
-    return _contender(settings, solve, weights, compare=False, trained="tree" in settings or "grid" in settings)
+    trained = "tree" in settings or "grid" in settings
+    return _contender(settings, solve, _two_weights(settings), compare=False, trained=trained)
+
+
+def together(settings: dict) -> dict:
+    """All paths as one `nde.NeuralSDE`, with the increments of a grid."""
+    import diffrax
+    import equinox as eqx
+    import jax
+
+    from sciml import nde
+
+    ts, field, steps = _times(settings), _field(settings), settings["steps"]
+    constant = nde.Solve(diffrax.Euler(), diffrax.ConstantStepSize(), dt0=1 / steps, max_steps=steps + 1)
+
+    def solve(weights, y, key):
+        drift = nde.Together(lambda t, y, args: field(t, y, weights[0]), settings["size"])
+        diffusion = nde.Together(lambda t, y, args: 0.1 * jax.nn.sigmoid(field(t, y, weights[1])), settings["size"])
+        same = eqx.nn.Identity()
+        sde = nde.NeuralSDE(same, drift, diffusion, same, constant, nde.BrownianGrid(steps))
+        return sde.solution(y.reshape(-1), ts, key=key)[0].reshape(-1, *y.shape)
+
+    return _contender(settings, solve, _two_weights(settings), compare=False)
+
+
+def _two_weights(settings: dict):
+    """Those of the drift and of the diffusion."""
+    return _weights(settings), _weights({**settings, "seed": settings["seed"] + 1})
 
 
 def _times(settings: dict):
