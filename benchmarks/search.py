@@ -1,14 +1,14 @@
-"""Which optimiser, learning rate and batch reach the lowest validation error in a given time, for all models alike?
+"""Which optimiser, learning rate, batch and form have the lowest validation error at a cost, for all models alike?
 
-    python benchmarks/search.py --problem rough [--models mgno fno ...] [--seconds 60]
+    taskset -c 0 python benchmarks/search.py --problem rough [--models mgno fno ...] [--seconds 45]
 
-Successive halving with the same effort for each model. First all pairs of an optimiser and a rate of `RATES` train for
-a sixth of the time with the batch of the preset, then the best four for a third of it, each also with half and twice
-the batch and in the model's other forms (`VARIANTS`), then the best three for the whole time. Last, the best rate is
-halved as long as twice the rate at least doubles the error: a rate is no default if its neighbour collapses. Test data
-are not read. The errors are means of the validation errors of `JUDGED`; models, losses and sizes of batches are those
-of the preset. The number of steps follows from the time of a step, which is measured once for each model, optimiser and
-batch, and every run has seed 0.
+Successive halving with the same effort for each model. First the forms of the model (`FORMS`) with the rates of `RATES`
+train for a sixth of the time with the batch of the preset, then the best three for a third of it, each also with half
+and twice the batch, then the best two for the whole time. Last, the best rate is halved as long as twice the rate at
+least doubles the error: a rate is no default if its neighbour collapses. Test data are not read. The errors are means
+of the validation errors of `JUDGED`; losses and sizes of batches are those of the preset. Seconds are those of one
+processor core (time of the process), which other programs do not change; the number of steps follows from the time of a
+step, which is measured once for each optimiser, batch and form. Every run has seed 0.
 
 Optimisers: `muon` is `train.muon`, `adamw` is `train.clipped_adamw`. Both have their peak and number of steps in their
 state, so that one compiled step serves all rates. Every run is written to results/search/ when it is finished, and not
@@ -35,6 +35,7 @@ import timer
 from jaxtyping import Array
 
 from sciml import experiment, train, zoo
+from sciml.operators import patched
 
 HERE = pathlib.Path(__file__).resolve().parent
 PROBLEMS = {
@@ -44,10 +45,31 @@ PROBLEMS = {
     "darcy_small": ("darcy_small.py", "choose"),
 }
 JUDGED = ("relative_l2", "relative_h1")
-MODELS = ("mgno", "fno", "uno", "ffno", "unet", "convnext_unet", "dilresnet")
-VARIANTS: dict[str, dict[str, Callable[..., Any]]] = {"fno": {"gain 0.1": functools.partial(zoo.fno, gain=0.1)}}
-RATES = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2)
-KEPT = (4, 3)  # candidates that go on
+WIDE: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+    "mgno": (zoo.mgno, {"width": 32, "depth": 4}),
+    "fno": (zoo.fno, {"width": 48}),
+    "uno": (zoo.uno, {"factor": 1.5}),
+    "ffno": (zoo.ffno, {"width": 48}),
+    "unet": (zoo.unet, {"widths": (32, 48, 64, 96)}),
+    "convnext_unet": (zoo.convnext_unet, {"widths": (32, 64, 96, 96)}),
+    "dilresnet": (zoo.dilated_resnet, {"width": 64}),
+}
+FORMS = {
+    model: {
+        "whole": make,
+        "patches": functools.partial(patched, make, patch=2),
+        "patches, wide": functools.partial(patched, functools.partial(make, **wide), patch=2),
+    }
+    for model, (make, wide) in WIDE.items()
+}
+"""The architecture as it is, on patches of 2 points along each axis, and the latter with more channels.
+
+Experiments whose models have sizes of their own are searched with these alone."""
+RATES = {
+    "muon": (2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2),
+    "adamw": (2e-3, 4e-3, 8e-3),
+}
+KEPT = (3, 2)  # candidates that go on
 COLLAPSE = 2.0  # times the error of a rate, at twice the rate
 SHARES = (1 / 6, 1 / 3, 1.0)  # of the time
 
@@ -56,13 +78,13 @@ SHARES = (1 / 6, 1 / 3, 1.0)  # of the time
 class Candidate:
     """What is searched for."""
 
+    form: str
     optimiser: str
     lr: float
     batch: int
-    variant: str = ""
 
     def __str__(self) -> str:
-        return f"{self.variant} {self.optimiser} lr {self.lr:g} batch {self.batch}".strip()
+        return f"{self.form} {self.optimiser} lr {self.lr:g} batch {self.batch}"
 
 
 class RateState(NamedTuple):
@@ -119,9 +141,14 @@ class Search:
     def __init__(self, problem: str, model: str, seconds: float):
         file, preset = PROBLEMS[problem]
         self._module = experiment.load_file(HERE.parent / "experiments" / file)
-        self._config = dataclasses.replace(self._module.PRESETS[preset], model=model)
-        for name, make in VARIANTS.get(model, {}).items():
-            self._module.MODELS[f"{model} {name}"] = dataclasses.replace(self._module.MODELS[model], make=make)
+        given = self._module.PRESETS[preset]
+        whole = {"patch": 1} if hasattr(given, "patch") else {}  # the forms have their own
+        self._config = dataclasses.replace(given, model=model, **whole)
+        architecture = self._module.MODELS[model]
+        ours = model in zoo.MODELS and architecture.make is zoo.MODELS[model].make
+        self.forms = FORMS[model] if ours else {"whole": architecture.make}
+        for name, make in self.forms.items():
+            self._module.MODELS[f"{model} {name}"] = dataclasses.replace(architecture, make=make, any_resolution=False)
         self._path = HERE / "results" / "search" / f"{problem}-{model}.json"
         self._path.parent.mkdir(exist_ok=True)
         known = json.loads(self._path.read_text()) if self._path.exists() else {}
@@ -131,7 +158,7 @@ class Search:
 
     def _experiment(self, candidate: Candidate, steps: int) -> experiment.Experiment:
         run = experiment.Training(steps=steps, batch=candidate.batch)
-        model = f"{self._config.model} {candidate.variant}".strip()
+        model = f"{self._config.model} {candidate.form}"
         built = self._module.build(dataclasses.replace(self._config, model=model, run=run))
         chosen = optimiser(candidate.optimiser, candidate.lr, steps)
         return dataclasses.replace(built, optimiser=chosen, every=steps)
@@ -150,11 +177,11 @@ class Search:
             step, batches = self._prepared(alike)
             each = []
             for k in range(10):
-                begin = time.perf_counter()
+                begin = time.process_time()
                 item = jax.tree.map(lambda leaf: np.asarray(leaf)[None], batches.item(k))
                 state, logs = step(state, batches.source, item)
                 jax.block_until_ready((state.step, logs))
-                each.append(time.perf_counter() - begin)
+                each.append(time.process_time() - begin)
             self.known["step_seconds"][key] = statistics.median(each[2:])
             timer.write(self._path, self.known)
         return self.known["step_seconds"][key]
@@ -166,7 +193,7 @@ class Search:
         if key not in self.known["runs"]:
             made = self._experiment(candidate, steps)
             step, batches = self._prepared(dataclasses.replace(candidate, lr=0.0))
-            begin, found = time.perf_counter(), {}  # which stays empty if the training fails
+            begin, found = time.process_time(), {}  # which stays empty if the training fails
             try:
                 state = train.fit(_start(made), step, batches, steps=steps)
                 # The preset `choose` of darcy_small.py tests on pairs that it holds out of the training data.
@@ -174,7 +201,7 @@ class Search:
                 found = {name: float(value) for name, value in made.evaluate(state.model, judge).items()}
             except FloatingPointError:
                 pass
-            self.known["runs"][key] = {"steps": steps, "seconds": time.perf_counter() - begin, "validation": found}
+            self.known["runs"][key] = {"steps": steps, "seconds": time.process_time() - begin, "validation": found}
             print(self._path.stem, key, self.known["runs"][key], flush=True)
             timer.write(self._path, self.known)
         values = [value for name, value in self.known["runs"][key]["validation"].items() if name in JUDGED]
@@ -189,14 +216,19 @@ class Search:
 
     def run(self) -> None:
         """All rungs."""
-        every = [Candidate(name, lr, self.batch) for name in ("muon", "adamw") for lr in RATES]
+        every = [
+            Candidate(form, name, lr, self.batch)
+            for form in self.forms
+            for name, rates in RATES.items()
+            for lr in rates
+        ]
         first = self.best(every, SHARES[0], KEPT[0])
         sizes = [max(1, self.batch // 2), self.batch, 2 * self.batch]
-        forms = ["", *VARIANTS.get(self._config.model, {})]
-        more = [dataclasses.replace(a, batch=b, variant=form) for a in first for b in sizes for form in forms]
-        second = self.best(more, SHARES[1], KEPT[1])
+        second = self.best([dataclasses.replace(a, batch=b) for a in first for b in sizes], SHARES[1], KEPT[1])
         chosen = self.best(second, SHARES[2], 1)[0]
-        while self.error(self._at(chosen, 2.0), 1.0) > COLLAPSE * self.error(chosen, 1.0) and chosen.lr > min(RATES):
+        while self.error(self._at(chosen, 2.0), 1.0) > COLLAPSE * self.error(chosen, 1.0) and chosen.lr > min(
+            RATES[chosen.optimiser]
+        ):
             chosen = self._at(chosen, 0.5)
         near = {f"{factor:g}": self.error(self._at(chosen, factor), 1.0) for factor in (0.5, 2.0)}
         self.known["chosen"] = dataclasses.asdict(chosen) | {
@@ -209,9 +241,9 @@ class Search:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--problem", choices=PROBLEMS, default="rough")
-    parser.add_argument("--models", nargs="+", default=list(MODELS))
-    parser.add_argument("--seconds", type=float, default=60.0, help="of training of the longest runs")
+    parser.add_argument("--problem", choices=list(PROBLEMS), default="rough")
+    parser.add_argument("--models", nargs="+", default=list(WIDE), choices=list(WIDE))
+    parser.add_argument("--seconds", type=float, default=45.0, help="of training of the longest runs")
     options = parser.parse_args()
     timer.like_the_command_line()
     for model in options.models:

@@ -22,7 +22,7 @@ import functools
 import numpy as np
 
 from sciml import losses, metrics, tasks, zoo
-from sciml.experiment import Experiment, NonNegative, Training, Whole, chosen
+from sciml.experiment import Count, Experiment, NonNegative, Training, Whole, chosen
 from sciml.grid import Grid
 from sciml.operators import per_point
 from sciml.pdes import Darcy, MultiscaleDarcy
@@ -40,8 +40,10 @@ class Config:
     """Number of frequencies of a multiscale permeability; above 0 of the problem only resolution and every count."""
     sizes: tasks.Sizes = tasks.Sizes()
     """Sizes of mgno and fno; by default those of MODELS."""
+    patch: Count = 1
+    """Points of a patch along each axis that an operator sees as the channels of one point (`operators.Patched`)."""
     recipe: str = "ours"
-    """One of RECIPES: ours (AdamW, clipped, mean of the L2 and H1 errors), or published."""
+    """One of RECIPES: ours (the optimiser of the model, mean of the L2 and H1 errors), or published."""
     normalise: str = "channel"
     """One of STATISTICS: of input and output by channel, by point, or of the output alone by channel."""
     physics: NonNegative = 0.0
@@ -63,7 +65,7 @@ PRESETS = {
         source=tasks.Generated((24, 8, 8)),
         run=Training(epochs=1, batch=8),
     ),
-    "rough": Config(problem=Darcy(resolution=128, every=2, tau=5.0, low=2.0), run=Training(epochs=6, batch=8)),
+    "rough": Config(problem=Darcy(resolution=128, every=2, tau=5.0, low=2.0), patch=2, run=Training(epochs=6, batch=8)),
     "physics": Config(
         problem=Darcy(resolution=64),
         factors=1,
@@ -88,9 +90,9 @@ PRESETS = {
 }
 MODELS = {
     **zoo.MODELS,
-    "mgno-published": zoo.Architecture(zoo.mgno_darcy, 5e-4),
-    "mgno-published-smooth": zoo.Architecture(zoo.mgno_darcy_smooth, 5e-4),
-    "fno-published": zoo.Architecture(zoo.fno_published, 1e-3, any_resolution=True),
+    "mgno-published": zoo.Architecture(zoo.mgno_darcy, 5e-4, optimiser="adamw"),
+    "mgno-published-smooth": zoo.Architecture(zoo.mgno_darcy_smooth, 5e-4, optimiser="adamw"),
+    "fno-published": zoo.Architecture(zoo.fno_published, 1e-3, any_resolution=True, optimiser="adamw"),
 }
 RECIPES = {"ours": False, "published": True}
 STATISTICS = {
@@ -116,7 +118,7 @@ def published_loss(grid: Grid, batch: int) -> losses.Loss:
 
 def build(config: Config) -> Experiment:
     """The experiment of a config; generates its data unless an earlier run has."""
-    model = config.sizes.of(config.model, chosen("a model", config.model, MODELS))
+    model = config.sizes.of(config.model, chosen("a model", config.model, MODELS)).in_patches(config.patch)
     statistics = chosen("statistics", config.normalise, STATISTICS)
     equation, published = problem(config), chosen("a recipe", config.recipe, RECIPES)
     parts = config.source.parts(equation, equation.at)

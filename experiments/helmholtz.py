@@ -76,13 +76,13 @@ def architecture(config: Config) -> zoo.Architecture:
         form = dataclasses.replace(HELMHOLTZ, cycle=cycle)
         width = 20 if config.width is None else config.width
         make = functools.partial(MgNO, width=width, depth=config.depth, levels=config.levels, config=form)
-        return zoo.Architecture(make, 1e-3)
+        return zoo.Architecture(make, 1e-3, optimiser="adamw")
     if config.model == "fno":
         width = 24 if config.width is None else config.width
         pointwise = Pointwise(lifting=0, mixing=0, projection=128 / width)
         modes = (config.kept, config.kept - 2)
         make = functools.partial(FNO, modes=modes, width=width, depth=config.depth, pointwise=pointwise)
-        return zoo.Architecture(make, 2e-3, any_resolution=True)
+        return zoo.Architecture(make, 2e-3, any_resolution=True, optimiser="adamw")
     return found
 
 

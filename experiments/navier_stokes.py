@@ -36,8 +36,10 @@ class Config:
     """Number of frames that the operator sees."""
     horizon: Count = 10
     """Number of frames that the rollout predicts; training uses the frames up to the last of them."""
+    patch: Count = 1
+    """Points of a patch along each axis that an operator sees as the channels of one point (`operators.Patched`)."""
     recipe: str = "ours"
-    """One of RECIPES: ours (AdamW, clipped gradients), or published; the loss of both is the relative L2 error."""
+    """One of RECIPES: ours (that of the model), or published; the loss of both is the relative L2 error."""
     source: tasks.Generated = tasks.Generated((60, 10, 20))
     """Generated trajectories."""
     run: Training = Training(epochs=10, batch=20)
@@ -68,15 +70,16 @@ PRESETS = {
 }
 MODELS = {
     **zoo.MODELS,
-    "mgno-published": zoo.Architecture(zoo.mgno_navier_stokes, 1e-3),
-    "fno-published": zoo.Architecture(zoo.fno_published, 1e-3),
+    "mgno-published": zoo.Architecture(zoo.mgno_navier_stokes, 1e-3, optimiser="adamw"),
+    "fno-published": zoo.Architecture(zoo.fno_published, 1e-3, optimiser="adamw"),
 }
 RECIPES = {"ours": False, "published": True}
 
 
 def build(config: Config) -> Experiment:
     """The experiment of a config; generates its data unless an earlier run has."""
-    base, published = chosen("a model", config.model, MODELS), chosen("a recipe", config.recipe, RECIPES)
+    base = chosen("a model", config.model, MODELS).in_patches(config.patch)
+    published = chosen("a recipe", config.recipe, RECIPES)
     parts = tasks.rollout_parts(config.source, config.problem, history=config.history, horizon=config.horizon)
     forcing = config.problem.forcing_field()
     make = lambda into, out, *, grid, key: Residual(WithFields(base.make(into + 1, out, grid=grid, key=key), forcing))

@@ -13,7 +13,7 @@ test trajectories: `relative_l2` of all predicted frames in one norm, and means 
 import dataclasses
 
 from sciml import tasks, zoo
-from sciml.experiment import Experiment, Training, chosen
+from sciml.experiment import Count, Experiment, Training, chosen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +22,8 @@ class Config:
 
     model: str = "mgno"
     """One of MODELS."""
+    patch: Count = 1
+    """Points of a patch along each axis that an operator sees as the channels of one point (`operators.Patched`)."""
     source: tasks.DataPath = tasks.DataPath()
     """Data, and how they are split."""
     stepping: tasks.Stepping = tasks.Stepping()
@@ -46,4 +48,5 @@ def resolve(config: Config) -> tuple[Config, list[str]]:
 
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
-    return tasks.surrogate(chosen("a model", config.model, MODELS), config.source, config.stepping, config.run)
+    model = chosen("a model", config.model, MODELS).in_patches(config.patch)
+    return tasks.surrogate(model, config.source, config.stepping, config.run)

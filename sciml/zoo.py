@@ -6,7 +6,9 @@ Counts are of real numbers, two for a complex one, for one channel in and out.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
+from typing import Literal
 
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
@@ -38,6 +40,7 @@ from sciml.operators import (
     Stage,
     Transolver,
     UNet,
+    patched,
 )
 
 Maker = Callable[..., AbstractOperator]
@@ -50,16 +53,27 @@ class Architecture:
 
     Attributes:
         make: `(in_channels, out_channels, *, grid, key) -> operator`.
-        lr: Peak learning rate for AdamW with clipped gradients and a cosine schedule.
+        lr: Peak learning rate of the optimiser.
         any_resolution: Whether the trained operator may be applied at other resolutions as it is.
+        optimiser: Of `train.OPTIMISERS` the one that trains it, "muon" or "adamw".
     """
 
     make: Maker
     lr: float
     any_resolution: bool = False
+    optimiser: Literal["muon", "adamw"] = "muon"
+
+    def in_patches(self, patch: int) -> "Architecture":
+        """The architecture on patches of so many points along each axis, `operators.patched`; itself for 1."""
+        if patch == 1:
+            return self
+        make = functools.partial(patched, self.make, patch=patch)
+        return dataclasses.replace(self, make=make, any_resolution=False)
 
 
-def mgno(in_channels: int, out_channels: int, *, grid: Grid, key: PRNGKeyArray) -> MgNO:
+def mgno(
+    in_channels: int, out_channels: int, *, grid: Grid, width: int = 20, depth: int = 3, key: PRNGKeyArray
+) -> MgNO:
     """Three layers with constants in the stencils, on as many levels as keep 4 points, at most 6.
 
     Its prolongation is periodic where the grid is. Of widths 16 to 32, 2 to 4 layers and 5 or 6 levels, with and
@@ -68,12 +82,14 @@ def mgno(in_channels: int, out_channels: int, *, grid: Grid, key: PRNGKeyArray) 
     ends = tuple(low if isinstance(low, Periodic) else Dirichlet() for low, _ in grid.sides)
     config = MgNOConfig(cycle=CycleConfig(bias=True, extension=ends))
     levels = min(6, max(1, min(grid.shape).bit_length() - 2))
-    return MgNO(in_channels, out_channels, grid=grid, width=20, depth=3, levels=levels, config=config, key=key)
+    return MgNO(in_channels, out_channels, grid=grid, width=width, depth=depth, levels=levels, config=config, key=key)
 
 
-def fno(in_channels: int, out_channels: int, *, grid: Grid, gain: float = 1.0, key: PRNGKeyArray) -> FNO:
+def fno(
+    in_channels: int, out_channels: int, *, grid: Grid, width: int = 32, gain: float = 0.1, key: PRNGKeyArray
+) -> FNO:
     """24 modes along each axis, or as many as a small grid has; `gain` as of `FNO`."""
-    return FNO(in_channels, out_channels, modes=_modes(grid, 24), width=32, depth=4, gain=gain, grid=grid, key=key)
+    return FNO(in_channels, out_channels, modes=_modes(grid, 24), width=width, gain=gain, grid=grid, key=key)
 
 
 def tfno(in_channels: int, out_channels: int, *, grid: Grid, key: PRNGKeyArray) -> TFNO:
@@ -81,28 +97,40 @@ def tfno(in_channels: int, out_channels: int, *, grid: Grid, key: PRNGKeyArray) 
     return TFNO(in_channels, out_channels, modes=_modes(grid, 24), width=32, grid=grid, key=key)
 
 
-def ffno(in_channels: int, out_channels: int, *, grid: Grid, key: PRNGKeyArray) -> FFNO:
+def ffno(in_channels: int, out_channels: int, *, grid: Grid, width: int = 32, key: PRNGKeyArray) -> FFNO:
     """Modes of each axis apart."""
-    return FFNO(in_channels, out_channels, modes=_modes(grid, 32), width=32, grid=grid, key=key)
+    return FFNO(in_channels, out_channels, modes=_modes(grid, 32), width=width, grid=grid, key=key)
 
 
-def uno(in_channels: int, out_channels: int, *, grid: Grid, key: PRNGKeyArray) -> UNO:
-    """Five stages, the middle ones on a quarter of the points of each axis."""
+def uno(
+    in_channels: int, out_channels: int, *, grid: Grid, factor: float = 1.0, gain: float = 0.1, key: PRNGKeyArray
+) -> UNO:
+    """Five stages, the middle ones on a quarter of the points of each axis; all widths times `factor`."""
     scales = ((32, 16, 0.5), (48, 8, 0.25), (48, 8, 0.25), (32, 16, 0.5), (24, 24, 1.0))
+    wide = lambda channels: round(factor * channels)
     d = len(grid.shape)
-    stages = tuple(Stage(channels, _modes(grid, m), (scale,) * d) for channels, m, scale in scales)
-    return UNO(in_channels, out_channels, width=24, stages=stages, grid=grid, key=key)
+    stages = tuple(Stage(wide(channels), _modes(grid, m), (scale,) * d) for channels, m, scale in scales)
+    return UNO(in_channels, out_channels, width=wide(24), stages=stages, gain=gain, grid=grid, key=key)
 
 
-def unet(in_channels: int, out_channels: int, *, grid: Grid, key: PRNGKeyArray) -> ResidualUNet:
+def unet(
+    in_channels: int,
+    out_channels: int,
+    *,
+    grid: Grid,
+    widths: tuple[int, ...] = (16, 24, 32, 48),
+    key: PRNGKeyArray,
+) -> ResidualUNet:
     """The modern U-Net on four levels."""
-    return ResidualUNet(in_channels, out_channels, grid=grid, widths=(16, 24, 32, 48), blocks=1, key=key)
+    return ResidualUNet(in_channels, out_channels, grid=grid, widths=widths, blocks=1, key=key)
 
 
-def dilated_resnet(in_channels: int, out_channels: int, *, grid: Grid, key: PRNGKeyArray) -> DilatedResNet:
+def dilated_resnet(
+    in_channels: int, out_channels: int, *, grid: Grid, width: int = 32, key: PRNGKeyArray
+) -> DilatedResNet:
     """Two blocks of seven stencils."""
     return DilatedResNet(
-        in_channels, out_channels, grid=grid, width=32, dilations=((1, 2, 4, 8, 4, 2, 1),) * 2, key=key
+        in_channels, out_channels, grid=grid, width=width, dilations=((1, 2, 4, 8, 4, 2, 1),) * 2, key=key
     )
 
 
@@ -129,10 +157,17 @@ def transolver(in_channels: int, out_channels: int, *, grid: Grid, key: PRNGKeyA
     )
 
 
-def convnext_unet(in_channels: int, out_channels: int, *, grid: Grid, key: PRNGKeyArray) -> ConvNeXtUNet:
+def convnext_unet(
+    in_channels: int,
+    out_channels: int,
+    *,
+    grid: Grid,
+    widths: tuple[int, ...] = (16, 32, 64, 64),
+    key: PRNGKeyArray,
+) -> ConvNeXtUNet:
     """Blocks of ConvNeXt on as many levels as keep 4 points, at least 2 and at most 4."""
     levels = min(4, max(2, ((min(grid.shape) - 1) // 3).bit_length()))
-    return ConvNeXtUNet(in_channels, out_channels, grid=grid, widths=(16, 32, 64, 64)[:levels], blocks=1, key=key)
+    return ConvNeXtUNet(in_channels, out_channels, grid=grid, widths=widths[:levels], blocks=1, key=key)
 
 
 def apebench_convnet(in_channels: int, out_channels: int, *, grid: Grid, key: PRNGKeyArray) -> ConvNet:
@@ -167,18 +202,18 @@ def _modes(grid: Grid, most: int) -> tuple[int, ...]:
 MODELS: dict[str, Architecture] = {
     "mgno": Architecture(mgno, 4e-3),
     "fno": Architecture(fno, 1e-2, any_resolution=True),
-    "tfno": Architecture(tfno, 1e-2, any_resolution=True),
+    "tfno": Architecture(tfno, 1e-2, any_resolution=True, optimiser="adamw"),
     "ffno": Architecture(ffno, 6e-3, any_resolution=True),
     "uno": Architecture(uno, 6e-3, any_resolution=True),
     "unet": Architecture(unet, 2e-3),
     "dilresnet": Architecture(dilated_resnet, 5e-3),
     "convnext_unet": Architecture(convnext_unet, 8e-3),
-    "convnet": Architecture(apebench_convnet, 1e-3),
-    "modern_resnet": Architecture(apebench_modern_resnet, 1e-3),
-    "cno": Architecture(cno, 2e-3),
-    "deeponet": Architecture(deeponet, 1e-3),
-    "galerkin": Architecture(galerkin, 1e-3, any_resolution=True),
-    "transolver": Architecture(transolver, 1e-3),
+    "convnet": Architecture(apebench_convnet, 1e-3, optimiser="adamw"),
+    "modern_resnet": Architecture(apebench_modern_resnet, 1e-3, optimiser="adamw"),
+    "cno": Architecture(cno, 2e-3, optimiser="adamw"),
+    "deeponet": Architecture(deeponet, 1e-3, optimiser="adamw"),
+    "galerkin": Architecture(galerkin, 1e-3, any_resolution=True, optimiser="adamw"),
+    "transolver": Architecture(transolver, 1e-3, optimiser="adamw"),
 }
 """What the experiment files offer by name.
 

@@ -32,6 +32,7 @@ from sciml.operators import (
     ModernResNet,
     Normalised,
     Padded,
+    Patched,
     Resampled,
     ResidualUNet,
     Slicing,
@@ -78,6 +79,11 @@ def _normalised(into, out, grid, key):
     rng = np.random.default_rng(0)
     x, y = (rng.normal(2, 3, (7, channels, *grid.shape)).astype(np.float32) for channels in (into, out))
     return Normalised(_flax(into, out, grid, key), per_channel(x), per_channel(y))
+
+
+def _patched(into, out, grid, key):
+    d = len(grid.shape)
+    return Patched(FNO(2**d * into, 2**d * out, modes=(4,) * d, width=8, depth=2, key=key), into, (2,) * d)
 
 
 def _uno(into, out, grid, key):
@@ -166,6 +172,7 @@ OPERATORS = {
         True,
         1,
     ),
+    "patched": OperatorCase(_patched, True, 2),
     "flax": OperatorCase(_flax, True, 1),
     "normalised": OperatorCase(_normalised, True, 1),
     "resampled": OperatorCase(

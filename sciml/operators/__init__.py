@@ -25,6 +25,8 @@ from sciml.operators._mgno import NAVIER_STOKES as NAVIER_STOKES
 from sciml.operators._mgno import MgNO as MgNO
 from sciml.operators._mgno import MgNOConfig as MgNOConfig
 from sciml.operators._mgno import PointwiseHead as PointwiseHead
+from sciml.operators._patched import Patched as Patched
+from sciml.operators._patched import patched as patched
 from sciml.operators._pointwise import Padded as Padded
 from sciml.operators._pointwise import Pointwise as Pointwise
 from sciml.operators._resnet import DilatedResNet as DilatedResNet

@@ -67,6 +67,7 @@ class UNO(AbstractFourierNetwork):
         width: int,
         stages: tuple[Stage, ...],
         pointwise: Pointwise = _POINTWISE,
+        gain: float = 1.0,
         grid: Grid | None = None,
         key: PRNGKeyArray,
     ):
@@ -79,6 +80,7 @@ class UNO(AbstractFourierNetwork):
             stages: The Fourier layers; stage 2n + 1 - i has the scale of stage i, the last one scale 1.
             pointwise: Sizes, as multiples of the width, and activation of the layers that act on each point; there is
                 no mixing.
+            gain: Factor of the initial weights of the Fourier layers, as of `FNO`.
             grid: If given, the coordinates of its points are appended to the input, as in `FNO`.
             key: Random key.
 
@@ -95,7 +97,7 @@ class UNO(AbstractFourierNetwork):
         self.lifting = network((inputs, int(pointwise.lifting * width), width), first)
         blocks, skips, channels = [], [width], width
         for i, (stage, k) in enumerate(zip(stages, inner, strict=True)):
-            blocks.append(_Block(channels, stage, key=k))
+            blocks.append(_Block(channels, stage, gain=gain, key=k))
             channels = stage.channels
             if i + 1 < len(stages) // 2:
                 skips.append(channels)
@@ -153,9 +155,9 @@ class _Block(eqx.Module):
     norm: InstanceNorm | None
     scale: tuple[float | int, ...] = eqx.field(static=True)
 
-    def __init__(self, in_channels: int, stage: Stage, *, key: PRNGKeyArray):
+    def __init__(self, in_channels: int, stage: Stage, *, gain: float, key: PRNGKeyArray):
         spectral_key, skip_key = jax.random.split(key)
-        self.spectral = SpectralConv(in_channels, stage.channels, stage.modes, key=spectral_key)
+        self.spectral = SpectralConv(in_channels, stage.channels, stage.modes, gain=gain, key=spectral_key)
         self.skip = Dense(in_channels, stage.channels, bias=False, key=skip_key)
         self.norm = None if stage.norm is None else stage.norm(stage.channels)
         self.scale = tuple(stage.scale)

@@ -19,8 +19,8 @@ TABLE: dict[str, str] = {
     "sciml.operators": """
         AsChannels CNO Conditioned ConvNeXtUNet ConvNet DeepONet DilatedResNet FFNO FNO FiLM FlaxOperator
         GalerkinTransformer GlobalResNet InPrecision Increments MgNO MgNOConfig ModernResNet NextFrames Normalised
-        Normaliser Numbers Padded Pointwise PointwiseHead Resampled Residual ResidualUNet Slicing SpectralHead Stage
-        TFNO Transferred Transolver UNO UNet WithFields
+        Normaliser Numbers Padded Patched Pointwise PointwiseHead Resampled Residual ResidualUNet Slicing SpectralHead
+        Stage TFNO Transferred Transolver UNO UNet WithFields
         """,
     "sciml.symbolic": """
         Apply FittedConstants Integer LeftNested NumberCodec Pieces Placeholder Program Real RightNested Sum Term

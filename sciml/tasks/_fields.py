@@ -89,6 +89,11 @@ def one_cycle(
     )
 
 
+def optimiser_of(architecture: Architecture, training: Training, steps: int) -> train.Optimiser:
+    """The optimiser that was best for an architecture, with its learning rate or that of a training."""
+    return train.OPTIMISERS[architecture.optimiser](training.lr_or(architecture.lr), steps=steps)
+
+
 @dataclasses.dataclass(frozen=True)
 class Statistics:
     """Normalises an operator by statistics of its training data.
@@ -169,7 +174,7 @@ def fields(
         grid: Where the fields live, by default the grid of the training data.
         statistics: How fields are normalised; None trains on raw fields.
         loss: By default `mean_of_l2_and_h1`.
-        optimiser: By default `train.clipped_adamw` with the learning rate of `training` or of the architecture.
+        optimiser: By default that of the architecture, with the learning rate of `training` or of the architecture.
         **options: Other attributes of `Experiment`.
 
     Raises:
@@ -199,7 +204,7 @@ def fields(
     built = Experiment(
         model=model,
         loss=mean_of_l2_and_h1(where) if loss is None else loss,
-        optimiser=train.clipped_adamw(training.lr_or(architecture.lr), steps=steps) if optimiser is None else optimiser,
+        optimiser=optimiser_of(architecture, training, steps) if optimiser is None else optimiser,
         train=known,
         steps=steps,
         batch=training.batch,

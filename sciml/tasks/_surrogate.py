@@ -23,6 +23,7 @@ from sciml.operators import (
     number_statistics,
 )
 from sciml.tasks._data_path import DataPath, Split, data_card, resolved, split_of
+from sciml.tasks._fields import optimiser_of
 from sciml.tasks._memory import within_memory
 from sciml.tasks._predict_file import ForecastFile, forecast_file
 from sciml.tasks._surrogate_errors import Rollouts, baseline_metrics, draw_errors, rollout_metrics
@@ -217,7 +218,7 @@ def surrogate(
     built = Experiment(
         model=model,
         loss=_loss(stepping, windows.history),
-        optimiser=train.clipped_adamw(training.lr_or(architecture.lr), steps=steps),
+        optimiser=optimiser_of(architecture, training, steps),
         train=data.Streamed(windows) if source.load == "stream" else windows.in_memory(),
         steps=steps,
         batch=training.batch,

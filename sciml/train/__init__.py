@@ -25,6 +25,7 @@ from sciml.train._loop import fit as fit
 from sciml.train._memory import host_memory as host_memory
 from sciml.train._muon import muon as muon
 from sciml.train._muon import scale_by_muon as scale_by_muon
+from sciml.train._optimisers import OPTIMISERS as OPTIMISERS
 from sciml.train._optimisers import clipped_adamw as clipped_adamw
 from sciml.train._optimisers import one_cycle as one_cycle
 from sciml.train._optimisers import one_cycle_adam as one_cycle_adam

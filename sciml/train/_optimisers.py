@@ -1,8 +1,12 @@
-"""One-cycle schedules, the optimiser of the experiments and that of the published MgNO runs."""
+"""One-cycle schedules, the optimisers of the experiments and that of the published MgNO runs."""
+
+from collections.abc import Callable
 
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike
+
+from sciml.train._muon import muon
 
 
 def one_cycle(
@@ -66,9 +70,12 @@ def one_cycle_adam(
 def clipped_adamw(peak: float, *, steps: int, weight_decay: float = 1e-4) -> optax.GradientTransformation:
     """AdamW (beta2 0.98) with gradients clipped to the norm 0.1, on one cosine cycle that changes with every step.
 
-    The rate goes from peak / 10 to the peak in a fifth of the steps and down to peak / 1000. It trains all operators of
-    the experiment files; the choice is explained in docs/decisions.md.
+    The rate goes from peak / 10 to the peak in a fifth of the steps and down to peak / 1000.
     """
     rate = optax.cosine_onecycle_schedule(steps, peak, pct_start=0.2, div_factor=10.0, final_div_factor=100.0)
     adamw = optax.inject_hyperparams(optax.adamw)(rate, b2=0.98, weight_decay=weight_decay)
     return optax.chain(optax.clip_by_global_norm(0.1), adamw)
+
+
+OPTIMISERS: dict[str, Callable[..., optax.GradientTransformation]] = {"muon": muon, "adamw": clipped_adamw}
+"""What trains the operators of the experiment files: `(peak, *, steps) -> optimiser`."""
