@@ -6,9 +6,10 @@
 A row is a table of another project: its data, made by its own generator and saved once by benchmarks/peers/, its
 epochs, its batch and its error, the mean over the test samples of ||u - v|| / ||v||. Its network is trained again by
 its own recipe in the interpreter `--peer-python`. Ours have at most its parameters, normalise by statistics of the
-training data and are trained by `train.muon` on the mean of the relative L2 and H1 errors. Rates are chosen with
-`--holdout`: so many of the distinct training samples are left out with all of their repetitions, and the error is that
-of these; such runs stand in `tuning`. A run that is in the file is not trained again.
+training data and are trained by the optimiser of their `zoo.Architecture` on the mean of the relative
+L2 and H1 errors. Rates are chosen with `--holdout`: so many of the distinct training samples are left out with all of
+their repetitions, and the error is that of these; such runs stand in `tuning`. A run that is in the file is not trained
+again.
 
 What the data hold stands in the file too: how many samples are distinct, and how many test inputs occur in the training
 data. opifex's loaders repeat samples; the forces of pdequinox's example have few possible values, all of which are in
@@ -40,7 +41,7 @@ from sciml.operators import FNO, MgNO
 
 HERE = pathlib.Path(__file__).resolve().parent
 PARTS = ("train", "test")
-RATES = {"mgno": 4e-3, "mgno_wide": 4e-3, "fno": 1.6e-2, "fno_wide": 8e-3}  # of muon; others: that of `zoo.MODELS`
+WIDE = {"mgno_wide": 4e-3, "fno_wide": 8e-3}  # rates of the wider networks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,18 +227,13 @@ def architecture_of(row: Row, model: str) -> zoo.Architecture:
     make = row.sizes.get(model) or (known.make if known else None)
     if make is None:
         raise SystemExit(f"Expected one of {sorted({*zoo.MODELS, *row.sizes, *row.theirs})}, got {model}.")
-    return zoo.Architecture(make, RATES.get(model) or zoo.MODELS[model].lr)
+    return dataclasses.replace(known, make=make) if known else zoo.Architecture(make, WIDE[model])
 
 
 def ours(row: Row, model: str, pairs: dict[str, data.Pairs], training: experiment.Training) -> dict:
     """Error and cost of one of our networks after its training."""
     steps = training.steps_for(len(pairs["train"]))
-    made = tasks.fields(
-        architecture_of(row, model),
-        tasks.Parts(pairs["train"], None, pairs["test"]),
-        training,
-        optimiser=train.muon(training.lr_or(RATES.get(model, 0.0)), steps=steps),
-    )
+    made = tasks.fields(architecture_of(row, model), tasks.Parts(pairs["train"], None, pairs["test"]), training)
     parameters = train.parameters(made.model)
     if parameters > row.printed.parameters:
         raise SystemExit(f"{model} has {parameters} parameters, at most {row.printed.parameters} are compared.")

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sciml import data, tasks, zoo
+from sciml import data, tasks, train, zoo
 from sciml.experiment import Training
 from sciml.grid import Dirichlet, Grid
-from sciml.operators import FNO, MgNO, Normalised, Resampled
+from sciml.operators import FNO, MgNO, Normalised, Patched, Resampled
 
 
 class Decay(eqx.Module):
@@ -38,16 +38,39 @@ def test_rollout_errors_equal_those_of_a_loop():
     assert found["first_frame"] == pytest.approx(np.mean(each, axis=0)[0], rel=1e-5)
 
 
+def _pairs(n):
+    rng, grid = np.random.default_rng(0), Grid((n, n), boundary=Dirichlet())
+    return data.Pairs(rng.normal(size=(4, 1, n, n)), rng.normal(size=(4, 2, n, n)), grid=grid)
+
+
+@pytest.mark.parametrize("name", train.OPTIMISERS)
+def test_each_architecture_is_trained_by_its_optimiser(name):
+    make = functools.partial(MgNO, width=4, depth=1, levels=1)
+    architecture = zoo.Architecture(make, 1e-2, optimiser=name)
+    built = tasks.fields(architecture, tasks.Parts(_pairs(8), None, _pairs(8)), Training(steps=7, batch=2))
+    weights = eqx.filter(built.model, eqx.is_inexact_array)
+    gradients = jax.tree.map(jnp.ones_like, weights)
+    ours, expected = (
+        one.update(gradients, one.init(weights), weights)[0]
+        for one in (built.optimiser, train.OPTIMISERS[name](1e-2, steps=7))
+    )
+    jax.tree.map(np.testing.assert_array_equal, ours, expected)
+
+
+def test_an_architecture_in_patches_has_a_quarter_of_the_points():
+    make = functools.partial(FNO, modes=(4, 4), width=4, depth=1)
+    whole = zoo.Architecture(make, 1e-3, any_resolution=True)
+    assert whole.in_patches(1) is whole
+    halves = whole.in_patches(2)
+    model = halves.make(1, 2, grid=Grid((8, 8)), key=jax.random.key(0))
+    assert isinstance(model, Patched)
+    assert (model.patch, halves.any_resolution, halves.lr) == ((2, 2), False, 1e-3)
+
+
 def test_an_operator_is_taken_to_another_grid_as_it_allows():
-    rng = np.random.default_rng(0)
-
-    def pairs(n):
-        grid = Grid((n, n), boundary=Dirichlet())
-        return data.Pairs(rng.normal(size=(4, 1, n, n)), rng.normal(size=(4, 2, n, n)), grid=grid)
-
     mgno = zoo.Architecture(functools.partial(MgNO, width=3, depth=1, levels=2), 1e-3)
     fno = zoo.Architecture(functools.partial(FNO, modes=(4, 4), width=4, depth=1), 1e-3, any_resolution=True)
-    parts = tasks.Parts(pairs(8), None, lambda resolution: pairs(resolution or 8))
+    parts = tasks.Parts(_pairs(8), None, lambda resolution: _pairs(resolution or 8))
     for architecture, kind in ((mgno, Resampled), (fno, Normalised)):
         built = tasks.fields(architecture, parts, Training(epochs=1, batch=2))
         assert built.at_resolution(built.model, 8)[0] is built.model
