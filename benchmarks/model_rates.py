@@ -1,4 +1,4 @@
-"""Which peak learning rate suits the convolutional networks that published tables compare with?
+"""Which peak learning rate of AdamW suits the convolutional networks that published tables compare with?
 
     python benchmarks/model_rates.py [--data FOLDER]
 
@@ -22,7 +22,6 @@ from sciml import data, experiment, tasks, zoo
 HERE = pathlib.Path(__file__).resolve().parent
 DATA = os.environ.get("SCIML_DATA", str(HERE.parents[1] / "shared" / "data"))
 RATES = {
-    "convnext_unet": (1e-3, 2e-3, 4e-3, 8e-3),
     "convnet": (5e-4, 1e-3, 2e-3, 4e-3),
     "modern_resnet": (5e-4, 1e-3, 2e-3, 4e-3),
 }

@@ -4,11 +4,11 @@
 
 Successive halving with the same effort for each model. First the forms of the model (`FORMS`) with the rates of `RATES`
 train for a sixth of the time with the batch of the preset, then the best three for a third of it, each also with half
-and twice the batch, then the best two for the whole time. Last, the best rate is halved as long as twice the rate at
-least doubles the error: a rate is no default if its neighbour collapses. Test data are not read. The errors are means
-of the validation errors of `JUDGED`; losses and sizes of batches are those of the preset. Seconds are those of one
-processor core (time of the process), which other programs do not change; the number of steps follows from the time of a
-step, which is measured once for each optimiser, batch and form. Every run has seed 0.
+and twice the batch, then the best two for the whole time. Last, the best rate is halved as long as half of it is
+better, or twice the rate at least doubles the error: a rate is no default if its neighbour collapses. Test data are not
+read. The errors are means of the validation errors of `JUDGED`; losses and sizes of batches are those of the preset.
+Seconds are those of one processor core (time of the process), which other programs do not change; the number of steps
+follows from the time of a step, which is measured once for each optimiser, batch and form. Every run has seed 0.
 
 Optimisers: `muon` is `train.muon`, `adamw` is `train.clipped_adamw`. Both have their peak and number of steps in their
 state, so that one compiled step serves all rates. Every run is written to results/search/ when it is finished, and not
@@ -214,6 +214,11 @@ class Search:
     def _at(self, candidate: Candidate, factor: float) -> Candidate:
         return dataclasses.replace(candidate, lr=factor * candidate.lr)
 
+    def _too_high(self, candidate: Candidate) -> bool:
+        """Whether half the rate is better, or twice the rate collapses."""
+        half, own, twice = (self.error(self._at(candidate, factor), 1.0) for factor in (0.5, 1.0, 2.0))
+        return half < own or twice > COLLAPSE * own
+
     def run(self) -> None:
         """All rungs."""
         every = [
@@ -226,9 +231,7 @@ class Search:
         sizes = [max(1, self.batch // 2), self.batch, 2 * self.batch]
         second = self.best([dataclasses.replace(a, batch=b) for a in first for b in sizes], SHARES[1], KEPT[1])
         chosen = self.best(second, SHARES[2], 1)[0]
-        while self.error(self._at(chosen, 2.0), 1.0) > COLLAPSE * self.error(chosen, 1.0) and chosen.lr > min(
-            RATES[chosen.optimiser]
-        ):
+        while chosen.lr > min(RATES[chosen.optimiser]) and self._too_high(chosen):
             chosen = self._at(chosen, 0.5)
         near = {f"{factor:g}": self.error(self._at(chosen, factor), 1.0) for factor in (0.5, 2.0)}
         self.known["chosen"] = dataclasses.asdict(chosen) | {
@@ -239,12 +242,46 @@ class Search:
         timer.write(self._path, self.known)
 
 
+def table(problem: str) -> str:
+    """What was chosen for each model, with the error of every optimiser and form after a sixth of the time."""
+    rows = [
+        "| model | form | optimiser | rate | batch | error | half the rate | twice | whole, AdamW | patches, AdamW |",
+        "|---" * 10 + "|",
+    ]
+    for model in WIDE:
+        path = HERE / "results" / "search" / f"{problem}-{model}.json"
+        known = json.loads(path.read_text()) if path.exists() else {}
+        if "chosen" not in known:
+            continue
+        best, near = known["chosen"], known["chosen"]["errors_at_other_rates"]
+        cells = [best["form"], best["optimiser"], f"{best['lr']:g}", str(best["batch"])]
+        cells += [f"{value:.3g}" for value in (best["error"], near["0.5"], near["2"])]
+        cells += [f"{_first(known['runs'], f'{form} adamw'):.3g}" for form in ("whole", "patches")]
+        rows.append(f"| {' | '.join([model, *cells])} |")
+    return "\n".join(rows)
+
+
+def _first(runs: dict[str, dict], kind: str) -> float:
+    """The lowest error of a kind of candidates after the shortest trainings."""
+    shortest = min(float(key.split(", ")[-1].removesuffix(" s")) for key in runs)
+    found = [
+        statistics.mean(run["validation"][name] for name in JUDGED if name in run["validation"])
+        for key, run in runs.items()
+        if key.startswith(f"{kind} ") and key.endswith(f", {shortest:g} s") and run["validation"]
+    ]
+    return min(found, default=math.inf)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problem", choices=list(PROBLEMS), default="rough")
     parser.add_argument("--models", nargs="+", default=list(WIDE), choices=list(WIDE))
     parser.add_argument("--seconds", type=float, default=45.0, help="of training of the longest runs")
+    parser.add_argument("--table", action="store_true", help="print what was found for the problem, train nothing")
     options = parser.parse_args()
+    if options.table:
+        print(table(options.problem))
+        return
     timer.like_the_command_line()
     for model in options.models:
         Search(options.problem, model, options.seconds).run()
