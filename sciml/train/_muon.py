@@ -56,7 +56,7 @@ def muon(
 
 
 def scale_by_muon(
-    *, momentum: float = 0.95, iterations: int = 5, b1: float = 0.9, b2: float = 0.98
+    *, momentum: float = 0.95, iterations: int = 4, b1: float = 0.9, b2: float = 0.98
 ) -> optax.GradientTransformation:
     """Updates of Muon for matrices with sides of at least 4, of Adam for all other arrays.
 
@@ -68,7 +68,7 @@ def scale_by_muon(
 
     Args:
         momentum: Decay of the momentum.
-        iterations: Number of Newton-Schulz iterations.
+        iterations: Number of Newton-Schulz iterations; Jordan et al. have 5.
         b1: Decay of Adam's first moment.
         b2: Decay of Adam's second moment.
     """
@@ -125,7 +125,7 @@ def _transposed(x: Float[Array, "count rows columns"]) -> Float[Array, "count co
     return jnp.swapaxes(x, 1, 2)
 
 
-def newton_schulz(x: Float[Array, "count short long"], iterations: int = 5) -> Float[Array, "count short long"]:
+def newton_schulz(x: Float[Array, "count short long"], iterations: int) -> Float[Array, "count short long"]:
     """Matrices with the singular vectors of `x` and singular values near 1.
 
     All iterates are polynomials of `G = x x^T` times x, so that only G, of the short side, is iterated: with the

@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, PyTree
 
@@ -120,6 +121,17 @@ def make_step(
     return lambda state, source, items: step((source, items), state)
 
 
+def _mean(values: PyTree, axes: tuple[str, ...]) -> PyTree:
+    """Means over the mesh axes, of all arrays of one type together: each exchange makes the devices wait."""
+    leaves, structure = jax.tree.flatten(values)
+    for dtype in {jnp.result_type(leaf) for leaf in leaves}:
+        alike = [i for i, leaf in enumerate(leaves) if jnp.result_type(leaf) == dtype]
+        flat, restore = ravel_pytree([leaves[i] for i in alike])
+        for i, leaf in zip(alike, restore(jax.lax.pmean(flat, axes)), strict=True):
+            leaves[i] = leaf
+    return jax.tree.unflatten(structure, leaves)
+
+
 def _one_step(
     loss: Loss | Scheduled, optimiser: Optimiser, seed: int, axes: tuple[str, ...]
 ) -> Callable[[TrainState, PyTree], tuple[TrainState, Logs]]:
@@ -138,7 +150,7 @@ def _one_step(
 
         (value, logs), gradient = jax.value_and_grad(objective, has_aux=True)(trainable)
         if axes:
-            value, logs, gradient = jax.lax.pmean((value, logs, gradient), axes)
+            value, logs, gradient = _mean((value, logs, gradient), axes)
         more: dict[str, Any] = {"value": value, "grad": gradient}
         if not axes:  # a part of the batch is not the function to search a line on
             more["value_fn"] = lambda trainable: objective(trainable)[0]
