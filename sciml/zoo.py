@@ -53,7 +53,7 @@ class Architecture:
 
     Attributes:
         make: `(in_channels, out_channels, *, grid, key) -> operator`.
-        lr: Peak learning rate of the optimiser.
+        lr: Peak learning rate of the optimiser; for Muon in runs of 1,000 steps or more, shorter ones get a higher one.
         any_resolution: Whether the trained operator may be applied at other resolutions as it is.
         optimiser: Of `train.OPTIMISERS` the one that trains it, "muon" or "adamw".
     """

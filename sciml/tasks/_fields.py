@@ -90,8 +90,14 @@ def one_cycle(
 
 
 def optimiser_of(architecture: Architecture, training: Training, steps: int) -> train.Optimiser:
-    """The optimiser that was best for an architecture, with its learning rate or that of a training."""
-    return train.OPTIMISERS[architecture.optimiser](training.lr_or(architecture.lr), steps=steps)
+    """The optimiser that was best for an architecture, with the rate of a training or else that of the architecture.
+
+    An architecture's rate for Muon is that of 1,000 steps or more. Fewer steps get a higher one, in inverse proportion
+    to the square root of their number and at most four times as high: in the searches of benchmarks/search.py the best
+    rates of 60, 200 and 1,000 steps were about so far apart. A rate that the training names is taken as it is.
+    """
+    fewer = math.sqrt(min(max(1.0, 1000 / steps), 16.0)) if architecture.optimiser == "muon" else 1.0
+    return train.OPTIMISERS[architecture.optimiser](training.lr_or(fewer * architecture.lr), steps=steps)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,7 @@ from sciml import data, tasks, train, zoo
 from sciml.experiment import Training
 from sciml.grid import Dirichlet, Grid
 from sciml.operators import FNO, MgNO, Normalised, Patched, Resampled
+from sciml.tasks._fields import optimiser_of
 
 
 class Decay(eqx.Module):
@@ -47,7 +48,7 @@ def _pairs(n):
 def test_each_architecture_is_trained_by_its_optimiser(name):
     make = functools.partial(MgNO, width=4, depth=1, levels=1)
     architecture = zoo.Architecture(make, 1e-2, optimiser=name)
-    built = tasks.fields(architecture, tasks.Parts(_pairs(8), None, _pairs(8)), Training(steps=7, batch=2))
+    built = tasks.fields(architecture, tasks.Parts(_pairs(8), None, _pairs(8)), Training(steps=7, batch=2, lr=1e-2))
     weights = eqx.filter(built.model, eqx.is_inexact_array)
     gradients = jax.tree.map(jnp.ones_like, weights)
     ours, expected = (
@@ -55,6 +56,18 @@ def test_each_architecture_is_trained_by_its_optimiser(name):
         for one in (built.optimiser, train.OPTIMISERS[name](1e-2, steps=7))
     )
     jax.tree.map(np.testing.assert_array_equal, ours, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "factor"), [("muon", 2000, 1), ("muon", 250, 2), ("muon", 7, 4), ("adamw", 7, 1)]
+)
+def test_fewer_steps_of_muon_have_a_higher_rate(name, steps, factor, monkeypatch):
+    seen = []
+    monkeypatch.setitem(train.OPTIMISERS, name, lambda peak, *, steps: seen.append((peak, steps)))
+    architecture = zoo.Architecture(FNO, 1e-2, optimiser=name)
+    for lr in (None, 5e-3):
+        optimiser_of(architecture, Training(epochs=1, lr=lr), steps)
+    assert seen == [(pytest.approx(factor * 1e-2), steps), (5e-3, steps)]
 
 
 def test_an_architecture_in_patches_has_a_quarter_of_the_points():
