@@ -45,7 +45,7 @@ PRESETS = {
 }
 MODELS = {
     "mgno": zoo.Architecture(functools.partial(MgNO, width=16, depth=4, levels=2), 6e-3),
-    "fno": zoo.Architecture(functools.partial(FNO, modes=(8, 8), width=32, depth=4), 2e-2, any_resolution=True),
+    "fno": zoo.Architecture(functools.partial(FNO, modes=(8, 8), width=32, gain=0.1), 2e-2, any_resolution=True),
 }
 
 

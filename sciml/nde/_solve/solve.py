@@ -175,8 +175,8 @@ class Solve(AbstractSolve):
 _CHECKPOINTS = 64
 """Up to 2,080 steps, with 64 checkpoints no step is computed more than twice again.
 
-Their memory is that of the largest number of steps, taken or not: with the 90 of diffrax for 4,096 steps, the gradient
-of a short solve of 1,024 states took up to 1.6 times as long."""
+Their memory is that of the largest number of steps and is written whether they are taken or not: with the 90 of diffrax
+for 4,096 steps, gradients of short solves of large batches take longer."""
 
 
 def _with_few_checkpoints(adjoint: dfx.AbstractAdjoint, max_steps: int) -> dfx.AbstractAdjoint:
