@@ -105,7 +105,7 @@ def _fno(config: Config, key: jax.Array) -> prose.FieldForecast:
     if config.precision != "float32":
         raise ValueError("Fourier transforms have no bfloat16. Train fno with --precision float32.")
     grid = Grid((config.task.resolution,) * 2)
-    operator = zoo.fno(4 * config.task.history, 4 * config.task.horizon, grid=grid, key=key)
+    operator = zoo.fno(4 * config.task.history, 4 * config.task.horizon, grid=grid, gain=1.0, key=key)
     return prose.FieldForecast(operator, prose.PerTrajectory(config.task.epsilon))
 
 

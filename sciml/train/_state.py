@@ -1,5 +1,6 @@
 """The state of a training run and the compiled step that advances it."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, PyTree
 
@@ -123,12 +123,15 @@ def make_step(
 
 def _mean(values: PyTree, axes: tuple[str, ...]) -> PyTree:
     """Means over the mesh axes, of all arrays of one type together: each exchange makes the devices wait."""
-    leaves, structure = jax.tree.flatten(values)
-    for dtype in {jnp.result_type(leaf) for leaf in leaves}:
-        alike = [i for i, leaf in enumerate(leaves) if jnp.result_type(leaf) == dtype]
-        flat, restore = ravel_pytree([leaves[i] for i in alike])
-        for i, leaf in zip(alike, restore(jax.lax.pmean(flat, axes)), strict=True):
-            leaves[i] = leaf
+    leaves, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, values))
+    groups: dict[Any, list[int]] = {}
+    for i, leaf in enumerate(leaves):
+        groups.setdefault(leaf.dtype, []).append(i)
+    for members in groups.values():
+        means = jax.lax.pmean(jnp.concatenate([leaves[i].ravel() for i in members]), axes)
+        ends = list(itertools.accumulate(leaves[i].size for i in members))
+        for i, part in zip(members, jnp.split(means, ends[:-1]), strict=True):
+            leaves[i] = part.reshape(leaves[i].shape)
     return jax.tree.unflatten(structure, leaves)
 
 

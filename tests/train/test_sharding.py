@@ -21,7 +21,7 @@ class Data:
 
 def loss(model, batch, key):
     error = jax.vmap(model)(batch[0]) - batch[1]
-    return jnp.mean(error**2), {"absolute": jnp.mean(jnp.abs(error))}
+    return jnp.mean(error**2), {"absolute": jnp.mean(jnp.abs(error)), "whole": jnp.asarray(7)}
 
 def result(mesh, make, dispatch):
     optimiser = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(1e-2), train.ema(0.9))

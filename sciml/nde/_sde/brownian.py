@@ -83,7 +83,7 @@ class BrownianGrid(AbstractBrownian):
         increments = jnp.sqrt(step) * jax.random.normal(key, (self.steps, *shape.shape), shape.dtype)
         start = jnp.zeros(shape.shape, shape.dtype)
         # Sums in turn: on CPUs cumsum, a tree of sums, takes far longer.
-        _, sums = jax.lax.scan(lambda value, step: (value + step, value + step), start, increments)
+        _, sums = jax.lax.scan(lambda value, change: (value + change, value + change), start, increments)
         values = jnp.concatenate((start[None], sums))
         return _GridPath(values, t0, t1)  # pyright: ignore[reportCallIssue]
 
