@@ -89,16 +89,9 @@ def ode(settings: dict) -> dict:
 
     ts, field = solvers._times(settings), solvers._field(settings)
     controller = diffrax.PIDController(rtol=settings["tolerance"], atol=settings["tolerance"])
-    batched = nde.Batched(nde.Solve(diffrax.Dopri5(), controller, max_steps=512))
-
-    def solve(weights, y, target):
-        if settings["steps"] == "own":
-            return batched(field, y, ts, weights)[0]
-        terms, saveat = diffrax.ODETerm(field), diffrax.SaveAt(ts=ts)
-        return diffrax.diffeqsolve(
-            terms, diffrax.Dopri5(), ts[0], ts[-1], None, y, weights, saveat=saveat, stepsize_controller=controller
-        ).ys
-
+    each = nde.Solve(diffrax.Dopri5(), controller, max_steps=512)
+    batch_solve = nde.Batched(each) if settings["steps"] == "own" else nde.Jointly(each)
+    solve = lambda weights, y, target: batch_solve(field, y, ts, weights)[0]
     loss = lambda weights, y, target: jnp.mean((solve(weights, y, target)[-1] - target) ** 2)
     batch = (solver_problems.starts(settings), solver_problems.starts({**settings, "seed": settings["seed"] + 7}))
     return contender(solve, loss, solvers._weights(settings), batch, settings)
