@@ -7,8 +7,8 @@ train for a sixth of the time with the batch of the preset, then the best three 
 and twice the batch, then the best two for the whole time. Last, the best rate is halved as long as half of it is
 better, or twice the rate at least doubles the error: a rate is no default if its neighbour collapses. Test data are not
 read. The errors are means of the validation errors of `JUDGED`; losses and sizes of batches are those of the preset.
-Seconds are those of one processor core (time of the process), which other programs do not change; the number of steps
-follows from the time of a step, which is measured once for each optimiser, batch and form. Every run has seed 0.
+Seconds are those of one processor core (time of the process), which other programs change less than wall time; the
+number of steps follows from the time of a step, which is measured once for each optimiser, batch and form. Every run has seed 0.
 
 Optimisers: `muon` is `train.muon`, `adamw` is `train.clipped_adamw`. Both have their peak and number of steps in their
 state, so that one compiled step serves all rates. Every run is written to results/search/ when it is finished, and not
@@ -243,11 +243,10 @@ class Search:
 
 
 def table(problem: str) -> str:
-    """What was chosen for each model, with the error of every optimiser and form after a sixth of the time."""
-    rows = [
-        "| model | form | optimiser | rate | batch | error | half the rate | twice | whole, AdamW | patches, AdamW |",
-        "|---" * 10 + "|",
-    ]
+    """What was chosen for each model, with the lowest error of each optimiser and form after a sixth of the time."""
+    kinds = [f"{form} {name}" for form in ("whole", "patches") for name in ("adamw", "muon")]
+    heads = "model | form | optimiser | rate | batch | error | half the rate | twice".split(" | ") + kinds
+    rows = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for model in WIDE:
         path = HERE / "results" / "search" / f"{problem}-{model}.json"
         known = json.loads(path.read_text()) if path.exists() else {}
@@ -256,7 +255,7 @@ def table(problem: str) -> str:
         best, near = known["chosen"], known["chosen"]["errors_at_other_rates"]
         cells = [best["form"], best["optimiser"], f"{best['lr']:g}", str(best["batch"])]
         cells += [f"{value:.3g}" for value in (best["error"], near["0.5"], near["2"])]
-        cells += [f"{_first(known['runs'], f'{form} adamw'):.3g}" for form in ("whole", "patches")]
+        cells += [f"{_first(known['runs'], kind):.3g}" for kind in kinds]
         rows.append(f"| {' | '.join([model, *cells])} |")
     return "\n".join(rows)
 
@@ -267,7 +266,7 @@ def _first(runs: dict[str, dict], kind: str) -> float:
     found = [
         statistics.mean(run["validation"][name] for name in JUDGED if name in run["validation"])
         for key, run in runs.items()
-        if key.startswith(f"{kind} ") and key.endswith(f", {shortest:g} s") and run["validation"]
+        if key.startswith(f"{kind} lr ") and key.endswith(f", {shortest:g} s") and run["validation"]
     ]
     return min(found, default=math.inf)
 
