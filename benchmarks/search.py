@@ -8,7 +8,8 @@ and twice the batch, then the best two for the whole time. Last, the best rate i
 better, or twice the rate at least doubles the error: a rate is no default if its neighbour collapses. Test data are not
 read. The errors are means of the validation errors of `JUDGED`; losses and sizes of batches are those of the preset.
 Seconds are those of one processor core (time of the process), which other programs change less than wall time; the
-number of steps follows from the time of a step, which is measured once for each optimiser, batch and form. Every run has seed 0.
+number of steps follows from the time of a step, which is measured once for each optimiser, batch and form. Every run
+has seed 0.
 
 Optimisers: `muon` is `train.muon`, `adamw` is `train.clipped_adamw`. Both have their peak and number of steps in their
 state, so that one compiled step serves all rates. Every run is written to results/search/ when it is finished, and not
@@ -245,7 +246,7 @@ class Search:
 def table(problem: str) -> str:
     """What was chosen for each model, with the lowest error of each optimiser and form after a sixth of the time."""
     kinds = [f"{form} {name}" for form in ("whole", "patches") for name in ("adamw", "muon")]
-    heads = "model | form | optimiser | rate | batch | error | half the rate | twice".split(" | ") + kinds
+    heads = ["model", "form", "optimiser", "rate", "batch", "error", "half the rate", "twice", *kinds]
     rows = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for model in WIDE:
         path = HERE / "results" / "search" / f"{problem}-{model}.json"
