@@ -63,7 +63,9 @@ PRESETS = {
     ),
     "small": Config(
         problem=NavierStokes(resolution=128, every=4, frames=11, viscosity=1e-4, step=1e-2),
+        patch=2,
         source=tasks.Generated((200, 20, 50)),
+        run=Training(epochs=10, batch=10),
     ),
     "paper": _PAPER,
     "paper-frames": dataclasses.replace(_PAPER, history=10, run=Training(epochs=500, batch=20, lr=1e-3)),
