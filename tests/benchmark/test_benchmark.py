@@ -377,6 +377,21 @@ def test_a_budget_gives_all_models_the_same_time(module, tmp_path, clock):
         compared(module, tmp_path / "out", ("slow",), 1, budget=0.9)
 
 
+def test_a_slow_spell_of_the_machine_costs_no_model_its_steps(module, tmp_path, clock, monkeypatch):
+    """Another program makes each step four times as long while the first model is timed for the first time."""
+    calls = []
+
+    def sleep(seconds):
+        calls.append(seconds)
+        clock.sleep(4 * seconds if len(calls) <= 8 else seconds)
+
+    monkeypatch.setattr(module, "sleep", sleep)
+    compared(module, tmp_path / "out", ("slow", "quick"), 1, budget=0.8)
+    known = read_json(tmp_path / "out" / "calibration.json")
+    assert {model: found["seconds_per_step"] for model, found in known.items()} == {"slow": 1 / 32, "quick": 1 / 128}
+    assert known["slow"]["steps"] == 25
+
+
 def test_steps_are_timed_at_the_cadence_at_which_a_run_looks_at_its_losses(module, clock):
     built = dataclasses.replace(module.build(module.Config(model="quick")), every=20)
     found = measure(built, 0.5)  # 64 steps; the log has a line each 2 or more steps
