@@ -99,7 +99,7 @@ def _say_steps(plan: Plan, known: dict[str, Any], board: Board) -> None:
         if plan.budget is not None and model in known:
             cost = f"{1000 * known[model]['seconds_per_step']:.4g} ms a step"
             epochs, steps = known[model]["epochs"], known[model]["steps"]
-            board.print(f"{model}: {cost}, {steps} steps ({epochs:.4g} epochs) in {plan.budget:g} s")
+            board.print(f"{model}: {cost}, {steps:.0f} steps ({epochs:.4g} epochs) in {plan.budget:g} s")
 
 
 def _attempt(
