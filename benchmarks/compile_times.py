@@ -50,13 +50,14 @@ def first_step(settings: dict) -> dict:
 
 
 def report(name: str, rows: dict) -> None:
-    """One line."""
-    for row in rows.values():
+    """A line for each contender."""
+    for side, row in rows.items():
+        label = f"{name}, {side}"
         if "not_measured" in row:
-            print(f"{name:18}not measured: {row['not_measured']}")
+            print(f"{label:28}not measured: {row['not_measured']}")
         else:
             step = row["step"]
-            print(f"{name:18}{step['first_call_seconds']:7.1f} s, later {step['seconds'] * 1e3:7.1f} ms", flush=True)
+            print(f"{label:28}{step['first_call_seconds']:7.1f} s, later {step['seconds'] * 1e3:7.1f} ms", flush=True)
 
 
 if __name__ == "__main__":

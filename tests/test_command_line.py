@@ -350,7 +350,7 @@ def test_a_restarted_process_keeps_freed_memory_so_that_steps_take_no_page_fault
 
 def test_the_allocator_is_left_alone_where_the_user_has_set_it_or_there_is_no_glibc():
     assert _process.allocator({}, "glibc 2.36") == _process.ALLOCATOR
-    assert _process.allocator({"MALLOC_ARENA_MAX": "1"}, "glibc 2.36") == {}
+    assert _process.allocator({"MALLOC_TOP_PAD_": "1"}, "glibc 2.36") == {}
     assert _process.allocator(_process.ALLOCATOR, "glibc 2.36") == {}  # the restarted process starts no other
     assert _process.allocator({}, "") == {}
     assert _process.allocator({}, "glibc 2.36", limited=True) == {}

@@ -22,13 +22,15 @@ ALLOCATOR = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "-1",
     "MALLOC_TOP_PAD_": str(64 << 20),
-    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_ARENA_MAX": "3",
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 """Variables by which glibc keeps freed memory, and takes more of it in pages of 2 MB.
 
 Without them a training step returns its buffers to the system and takes a page fault for each 4 kB when it asks for
-them again. glibc maps buffers of more than 64 MB anew each time in all arenas but the main one, so there is no other.
+them again. In a single arena all threads wait for one lock, above all in the process that has compiled the step. But
+glibc maps buffers of more than 64 MB anew each time in all arenas but the main one, so that few are better than many:
+three with two devices (benchmarks/allocator.py).
 """
 
 
