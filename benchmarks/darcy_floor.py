@@ -1,6 +1,6 @@
 """Which error on the thinned Darcy data can no model fall below, because the input does not say what was left out?
 
-    python benchmarks/darcy_floor.py [--samples 24] [--draws 8] [--trajectories 12]
+    python benchmarks/darcy_floor.py [--samples 24] [--draws 8] [--trajectories 8]
 
 The preset `rough` of experiments/darcy.py solves on 128x128 and stores every second value of permeability and pressure
 along each axis. Three quarters of the cells between which the permeability jumps are thus not seen by a model, and many
@@ -142,7 +142,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=24)
     parser.add_argument("--draws", type=int, default=8)
-    parser.add_argument("--trajectories", type=int, default=12)
+    parser.add_argument("--trajectories", type=int, default=8)
     parser.add_argument("--out", default=str(HERE / "results" / "darcy_floor.json"))
     args = parser.parse_args()
     problem = experiment.load_file(HERE.parent / "experiments" / "darcy.py").PRESETS["rough"].problem

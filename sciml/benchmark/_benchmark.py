@@ -64,15 +64,16 @@ def benchmark(plan: Plan, out: str | pathlib.Path, *, console: Console | None = 
 def _calibrate(plan: Plan, out: pathlib.Path, failures: dict[str, str], board: Board) -> dict[str, Any]:
     """What the steps of the models cost, from `calibration.json` where it is known.
 
-    For a budget all models are timed in turn, and then once more, of which the shorter time counts: another program
-    that runs for a while slows one model down and not all of them.
+    For a budget all models are timed one after another, then all once more, and the shorter time of each counts, so
+    that a moment in which the machine was slow costs no model its steps.
     """
     path = out / "calibration.json"
     known = read_json(path, dict[str, dict[str, float | None]]) if path.exists() else {}
     last = 1 if plan.budget is None else 2
     for turn in range(1, last + 1):
         for model in plan.models:
-            if known.get(model, {}).get("turns", 0) >= turn or run_name(model, plan.first_seed) in failures:
+            measured = known.get(model, {})
+            if "steps" in measured or (measured and turn == 1) or run_name(model, plan.first_seed) in failures:
                 continue
             board.say(model, "is compiled and measured" if turn == 1 else "is measured again")
             try:
@@ -84,9 +85,9 @@ def _calibrate(plan: Plan, out: pathlib.Path, failures: dict[str, str], board: B
                 board.say(model, "failed", plan.seeds)
                 continue
             quicker = min((known.get(model, found), found), key=lambda one: one.get("seconds_per_step", 0))
-            known[model] = {**quicker, "turns": turn}
+            known[model] = quicker
             if plan.budget is not None and turn == last:
-                known[model] = fitted(model, known[model], plan.budget)
+                known[model] = fitted(model, quicker, plan.budget)
             write_json(path, known)
             board.say(model, "waits")
     _say_steps(plan, known, board)

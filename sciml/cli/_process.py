@@ -29,8 +29,8 @@ ALLOCATOR = {
 
 Without them a training step returns its buffers to the system and takes a page fault for each 4 kB when it asks for
 them again. In a single arena all threads wait for one lock, above all in the process that has compiled the step. But
-glibc maps buffers of more than 64 MB anew each time in all arenas but the main one, so that few are better than many:
-three with two devices (benchmarks/allocator.py).
+glibc maps buffers of more than 64 MB anew each time in all arenas but the main one, so that many arenas are slow too.
+Three were chosen by steps on two devices (benchmarks/allocator.py).
 """
 
 

@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from sciml import benchmark, experiment, train
+from sciml.benchmark import _benchmark
 from sciml.benchmark._board import Board
 from sciml.benchmark._calibration import fitted, measure
 from sciml.benchmark._report import curve, spread
@@ -377,19 +378,21 @@ def test_a_budget_gives_all_models_the_same_time(module, tmp_path, clock):
         compared(module, tmp_path / "out", ("slow",), 1, budget=0.9)
 
 
-def test_a_slow_spell_of_the_machine_costs_no_model_its_steps(module, tmp_path, clock, monkeypatch):
-    """Another program makes each step four times as long while the first model is timed for the first time."""
-    calls = []
+def test_the_shorter_of_two_times_counts_and_a_failure_of_the_second_is_one_of_the_model(module, tmp_path, monkeypatch):
+    times = iter([1 / 4, 1 / 16, 1 / 16])  # narrow, wide, narrow again; then wide fails
 
-    def sleep(seconds):
-        calls.append(seconds)
-        clock.sleep(4 * seconds if len(calls) <= 8 else seconds)
+    def measured(made, budget):
+        try:
+            return {"steps_per_epoch": SAMPLES / BATCH, "step_bytes": None, "seconds_per_step": next(times)}
+        except StopIteration:
+            raise RuntimeError("no memory is left") from None
 
-    monkeypatch.setattr(module, "sleep", sleep)
-    compared(module, tmp_path / "out", ("slow", "quick"), 1, budget=0.8)
-    known = read_json(tmp_path / "out" / "calibration.json")
-    assert {model: found["seconds_per_step"] for model, found in known.items()} == {"slow": 1 / 32, "quick": 1 / 128}
-    assert known["slow"]["steps"] == 25
+    monkeypatch.setattr(_benchmark, "measure", measured)
+    content, printed = compared(module, tmp_path / "out", seeds=1, budget=1.0)
+    assert [(run["model"], run["steps"]) for run in content["runs"] if not run["failure"]] == [("narrow", 16)]
+    assert "62.5 ms a step, 16 steps" in printed
+    assert content["runs"][1]["failure"] == "RuntimeError: no memory is left"
+    assert not (tmp_path / "out" / "wide-seed0").exists()
 
 
 def test_steps_are_timed_at_the_cadence_at_which_a_run_looks_at_its_losses(module, clock):
