@@ -10,7 +10,6 @@ from typing import Any
 import equinox as eqx
 import jax
 import numpy as np
-import optax
 
 from sciml import data, losses, train
 from sciml.metrics import relative_l2
@@ -39,21 +38,10 @@ class Results:
         self._path.write_text(json.dumps(self.known, indent=2) + "\n")
 
 
-def _optimiser(peak: float, steps: int) -> optax.GradientTransformation:
-    """`train.clipped_adamw` with its peak in the state: one compiled step serves all learning rates."""
-    cycle = optax.cosine_onecycle_schedule(steps, 1.0, pct_start=0.2, div_factor=10.0, final_div_factor=100.0)
-    return optax.chain(
-        optax.clip_by_global_norm(0.1),
-        optax.scale_by_adam(b2=0.98),
-        optax.add_decayed_weights(1e-4),
-        optax.scale_by_learning_rate(cycle),
-        optax.inject_hyperparams(optax.scale)(step_size=peak),
-    )
-
-
 @functools.cache
-def _step(loss: losses.AbstractForecastLoss, steps: int) -> Callable[..., Any]:
-    return train.make_step(loss, _optimiser(1.0, steps), fetch=data.TrajectoryWindows.fetch)
+def _step(loss: losses.AbstractForecastLoss) -> Callable[..., Any]:
+    """One compiled step serves all learning rates and lengths, which are part of the state."""
+    return train.make_step(loss, train.clipped_adamw(1.0, steps=1), fetch=data.TrajectoryWindows.fetch)
 
 
 def trained(
@@ -68,8 +56,8 @@ def trained(
 ) -> tuple[Conditioned, float]:
     """The model after so many steps, and their seconds without compilation."""
     which = functools.partial(data.rows, len(known), batch, seed)
-    batches, step = train.resident(known, which), _step(loss, steps)
-    fresh = lambda: train.init(model, _optimiser(lr, steps))
+    batches, step = train.resident(known, which), _step(loss)
+    fresh = lambda: train.init(model, train.clipped_adamw(lr, steps=steps))
     item = lambda k: jax.tree.map(lambda array: array[None], batches.item(k))
     jax.block_until_ready(step(fresh(), batches.source, item(0))[1])
     state, begin = fresh(), time.perf_counter()

@@ -11,9 +11,8 @@ Seconds are those of one processor core (time of the process), which other progr
 number of steps follows from the time of a step, which is measured once for each optimiser, batch and form. Every run
 has seed 0.
 
-Optimisers: `muon` is `train.muon`, `adamw` is `train.clipped_adamw`. Both have their peak and number of steps in their
-state, so that one compiled step serves all rates. Every run is written to results/search/ when it is finished, and not
-trained again.
+Optimisers: `muon` is `train.muon`, `adamw` is `train.clipped_adamw`; one compiled step serves all rates. Every run is
+written to results/search/ when it is finished, and not trained again.
 """
 
 import argparse
@@ -26,14 +25,11 @@ import pathlib
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import timer
-from jaxtyping import Array
 
 from sciml import experiment, train, zoo
 from sciml.operators import patched
@@ -88,49 +84,6 @@ class Candidate:
         return f"{self.form} {self.optimiser} lr {self.lr:g} batch {self.batch}"
 
 
-class RateState(NamedTuple):
-    """Steps done and in total, and the peak: values, so that they are not compiled into the step."""
-
-    done: Array
-    steps: Array
-    peak: Array
-
-
-def by_share(shape: Callable[[Array], Array], peak: float, steps: int) -> optax.GradientTransformation:
-    """Multiplies updates by -peak shape(done / steps)."""
-
-    def init(params: Any) -> RateState:
-        return RateState(jnp.zeros((), jnp.int32), jnp.asarray(steps, jnp.float32), jnp.asarray(peak, jnp.float32))
-
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        rate = state.peak * shape(state.done / state.steps)
-        return jax.tree.map(lambda u: -rate * u, updates), state._replace(done=state.done + 1)
-
-    return optax.GradientTransformation(init, update)
-
-
-def lines(share: Array) -> Array:
-    """The schedule of `train.muon`."""
-    return jnp.where(share < 0.1, share / 0.1, (1 - share) / 0.9)
-
-
-def cosines(share: Array) -> Array:
-    """The schedule of `train.clipped_adamw`: a tenth, 1 after a fifth of the steps, a thousandth."""
-    rise, fall = share / 0.2, (share - 0.2) / 0.8
-    half = lambda start, stop, part: stop + (start - stop) * (1 + jnp.cos(jnp.pi * part)) / 2
-    return jnp.where(share < 0.2, half(0.1, 1.0, rise), half(1.0, 1e-3, fall))
-
-
-def optimiser(name: str, peak: float, steps: int) -> optax.GradientTransformation:
-    """`train.muon` or `train.clipped_adamw`, apart from rounding."""
-    scale, shape = {
-        "muon": (train.scale_by_muon(), lines),
-        "adamw": (optax.scale_by_adam(b2=0.98), cosines),
-    }[name]
-    decay = optax.add_decayed_weights(1e-4)
-    return optax.chain(optax.clip_by_global_norm(0.1), scale, decay, by_share(shape, peak, steps))
-
-
 def _start(made: experiment.Experiment) -> train.TrainState:
     """The state before the first step, on all devices that share a batch."""
     return train.replicate(train.init(made.model, made.optimiser), train.mesh_for(made.batch))
@@ -161,7 +114,7 @@ class Search:
         run = experiment.Training(steps=steps, batch=candidate.batch)
         model = f"{self._config.model} {candidate.form}"
         built = self._module.build(dataclasses.replace(self._config, model=model, run=run))
-        chosen = optimiser(candidate.optimiser, candidate.lr, steps)
+        chosen = train.OPTIMISERS[candidate.optimiser](candidate.lr, steps=steps)
         return dataclasses.replace(built, optimiser=chosen, every=steps)
 
     def _prepare(self, alike: Candidate) -> tuple[Any, Any]:

@@ -6,13 +6,10 @@ import sys
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-from helpers import assert_trees_close
 
-from sciml import data, losses, train
+from sciml import data, losses
 from sciml.grid import Grid, Periodic
 
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / "benchmarks"
@@ -37,22 +34,6 @@ def test_every_script_can_be_imported(script, name):
         if error.name in {"sciml", *SCRIPTS} or (error.name or "").startswith("sciml."):
             raise
         pytest.skip(f"{error.name} is not installed")
-
-
-@pytest.mark.parametrize("name", ["muon", "adamw"])
-def test_the_search_trains_with_the_optimisers_of_the_library(script, name):
-    """Theirs have peak and steps as constants; their schedules bend at whole steps, as ours do with 20 steps."""
-    params, steps = {"weight": jnp.ones((4, 6)), "bias": jnp.ones(3)}, 20
-    make = {"muon": train.muon, "adamw": train.clipped_adamw}[name]
-    found = []
-    for one in (script("search").optimiser(name, 1e-2, steps), make(1e-2, steps=steps)):
-        state, update, moved = one.init(params), jax.jit(one.update), params
-        for k in range(steps):
-            gradient = jax.tree.map(lambda leaf, k=k: jnp.cos(k + jnp.arange(leaf.size).reshape(leaf.shape)), params)
-            updates, state = update(gradient, state, moved)
-            moved = optax.apply_updates(moved, updates)
-        found.append(moved)
-    assert_trees_close(*found, rtol=1e-5)
 
 
 def test_forecasts_are_trained_and_judged(script):

@@ -3,12 +3,11 @@
 import dataclasses
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 
 from sciml import train
-from sciml.experiment import Experiment, Step, cadences, prepare
+from sciml.experiment import Experiment, cadences, prepare
 
 _LEAST_STEPS = 10  # of a run
 _WINDOWS, _SECONDS = 5, 2.0  # least that is timed
@@ -54,28 +53,22 @@ def fitted(model: str, found: dict[str, Any], budget: float) -> dict[str, Any]:
     return {**found, "budget": budget, "steps": steps, "epochs": round((steps - 0.25) / found["steps_per_epoch"], 6)}
 
 
-def step_bytes(state: train.TrainState, step: Step, batches: train.Batches) -> int | None:
+def step_bytes(state: train.TrainState, step: train.CompiledStep, batches: train.Batches) -> int | None:
     """Memory of one compiled step on one device, as the compiler plans it; None where it does not tell.
 
     The sum of arguments (state, data on the device, batch), results and temporary arrays, those that share memory
     counted once. Unlike the peak that a device or process reports, which never falls, it belongs to this model alone.
     """
-    arrays, static = eqx.partition(state, eqx.is_array)
-
-    def whole(arrays: Any, source: Any, items: Any) -> Any:
-        new, logs = step(eqx.combine(arrays, static), source, items)
-        return eqx.filter(new, eqx.is_array), logs
-
     items = jax.tree.map(lambda item: item[None], batches.item(0))
-    plan = jax.jit(whole, donate_argnums=0).lower(arrays, batches.source, items).compile().memory_analysis()
-    if plan is None:
+    plans = step.compile(state, batches.source, items)
+    if None in plans:
         return None
-    results = plan.output_size_in_bytes - plan.alias_size_in_bytes
-    return plan.argument_size_in_bytes + results + plan.temp_size_in_bytes
+    results = lambda plan: plan.output_size_in_bytes - plan.alias_size_in_bytes
+    return max(plan.argument_size_in_bytes + results(plan) + plan.temp_size_in_bytes for plan in plans)
 
 
 def _time(
-    start: tuple[train.TrainState, Step, train.Batches], least: float, *, cadence: int, steps: int
+    start: tuple[train.TrainState, train.CompiledStep, train.Batches], least: float, *, cadence: int, steps: int
 ) -> tuple[float, int]:
     """Median of the seconds per step over windows of `cadence` steps, and the number of steps in them."""
     marks: list[tuple[int, float]] = []

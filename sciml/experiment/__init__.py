@@ -78,6 +78,5 @@ from sciml.experiment._trained import module_of as module_of
 from sciml.experiment._trained import prediction as prediction
 from sciml.experiment._trained import read_config as read_config
 from sciml.experiment._training import ShowProgress as ShowProgress
-from sciml.experiment._training import Step as Step
 from sciml.experiment._training import cadences as cadences
 from sciml.experiment._training import prepare as prepare

@@ -12,11 +12,10 @@ from sciml import train
 from sciml.data import batch_rows
 from sciml.experiment._definition import Experiment
 
-Step = Callable[[train.TrainState, Any, Any], tuple[train.TrainState, Any]]
 ShowProgress = Callable[[str], contextlib.AbstractContextManager[train.Hook]]
 
 
-def prepare(experiment: Experiment) -> tuple[train.TrainState, Step, train.Batches]:
+def prepare(experiment: Experiment) -> tuple[train.TrainState, train.CompiledStep, train.Batches]:
     """The state before the first step, the step, and the batches, on all devices that share a batch."""
     mesh = train.mesh_for(experiment.batch) if experiment.split_batches else None
     state = train.replicate(train.init(experiment.model, experiment.optimiser), mesh)
@@ -35,7 +34,7 @@ def cadences(experiment: Experiment) -> tuple[int, int]:
 def train_into(
     folder: pathlib.Path,
     experiment: Experiment,
-    prepared: tuple[train.TrainState, Step, train.Batches],
+    prepared: tuple[train.TrainState, train.CompiledStep, train.Batches],
     checkpoints: train.Checkpoints,
     console: Console,
     progress: ShowProgress,

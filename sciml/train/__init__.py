@@ -29,6 +29,7 @@ from sciml.train._optimisers import OPTIMISERS as OPTIMISERS
 from sciml.train._optimisers import clipped_adamw as clipped_adamw
 from sciml.train._optimisers import one_cycle as one_cycle
 from sciml.train._optimisers import one_cycle_adam as one_cycle_adam
+from sciml.train._phases import CompiledStep as CompiledStep
 from sciml.train._phases import Scheduled as Scheduled
 from sciml.train._sharding import mesh_for as mesh_for
 from sciml.train._sharding import predict as predict

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 
 from sciml.train._batches import Batches
-from sciml.train._state import Logs, Step, TrainState
+from sciml.train._phases import Logs, Step
+from sciml.train._state import TrainState
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from sciml.nn import MatrixAxes, matrix_axes
+from sciml.train._cycle import scale_by_cycle
 
 _SMALLEST = 4  # matrices with a shorter side go to Adam
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -45,13 +46,11 @@ def muon(
     if not 0 <= warmup < 1:
         raise ValueError(f"Expected a part of the steps between 0 and 1 for the warmup, got {warmup}.")
     rising = min(round(warmup * steps), steps - 1)
-    rise, fall = optax.linear_schedule(0.0, peak, max(1, rising)), optax.linear_schedule(peak, 0.0, steps - rising)
-    rate = optax.join_schedules([rise, fall], [rising])
     return optax.chain(
         optax.clip_by_global_norm(clip),
         scale_by_muon(),
         optax.add_decayed_weights(weight_decay),
-        optax.inject_hyperparams(optax.scale_by_learning_rate)(rate),
+        scale_by_cycle(peak, steps=steps, rising=rising, up=lambda part: part, down=lambda part: 1 - part),
     )
 
 

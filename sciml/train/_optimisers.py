@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike
 
+from sciml.train._cycle import scale_by_cycle
 from sciml.train._muon import muon
 
 
@@ -72,9 +73,18 @@ def clipped_adamw(peak: float, *, steps: int, weight_decay: float = 1e-4) -> opt
 
     The rate goes from peak / 10 to the peak in a fifth of the steps and down to peak / 1000.
     """
-    rate = optax.cosine_onecycle_schedule(steps, peak, pct_start=0.2, div_factor=10.0, final_div_factor=100.0)
-    adamw = optax.inject_hyperparams(optax.adamw)(rate, b2=0.98, weight_decay=weight_decay)
-    return optax.chain(optax.clip_by_global_norm(0.1), adamw)
+    return optax.chain(
+        optax.clip_by_global_norm(0.1),
+        optax.scale_by_adam(b2=0.98),
+        optax.add_decayed_weights(weight_decay),
+        scale_by_cycle(
+            peak,
+            steps=steps,
+            rising=steps // 5,
+            up=lambda part: _half_cosine(0.1, 1.0, part),
+            down=lambda part: _half_cosine(1.0, 1e-3, part),
+        ),
+    )
 
 
 OPTIMISERS: dict[str, Callable[..., optax.GradientTransformation]] = {"muon": muon, "adamw": clipped_adamw}

@@ -9,7 +9,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from sciml.losses import Loss
 
@@ -30,29 +30,40 @@ class Scheduled:
     at: Callable[[Int[Array, ""]], Loss]
 
 
-def in_phases(each: Sequence[Step], starts: Sequence[int]) -> Step:
-    """The step that is `each[i]` from `starts[i]` steps on; items on both sides of a start are done apart.
+class CompiledStep:
+    """The step that `make_step` returns: one compiled step for each phase of the loss.
 
-    All are compiled at the first call, each by a step on a copy of the state, so that no later step takes that long.
+    All phases are compiled at the first call, so that no later step takes that long. Items on both sides of a start are
+    done apart.
     """
-    compiled = False
 
-    def step(state: Any, source: PyTree, items: PyTree) -> tuple[Any, Logs]:
-        nonlocal compiled
-        if not compiled:
-            for one in each:
-                one(jax.tree.map(copied, state), source, items)
-            compiled = True
+    def __init__(self, each: Sequence[Any], starts: Sequence[int], key: PRNGKeyArray):
+        self._each, self._starts, self._key = each, starts, key  # each by `eqx.filter_jit`
+        self._compiled = False
+
+    def lower(self, state: Any, source: PyTree, items: PyTree) -> list[Any]:
+        """The program of each phase for arguments of these shapes, as `eqx.filter_jit` lowers it."""
+        return [one.lower((self._key, source, items), state) for one in self._each]
+
+    def compile(self, state: Any, source: PyTree, items: PyTree) -> list[Any]:
+        """Compiles all phases, for later calls too, and returns what the compiler plans for each: memory, or None."""
+        self._compiled = True
+        return [one.compile().compiled.memory_analysis() for one in self.lower(state, source, items)]
+
+    def __call__(self, state: Any, source: PyTree, items: PyTree) -> tuple[Any, Logs]:
+        if len(self._each) == 1:
+            return self._each[0]((self._key, source, items), state)
+        if not self._compiled:
+            self.compile(state, source, items)
         done, count = int(state.step), jax.tree.leaves(items)[0].shape[0]
-        ends = [start - done for start in starts if done < start < done + count]
+        ends = [start - done for start in self._starts if done < start < done + count]
         found = []
         for first, last in itertools.pairwise((0, *ends, count)):
-            one = each[bisect.bisect_right(starts, done + first) - 1]
-            state, logs = one(state, source, jax.tree.map(lambda item, a=first, b=last: item[a:b], items))
+            one = self._each[bisect.bisect_right(self._starts, done + first) - 1]
+            part = jax.tree.map(lambda item, a=first, b=last: item[a:b], items)
+            state, logs = one((self._key, source, part), state)
             found.append(logs)
         return state, found[0] if len(found) == 1 else jax.tree.map(lambda *parts: jnp.concatenate(parts), *found)
-
-    return step
 
 
 def copied(leaf: Any) -> Any:

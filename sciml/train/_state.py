@@ -1,5 +1,6 @@
 """The state of a training run and the compiled step that advances it."""
 
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -9,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from sciml.losses import Curriculum, Loss
 from sciml.nn import partition
-from sciml.train._phases import Logs, Scheduled, Step, copied, in_phases
+from sciml.train._phases import CompiledStep, Logs, Scheduled, copied
 
 Optimiser = optax.GradientTransformation | optax.MultiSteps
 
@@ -64,7 +65,7 @@ def make_step(
     seed: int = 0,
     fetch: Callable[[PyTree, PyTree], PyTree] = lambda source, item: item,
     mesh: Mesh | None = None,
-) -> Step:
+) -> CompiledStep:
     """Compiles `step(state, source, items) -> (state, logs)`, which does one optimiser step for each of `items`.
 
     Several steps run in one dispatch by `jax.lax.scan` over the leading axis of `items`; `fetch(source, item)` turns an
@@ -89,21 +90,28 @@ def make_step(
 
     Returns:
         The step. Its logs hold one entry for each step: `loss`, the loss function's own logs, `gradient_norm`, and
-        `learning_rate` if known.
+        `learning_rate` if known. The seed is not compiled into it.
     """
+    compiled = functools.partial(_jitted, optimiser=optimiser, fetch=fetch, mesh=mesh)
     if isinstance(loss, Curriculum):
-        each = [make_step(one, optimiser, seed=seed, fetch=fetch, mesh=mesh) for _, one in loss.phases]
-        return in_phases(each, loss.starts)
+        return CompiledStep([compiled(one) for _, one in loss.phases], loss.starts, jax.random.key(seed))
+    return CompiledStep([compiled(loss)], (0,), jax.random.key(seed))
+
+
+def _jitted(
+    loss: Loss | Scheduled, optimiser: Optimiser, fetch: Callable[[PyTree, PyTree], PyTree], mesh: Mesh | None
+) -> Callable[[tuple[PRNGKeyArray, PyTree, PyTree], TrainState], tuple[TrainState, Logs]]:
+    """`((key, source, items), state) -> (state, logs)`, which donates the state."""
     axes = mesh.axis_names if mesh is not None and mesh.size > 1 else ()
-    one = _one_step(loss, optimiser, seed, axes)
+    one = _one_step(loss, optimiser, axes)
 
     @eqx.filter_jit(donate="all-except-first")
-    def step(data: tuple[PyTree, PyTree], state: TrainState) -> tuple[TrainState, Logs]:
+    def step(data: tuple[PRNGKeyArray, PyTree, PyTree], state: TrainState) -> tuple[TrainState, Logs]:
         arrays, static = eqx.partition(state, eqx.is_array)
 
-        def several(arrays: PyTree, source: PyTree, items: PyTree) -> tuple[PyTree, Logs]:
+        def several(arrays: PyTree, key: PRNGKeyArray, source: PyTree, items: PyTree) -> tuple[PyTree, Logs]:
             def body(carry: PyTree, item: PyTree) -> tuple[PyTree, Logs]:
-                new, logs = one(eqx.combine(carry, static), fetch(source, item))
+                new, logs = one(eqx.combine(carry, static), fetch(source, item), key)
                 return eqx.filter(new, eqx.is_array), logs
 
             if jax.tree.leaves(items)[0].shape[0] > 1:
@@ -113,12 +121,12 @@ def make_step(
 
         if axes:
             everywhere, split = PartitionSpec(), PartitionSpec(None, axes)
-            placed = (everywhere, everywhere, split)
+            placed = (everywhere, everywhere, everywhere, split)
             several = jax.shard_map(several, mesh=mesh, in_specs=placed, out_specs=everywhere, check_vma=False)
         arrays, logs = several(arrays, *data)
         return eqx.combine(arrays, static), logs
 
-    return lambda state, source, items: step((source, items), state)
+    return step
 
 
 def _mean(values: PyTree, axes: tuple[str, ...]) -> PyTree:
@@ -136,15 +144,15 @@ def _mean(values: PyTree, axes: tuple[str, ...]) -> PyTree:
 
 
 def _one_step(
-    loss: Loss | Scheduled, optimiser: Optimiser, seed: int, axes: tuple[str, ...]
-) -> Callable[[TrainState, PyTree], tuple[TrainState, Logs]]:
+    loss: Loss | Scheduled, optimiser: Optimiser, axes: tuple[str, ...]
+) -> Callable[[TrainState, PyTree, PRNGKeyArray], tuple[TrainState, Logs]]:
     """One optimiser step on one batch; loss, logs and gradient are averaged over the mesh axes."""
     if isinstance(optimiser, optax.MultiSteps):
         optimiser = optimiser.gradient_transformation()
     update = optax.with_extra_args_support(optimiser).update
 
-    def one(state: TrainState, batch: PyTree) -> tuple[TrainState, Logs]:
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
+    def one(state: TrainState, batch: PyTree, key: PRNGKeyArray) -> tuple[TrainState, Logs]:
+        key = jax.random.fold_in(key, state.step)
         trainable, rest = partition(state.model)
         now = loss.at(state.step) if isinstance(loss, Scheduled) else loss
 

@@ -1,5 +1,7 @@
+import equinox as eqx
 import jax
 import numpy as np
+import optax
 import pytest
 
 from sciml import train
@@ -44,9 +46,37 @@ def test_clipped_adamw_follows_its_cycle_and_bounds_the_first_step():
     rates = []
     for _ in range(101):
         _, state = optimiser.update({"w": jax.numpy.full(4, 1e6)}, state, parameters)
-        rates.append(float(state[1].hyperparams["learning_rate"]))
+        rates.append(float(optax.tree_utils.tree_get(state, "learning_rate")))
     assert np.argmax(rates) == 20  # the peak, after a fifth of the steps
     np.testing.assert_allclose([rates[0], rates[20], rates[100]], [1e-3, 1e-2, 1e-5], rtol=1e-5)
     _, first = optimiser.update({"w": jax.numpy.full(4, 1e6)}, optimiser.init(parameters), parameters)
-    moment = first[1].inner_state[0].mu["w"]  # (1 - beta1) times a gradient of norm 0.1
+    moment = first[1].mu["w"]  # (1 - beta1) times a gradient of norm 0.1
     assert float(jax.numpy.linalg.norm(moment)) == pytest.approx(0.1 * 0.1, rel=1e-5)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 20])
+def test_clipped_adamw_is_that_of_optax(steps):
+    rate = optax.cosine_onecycle_schedule(steps, 1e-2, pct_start=0.2, div_factor=10.0, final_div_factor=100.0)
+    theirs = optax.chain(optax.clip_by_global_norm(0.1), optax.adamw(rate, b2=0.98, weight_decay=1e-4))
+    found = []
+    for optimiser in (train.clipped_adamw(1e-2, steps=steps), theirs):
+        moved = {"w": jax.numpy.arange(1.0, 5.0)}
+        state, update = optimiser.init(moved), jax.jit(optimiser.update)
+        for k in range(steps):
+            updates, state = update({"w": jax.numpy.cos(k + jax.numpy.arange(4.0))}, state, moved)
+            moved = optax.apply_updates(moved, updates)
+        found.append(moved["w"])
+    np.testing.assert_allclose(*found, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", train.OPTIMISERS)
+def test_runs_of_other_rates_lengths_and_seeds_share_a_compiled_step(name):
+    model = eqx.nn.Linear(4, 4, key=jax.random.key(0))
+    noisy = lambda model, batch, key: (model(batch + jax.random.normal(key, batch.shape)).sum(), {})
+
+    def program(peak, steps, seed):
+        optimiser = train.OPTIMISERS[name](peak, steps=steps)
+        step = train.make_step(noisy, optimiser, seed=seed)
+        return step.lower(train.init(model, optimiser), None, jax.numpy.ones((1, 4)))[0].as_text()
+
+    assert program(1e-3, 10, 0) == program(1e-2, 2000, 7)
