@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from sciml.train._batches import Batches
-from sciml.train._phases import Logs, Step
+from sciml.train._phases import CompiledStep, Logs
 from sciml.train._state import TrainState
 
 
@@ -74,7 +74,7 @@ def _dispatch_size(limit: int | None, cadences: Sequence[int]) -> int:
 
 def fit(
     state: TrainState,
-    step: Step,
+    step: CompiledStep,
     batches: Batches,
     *,
     steps: int,
@@ -101,10 +101,12 @@ def fit(
     start = done = int(state.step)
     size = _dispatch_size(dispatch, [steps, *(one.steps for one in hooks)])
     record, clock = _Record(len(hooks)), _Clock()
+    arrays, form = step.apart(state)
     while done < steps:
         count = min(size - done % size, steps - done)
         items = [batches.item(k) for k in range(done, done + count)]
-        state, logs = step(state, batches.source, jax.tree.map(lambda *parts: np.stack(parts), *items))
+        together = jax.tree.map(lambda *parts: np.stack(parts), *items)
+        arrays, logs = step.advance(form, arrays, batches.source, together, done=done)
         if done == start:
             clock.compiled(count, logs)
         done += count
@@ -114,7 +116,7 @@ def fit(
         if not due:
             continue
         record.finish()
-        seconds = clock.stop(done - start)
+        state, seconds = form.state(arrays), clock.stop(done - start)
         metrics: dict[str, float] = {}
         for i in due:
             try:
@@ -123,7 +125,7 @@ def fit(
                 return state
         clock.go_on()
     record.finish()
-    return state
+    return form.state(arrays)
 
 
 class _Clock:

@@ -1,7 +1,9 @@
 """Muon: momentum whose matrices are made orthogonal, for the arrays that their layers call matrices."""
 
 import collections
+import functools
 import itertools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -56,14 +58,16 @@ def muon(
 
 def scale_by_muon(
     *, momentum: float = 0.95, iterations: int = 4, b1: float = 0.9, b2: float = 0.98
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """Updates of Muon for matrices with sides of at least 4, of Adam for all other arrays.
 
     The momentum `m <- momentum m + g` and the look-ahead `g + momentum m` (Nesterov) are those of Jordan et al. 2024,
     "Muon: An optimizer for hidden layers in neural networks"; its matrices X go through Newton-Schulz iterations
     `X <- (a + b X X^T + c (X X^T)^2) X`, which bring all singular values near 1, and are multiplied by
     `0.2 sqrt(max(rows, columns))` (Liu et al. 2025, arXiv:2502.16982, equation 4). Layers say which arrays are
-    matrices: `nn.HasMatrices`. All matrices of one shape, of all layers, are iterated together.
+    matrices: `nn.HasMatrices`. All matrices of one shape, of all layers, are iterated together. Devices that share a
+    batch share this work too: each iterates a part of the matrices, and all get all of them (`make_step` names the
+    axes of the mesh to the update as `mesh_axes`).
 
     Args:
         momentum: Decay of the momentum.
@@ -77,18 +81,21 @@ def scale_by_muon(
         of_matrices, others = _divided(params, _matrices(params))
         return MuonState(optax.tree.zeros_like(of_matrices), adam.init(others))
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(
+        updates: Any, state: Any, params: Any = None, *, mesh_axes: tuple[str, ...] = (), **_: Any
+    ) -> tuple[Any, Any]:
         if params is None:
             raise ValueError("Muon reads from the parameters which arrays are matrices: pass them to `update`.")
         axes = _matrices(params)
         of_matrices, others = _divided(updates, axes)
         moments = jax.tree.map(lambda g, m: g + momentum * m, of_matrices, state.momentum)
         ahead, structure = jax.tree.flatten(jax.tree.map(lambda g, m: g + momentum * m, of_matrices, moments))
-        straight = _orthogonal(ahead, [one for one in axes if one is not None], iterations)
+        straightened = functools.partial(_straightened, iterations=iterations, mesh_axes=mesh_axes)
+        straight = _orthogonal(ahead, [one for one in axes if one is not None], straightened)
         others, adam_state = adam.update(others, state.adam)
         return eqx.combine(jax.tree.unflatten(structure, straight), others), MuonState(moments, adam_state)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _matrices(params: PyTree) -> list[MatrixAxes | None]:
@@ -104,20 +111,39 @@ def _divided(values: PyTree, axes: list[MatrixAxes | None]) -> tuple[PyTree, PyT
     return eqx.partition(values, mask)
 
 
-def _orthogonal(arrays: list[Array], axes: list[MatrixAxes], iterations: int) -> list[Array]:
+def _orthogonal(
+    arrays: list[Array], axes: list[MatrixAxes], straightened: Callable[[list[Array]], list[Array]]
+) -> list[Array]:
     """The arrays with their matrices made nearly orthogonal; matrices of equal shapes are stacked."""
     joined = [one.join(array) for array, one in zip(arrays, axes, strict=True)]
     wide = [_transposed(x) if x.shape[1] > x.shape[2] else x for x in joined]
     groups: dict[tuple[int, ...], list[int]] = collections.defaultdict(list)
     for i, x in enumerate(wide):
         groups[x.shape[1:]].append(i)
-    for shape, members in groups.items():
-        stack = newton_schulz(jnp.concatenate([wide[i] for i in members]), iterations) * 0.2 * max(shape) ** 0.5
+    stacks = straightened([jnp.concatenate([wide[i] for i in members]) for members in groups.values()])
+    for (shape, members), stack in zip(groups.items(), stacks, strict=True):
         ends = list(itertools.accumulate(len(wide[i]) for i in members))
-        for i, part in zip(members, jnp.split(stack, ends[:-1]), strict=True):
+        for i, part in zip(members, jnp.split(stack * 0.2 * max(shape) ** 0.5, ends[:-1]), strict=True):
             wide[i] = part
     straight = [_transposed(y) if x.shape[1] > x.shape[2] else y for x, y in zip(joined, wide, strict=True)]
     return [one.split(y, array.shape) for array, one, y in zip(arrays, axes, straight, strict=True)]
+
+
+def _straightened(stacks: list[Array], *, iterations: int, mesh_axes: tuple[str, ...]) -> list[Array]:
+    """The stacks of matrices after the iterations, of which each device of the mesh does a part."""
+    if not mesh_axes or not stacks:
+        return [newton_schulz(stack, iterations) for stack in stacks]
+    devices, mine = jax.lax.axis_size(mesh_axes), jax.lax.axis_index(mesh_axes)
+    parts = []
+    for stack in stacks:
+        each = -(-len(stack) // devices)
+        padded = jnp.pad(stack, ((0, devices * each - len(stack)), (0, 0), (0, 0)))
+        parts.append(newton_schulz(jax.lax.dynamic_slice_in_dim(padded, mine * each, each), iterations))
+    # One exchange of everything: each makes the devices wait.
+    gathered = jax.lax.all_gather(jnp.concatenate([part.ravel() for part in parts]), mesh_axes)
+    ends = list(itertools.accumulate(part.size for part in parts))
+    columns = jnp.split(gathered, ends[:-1], axis=1)
+    return [all_parts.reshape(-1, *x.shape[1:])[: len(x)] for all_parts, x in zip(columns, stacks, strict=True)]
 
 
 def _transposed(x: Float[Array, "count rows columns"]) -> Float[Array, "count columns rows"]:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from sciml.losses import Curriculum, Loss
 from sciml.nn import partition
-from sciml.train._phases import CompiledStep, Logs, Scheduled, copied
+from sciml.train._phases import CompiledStep, Form, Logs, Scheduled, copied
 
 Optimiser = optax.GradientTransformation | optax.MultiSteps
 
@@ -81,7 +81,8 @@ def make_step(
         loss: `(model, batch, key) -> (scalar, logs)`, or such a loss for each step. The phases of a curriculum are
             compiled one by one, all at the first call: in one program that chooses among them, convolutions on CPUs are
             slow.
-        optimiser: Any optax optimiser; its learning rate is logged if it is wrapped in `optax.inject_hyperparams`.
+        optimiser: Any optax optimiser; its learning rate is logged if it is wrapped in `optax.inject_hyperparams`. On
+            several devices its update also gets `mesh_axes`, the names of the mesh's axes.
         seed: Seed of the keys.
         fetch: `(source, item) -> batch`, traced.
         mesh: Devices that share each batch along its leading axis. Each device computes the loss of its part and the
@@ -100,19 +101,19 @@ def make_step(
 
 def _jitted(
     loss: Loss | Scheduled, optimiser: Optimiser, fetch: Callable[[PyTree, PyTree], PyTree], mesh: Mesh | None
-) -> Callable[[tuple[PRNGKeyArray, PyTree, PyTree], TrainState], tuple[TrainState, Logs]]:
-    """`((key, source, items), state) -> (state, logs)`, which donates the state."""
+) -> Callable[[tuple[Form, PRNGKeyArray, PyTree, PyTree], list[Array]], tuple[list[Array], Logs]]:
+    """`((form, key, source, items), arrays) -> (arrays, logs)`, which donates the arrays of the state."""
     axes = mesh.axis_names if mesh is not None and mesh.size > 1 else ()
     one = _one_step(loss, optimiser, axes)
 
     @eqx.filter_jit(donate="all-except-first")
-    def step(data: tuple[PRNGKeyArray, PyTree, PyTree], state: TrainState) -> tuple[TrainState, Logs]:
-        arrays, static = eqx.partition(state, eqx.is_array)
+    def step(data: tuple[Form, PRNGKeyArray, PyTree, PyTree], arrays: list[Array]) -> tuple[list[Array], Logs]:
+        form, *rest = data
 
-        def several(arrays: PyTree, key: PRNGKeyArray, source: PyTree, items: PyTree) -> tuple[PyTree, Logs]:
-            def body(carry: PyTree, item: PyTree) -> tuple[PyTree, Logs]:
-                new, logs = one(eqx.combine(carry, static), fetch(source, item), key)
-                return eqx.filter(new, eqx.is_array), logs
+        def several(arrays: list[Array], key: PRNGKeyArray, source: PyTree, items: PyTree) -> tuple[list[Array], Logs]:
+            def body(carry: list[Array], item: PyTree) -> tuple[list[Array], Logs]:
+                new, logs = one(form.state(carry), fetch(source, item), key)
+                return form.arrays(new), logs
 
             if jax.tree.leaves(items)[0].shape[0] > 1:
                 return jax.lax.scan(body, arrays, items)
@@ -123,8 +124,7 @@ def _jitted(
             everywhere, split = PartitionSpec(), PartitionSpec(None, axes)
             placed = (everywhere, everywhere, everywhere, split)
             several = jax.shard_map(several, mesh=mesh, in_specs=placed, out_specs=everywhere, check_vma=False)
-        arrays, logs = several(arrays, *data)
-        return eqx.combine(arrays, static), logs
+        return several(arrays, *rest)
 
     return step
 
@@ -163,7 +163,9 @@ def _one_step(
         if axes:
             value, logs, gradient = _mean((value, logs, gradient), axes)
         more: dict[str, Any] = {"value": value, "grad": gradient}
-        if not axes:  # a part of the batch is not the function to search a line on
+        if axes:
+            more["mesh_axes"] = axes
+        else:  # a part of the batch is not the function to search a line on
             more["value_fn"] = lambda trainable: objective(trainable)[0]
         updates, opt_state = update(gradient, state.opt_state, trainable, **more)
         model = eqx.combine(optax.apply_updates(trainable, updates), rest)

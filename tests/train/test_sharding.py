@@ -6,7 +6,9 @@ import textwrap
 PROGRAM = """
 import warnings; warnings.simplefilter("error")
 import equinox as eqx, jax, jax.numpy as jnp, numpy as np, optax
-from sciml import train
+from jax.sharding import PartitionSpec
+from sciml import nn, train
+from sciml.nn import partition
 
 assert jax.local_device_count() == 4
 BATCH, IN, OUT, STEPS = 12, 3, 2, 5
@@ -44,6 +46,18 @@ for make, dispatch in ((lambda *a: train.resident(*a, mesh=mesh), 1), (train.str
 arrays = jax.device_put(eqx.filter(state.model, eqx.is_array), jax.devices()[0])
 expected = jax.vmap(eqx.combine(arrays, state.model))(x)
 np.testing.assert_allclose(train.predict(state.model, x, size=20), expected, rtol=1e-5, atol=1e-6)
+
+# Muon iterates a part of the matrices on each device: 5 of one shape, 1 of another, and what is left to Adam.
+muon, sizes = train.scale_by_muon(), [(8, 12), (12, 8), (8, 12), (8, 12), (8, 12), (5, 5), (3, 9)]
+params = partition([nn.Dense(*size, key=jax.random.key(i)) for i, size in enumerate(sizes)])[0]
+gradient = jax.tree.map(lambda leaf: jax.random.normal(jax.random.key(leaf.size), leaf.shape), params)
+update = lambda gradient, **more: muon.update(gradient, muon.init(params), params, **more)[0]
+several = jax.shard_map(
+    lambda gradient: update(gradient, mesh_axes=mesh.axis_names),
+    mesh=mesh, in_specs=PartitionSpec(), out_specs=PartitionSpec(), check_vma=False,
+)
+for one, other in zip(*map(jax.tree.leaves, (jax.jit(update)(gradient), jax.jit(several)(gradient))), strict=True):
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 """
 
 
