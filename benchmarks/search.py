@@ -35,11 +35,12 @@ from sciml import experiment, train, zoo
 from sciml.operators import patched
 
 HERE = pathlib.Path(__file__).resolve().parent
-PROBLEMS = {
-    "rough": ("darcy.py", "rough"),
-    "navier_stokes": ("navier_stokes.py", "small"),
-    "burgers": ("burgers.py", "final"),
-    "darcy_small": ("darcy_small.py", "choose"),
+PROBLEMS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "rough": ("darcy.py", "rough", {"symmetries": False}),
+    "rough_symmetries": ("darcy.py", "rough", {}),
+    "navier_stokes": ("navier_stokes.py", "small", {}),
+    "burgers": ("burgers.py", "final", {}),
+    "darcy_small": ("darcy_small.py", "choose", {}),
 }
 JUDGED = ("relative_l2", "relative_h1")
 WIDE: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
@@ -51,15 +52,26 @@ WIDE: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "convnext_unet": (zoo.convnext_unet, {"widths": (32, 64, 96, 96)}),
     "dilresnet": (zoo.dilated_resnet, {"width": 64}),
 }
+LARGER: dict[str, dict[str, Any]] = {
+    "mgno": {"depth": 4},
+    "fno": {"width": 40},
+    "uno": {"factor": 1.25},
+    "ffno": {"width": 40},
+    "unet": {"widths": (20, 32, 44, 64)},
+    "convnext_unet": {"widths": (24, 44, 80, 80)},
+    "dilresnet": {"width": 44},
+}
+"""Steps of these take about 1.5 times as long on patches; `--sizes` compares them."""
 FORMS = {
     model: {
         "whole": make,
         "patches": functools.partial(patched, make, patch=2),
         "patches, wide": functools.partial(patched, functools.partial(make, **wide), patch=2),
+        "patches, larger": functools.partial(patched, functools.partial(make, **LARGER[model]), patch=2),
     }
     for model, (make, wide) in WIDE.items()
 }
-"""The architecture as it is, on patches of 2 points along each axis, and the latter with more channels.
+"""The architecture as it is, and on patches of 2 points along each axis, of its size, with more channels, and larger.
 
 Experiments whose models have sizes of their own are searched with these alone."""
 RATES = {
@@ -93,11 +105,11 @@ class Search:
     """The candidates of a model on a problem, and a file with what is known of them."""
 
     def __init__(self, problem: str, model: str, seconds: float):
-        file, preset = PROBLEMS[problem]
+        file, preset, changed = PROBLEMS[problem]
         self._module = experiment.load_file(HERE.parent / "experiments" / file)
         given = self._module.PRESETS[preset]
         whole = {"patch": 1} if hasattr(given, "patch") else {}  # the forms have their own
-        self._config = dataclasses.replace(given, model=model, **whole)
+        self._config = dataclasses.replace(given, model=model, **changed, **whole)
         architecture = self._module.MODELS[model]
         ours = model in zoo.MODELS and architecture.make is zoo.MODELS[model].make
         self.forms = FORMS[model] if ours else {"whole": architecture.make}
@@ -173,11 +185,18 @@ class Search:
         half, own, twice = (self.error(self._at(candidate, factor), 1.0) for factor in (0.5, 1.0, 2.0))
         return half < own or twice > COLLAPSE * own
 
+    def sizes(self) -> None:
+        """The model and its larger form at the rate and batch of the library and the preset, on patches."""
+        lr = self._module.MODELS[self._config.model].lr
+        for form in ("patches", "patches, larger"):
+            self.error(Candidate(form, "muon", lr, self.batch), 1.0)
+
     def run(self) -> None:
         """All rungs."""
         every = [
             Candidate(form, name, lr, self.batch)
             for form in self.forms
+            if form != "patches, larger"
             for name, rates in RATES.items()
             for lr in rates
         ]
@@ -230,6 +249,7 @@ def main() -> None:
     parser.add_argument("--problem", choices=list(PROBLEMS), default="rough")
     parser.add_argument("--models", nargs="+", default=list(WIDE), choices=list(WIDE))
     parser.add_argument("--seconds", type=float, default=45.0, help="of training of the longest runs")
+    parser.add_argument("--sizes", action="store_true", help="compare the model and a larger one, nothing else")
     parser.add_argument("--table", action="store_true", help="print what was found for the problem, train nothing")
     options = parser.parse_args()
     if options.table:
@@ -237,7 +257,8 @@ def main() -> None:
         return
     timer.like_the_command_line()
     for model in options.models:
-        Search(options.problem, model, options.seconds).run()
+        search = Search(options.problem, model, options.seconds)
+        search.sizes() if options.sizes else search.run()
 
 
 if __name__ == "__main__":

@@ -105,55 +105,41 @@ def jax_contender(model, x, y) -> dict:
     """What to time of any operator, on all devices: forward, and a training step with donated buffers."""
     import equinox as eqx
     import jax
-    import jax.numpy as jnp
     import optax
 
-    mesh = jax.make_mesh((jax.device_count(),), ("batch",), (jax.sharding.AxisType.Auto,))
-    split, copies = (jax.sharding.NamedSharding(mesh, spec) for spec in (jax.P("batch"), jax.P()))
-    x, y = jax.device_put((x, y), split)
+    from sciml import losses, metrics, train
+
+    mesh = train.mesh_for(len(x))
+    everywhere, batch, items = jax.P(), jax.P(mesh.axis_names), jax.P(None, mesh.axis_names)
     optimiser = optax.adam(1e-3)
-    arrays, static = eqx.partition(model, eqx.is_inexact_array)
+    state = train.replicate(train.init(model, optimiser), mesh)
+    step = train.make_step(losses.supervised(metrics.relative_l2), optimiser, mesh=mesh)
+    item = jax.device_put((x[None], y[None]), jax.sharding.NamedSharding(mesh, items))
+    arrays, form = step.apart(state)
 
-    def shared(function, takes, gives):  # each device computes its part of the batch, as in training
-        if jax.device_count() == 1:
-            return function
-        return jax.shard_map(function, mesh=mesh, in_specs=takes, out_specs=gives, check_vma=False)
-
-    def network(arrays, x):
-        return jax.vmap(eqx.combine(arrays, static))(x)
-
-    def loss(arrays, x, y):
-        norm = lambda u: jnp.sqrt(jnp.sum(u * u, axis=(1, 2, 3)))
-        return jnp.mean(norm(network(arrays, x) - y) / norm(y))
-
-    def update(state, x, y):
-        arrays, moments = state
-        value, gradient = jax.value_and_grad(loss)(arrays, x, y)
-        if jax.device_count() > 1:
-            value, gradient = jax.lax.pmean((value, gradient), "batch")
-        change, moments = optimiser.update(gradient, moments, arrays)
-        return (optax.apply_updates(arrays, change), moments), value
-
-    batch, everywhere = jax.P("batch"), jax.P()
-    apply = jax.jit(shared(network, (everywhere, batch), batch))
-    train = jax.jit(shared(update, (everywhere, batch, batch), everywhere), donate_argnums=0)
-    state = [jax.device_put((jax.tree.map(jnp.copy, arrays), optimiser.init(arrays)), copies)]
-    arrays = jax.device_put(arrays, copies)
+    weights, static = eqx.partition(state.model, eqx.is_array)
+    network = lambda weights, x: jax.vmap(eqx.combine(weights, static))(x)
+    if mesh.size > 1:  # each device computes its part of the batch, as in training
+        network = jax.shard_map(network, mesh=mesh, in_specs=(everywhere, batch), out_specs=batch, check_vma=False)
+    apply = jax.jit(network)
+    weights = jax.tree.map(lambda leaf: leaf + 0, weights)  # the step donates those of the state
+    split = jax.device_put(x, jax.sharding.NamedSharding(mesh, batch))
 
     def forward():
-        jax.block_until_ready(apply(arrays, x))
+        jax.block_until_ready(apply(weights, split))
 
-    def step():
-        state[0], value = train(state[0], x, y)
-        jax.block_until_ready((state, value))
+    def one_step():
+        nonlocal arrays
+        arrays, logs = step.advance(form, arrays, None, item, done=0)
+        jax.block_until_ready((arrays, logs))
 
     info = {
         "jax": jax.__version__,
         "device": jax.devices()[0].device_kind,
-        "devices": jax.device_count(),
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(arrays)),
+        "devices": mesh.size,
+        "parameters": train.parameters(model),
     }
-    return {"forward": forward, "step": step, "outputs": apply(arrays, x), "info": info}
+    return {"forward": forward, "step": one_step, "outputs": apply(weights, split), "info": info}
 
 
 def report(name: str, rows: dict) -> None:

@@ -18,8 +18,11 @@ without as they are.
 
 import dataclasses
 import functools
+from typing import Any
 
+import jax
 import numpy as np
+from jaxtyping import Array, Key
 
 from sciml import losses, metrics, tasks, zoo
 from sciml.experiment import Count, Experiment, NonNegative, Training, Whole, chosen
@@ -48,6 +51,8 @@ class Config:
     """One of STATISTICS: of input and output by channel, by point, or of the output alone by channel."""
     physics: NonNegative = 0.0
     """Weight of the squared residual of the equation in the loss, for media without jumps."""
+    symmetries: bool = False
+    """Whether training samples are rotated and reflected at random, on the grid of the solver."""
     source: tasks.Generated = tasks.Generated((1000, 100, 200))
     """Generated data."""
     run: Training = Training(epochs=8, batch=16)
@@ -65,7 +70,13 @@ PRESETS = {
         source=tasks.Generated((24, 8, 8)),
         run=Training(epochs=1, batch=8),
     ),
-    "rough": Config(problem=Darcy(resolution=128, every=2, tau=5.0, low=2.0), patch=2, run=Training(epochs=6, batch=8)),
+    "rough": Config(
+        problem=Darcy(resolution=128, every=2, tau=5.0, low=2.0),
+        sizes=tasks.Sizes(depth=4),
+        patch=2,
+        symmetries=True,
+        run=Training(epochs=6, batch=8),
+    ),
     "physics": Config(
         problem=Darcy(resolution=64),
         factors=1,
@@ -128,4 +139,15 @@ def build(config: Config) -> Experiment:
         optimiser = tasks.one_cycle(model, config.run, len(parts.train), weight_decay=1e-4)
     if config.physics:
         loss = losses.informed(loss, equation.residual, weight=config.physics)
-    return tasks.fields(model, parts, config.run, statistics=statistics, loss=loss, optimiser=optimiser)
+    if config.symmetries:
+        # Of the solver's grid: what is stored, every so-many nodes, has other distances to the walls on either side.
+        whole = config.source.parts(dataclasses.replace(equation, every=1)).train
+        parts = dataclasses.replace(parts, train=whole)
+        loss = losses.augmented(loss, functools.partial(_moved, equation.every))
+    grid = equation.grid
+    return tasks.fields(model, parts, config.run, grid=grid, statistics=statistics, loss=loss, optimiser=optimiser)
+
+
+def _moved(every: int, batch: Any, key: Key[Array, ""]) -> Any:
+    """Samples of the solver's grid, moved by a symmetry of the square, on the nodes that are stored."""
+    return jax.tree.map(lambda field: field[:, :, ::every, ::every], losses.square_symmetry(batch, key))

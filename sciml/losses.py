@@ -54,6 +54,44 @@ def informed(loss: Loss, residual: Callable[[Array, Array], Array], *, weight: f
     return both
 
 
+def augmented(loss: Loss, change: Callable[[PyTree, Key[Array, ""]], PyTree]) -> Loss:
+    """`loss` of batches that `change(batch, key)` has changed at random, such as `square_symmetry`."""
+
+    def changed(model: PyTree, batch: PyTree, key: Key[Array, ""]) -> tuple[Float[Array, ""], dict[str, Array]]:
+        own, rest = jax.random.split(key)
+        return loss(model, change(batch, own), rest)
+
+    return changed
+
+
+def square_symmetry(batch: PyTree, key: Key[Array, ""]) -> PyTree:
+    """Rotates or reflects each sample by one of the eight symmetries of the square, drawn at random.
+
+    All fields of a sample, inputs and outputs, are moved alike and keep their values: the equation, its boundary
+    conditions and the grid must have these symmetries, and no channel may be a coordinate or a component of a vector.
+    A grid of every second node of another one, say, has lost the reflections.
+
+    Args:
+        batch: Fields `(batch, channels, n, n)`.
+        key: Randomness.
+
+    Raises:
+        ValueError: If a field is not square.
+    """
+    shapes = {leaf.shape[2:] for leaf in jax.tree.leaves(batch)}
+    if any(len(shape) != 2 or shape[0] != shape[1] for shape in shapes):
+        raise ValueError(f"Expected fields (batch, channels, n, n) for the symmetries of the square, got {shapes}.")
+    size = jax.tree.leaves(batch)[0].shape[0]
+    across, down, right = jax.random.bernoulli(key, shape=(3, size, 1, 1, 1))
+
+    def moved(field: Float[Array, "batch channels n n"]) -> Float[Array, "batch channels n n"]:
+        field = jnp.where(across, jnp.swapaxes(field, 2, 3), field)
+        field = jnp.where(down, field[:, :, ::-1], field)
+        return jnp.where(right, field[..., ::-1], field)
+
+    return jax.tree.map(moved, batch)
+
+
 Logs = dict[str, Float[Array, ""]]
 Batch = Mapping[str, Float[Array | np.ndarray, "..."]]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sciml import losses, metrics
-from sciml.pdes import Burgers
+from sciml.pdes import Burgers, Darcy
 
 
 class Scale(eqx.Module):
@@ -41,6 +41,39 @@ def test_the_residual_of_predictions_is_added_and_logged():
     assert float(value) == pytest.approx(1.0 + 0.25 * np.mean(squares), rel=1e-4)
     gradient = jax.grad(lambda m: both(m, (u, u), jax.random.key(0))[0])(Scale(jnp.array(2.0)))
     assert float(gradient.factor) > 0
+
+
+def test_every_symmetry_of_the_square_moves_inputs_and_outputs_alike():
+    corner = jnp.arange(9.0).reshape(1, 1, 3, 3).repeat(400, 0)
+    moved, other = losses.square_symmetry((corner, 10 * corner), jax.random.key(0))
+    np.testing.assert_array_equal(other, 10 * moved)
+    of_square = [np.rot90(one, k) for one in (corner[0, 0], corner[0, 0].T) for k in range(4)]
+    found, counts = np.unique(np.asarray(moved).reshape(400, 9), axis=0, return_counts=True)
+    assert {tuple(one) for one in found} == {tuple(one.ravel()) for one in of_square}
+    assert counts.min() > 400 / 8 / 2
+
+
+@jax.enable_x64(True)
+def test_moved_samples_of_darcy_flow_are_solutions_still():
+    permeability = jnp.asarray(np.random.default_rng(0).choice([2.0, 12.0], (6, 16, 16)))
+    solved = jax.vmap(Darcy(resolution=16).pressure)
+    x, y = losses.square_symmetry((permeability[:, None], solved(permeability)[:, None]), jax.random.key(1))
+    assert sum(not np.array_equal(*pair) for pair in zip(x[:, 0], permeability, strict=True)) >= 4
+    np.testing.assert_allclose(y[:, 0], solved(x[:, 0]), rtol=1e-9)
+
+
+def test_augmented_batches_reach_the_loss():
+    x, y = np.random.default_rng(0).normal(size=(2, 5, 1, 4, 4)).astype(np.float32)
+    plain = losses.supervised(metrics.relative_l2)
+    doubled = losses.augmented(plain, lambda batch, key: (batch[0], 2 * batch[1]))
+    model, key = Scale(jnp.array(1.0)), jax.random.key(0)
+    assert float(doubled(model, (x, y), key)[0]) == pytest.approx(float(plain(model, (x, 2 * y), key)[0]))
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 4, 5), (2, 1, 4), (2, 1, 4, 4, 4)])
+def test_only_squares_have_the_symmetries_of_the_square(shape):
+    with pytest.raises(ValueError, match=r"Expected fields \(batch, channels, n, n\)"):
+        losses.square_symmetry((np.zeros(shape),), jax.random.key(0))
 
 
 class Step(eqx.Module):

@@ -14,7 +14,7 @@ from sciml import losses, metrics, train
 from sciml.data import Pairs, cached, split
 from sciml.experiment import Count, Depth, Experiment, Prediction, Seed, Training, Whole, check_settings, unchanged
 from sciml.grid import Grid
-from sciml.operators import FNO, AbstractOperator, MgNO, Normalised, Normaliser, Resampled, per_channel
+from sciml.operators import AbstractOperator, Normalised, Normaliser, Resampled, per_channel
 from sciml.tasks._field_errors import draw_predictions, relative_errors
 from sciml.tasks._memory import within_memory
 from sciml.tasks._predict_file import ForecastFile, forecast_file
@@ -125,10 +125,9 @@ class Statistics:
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """Options of the sizes of MgNO and FNO, a field of a Config: `--width`, `--depth`, `--levels` and `--modes`.
+    """Options of the sizes of `zoo.mgno` and `zoo.fno`, a field of a Config.
 
-    Without any of them a model has the sizes of its architecture. With one of them, the others are those of MgNO with
-    width 24, 4 layers and 6 levels, or of FNO with width 32, 4 layers and 24 modes.
+    The command line has them as `--width`, `--depth`, `--levels` and `--modes`. What is not given is as in the zoo.
     """
 
     width: Count | None = None
@@ -138,23 +137,20 @@ class Sizes:
     levels: Depth | None = None
     """Levels of the multigrid cycles (mgno)."""
     modes: Count | None = None
-    """Kept frequencies along each of two axes (fno)."""
+    """Kept frequencies along each axis (fno)."""
 
     def __post_init__(self) -> None:
         check_settings(self)
 
     def of(self, model: str, architecture: Architecture) -> Architecture:
-        """The architecture with these sizes, if the model is mgno or fno and has one of them."""
+        """The architecture with these sizes, if the model is mgno or fno."""
         own = {"mgno": ("width", "depth", "levels"), "fno": ("width", "depth", "modes")}.get(model, ())
         given = {name: getattr(self, name) for name in own if getattr(self, name) is not None}
-        if not given:
-            return architecture
-        if model == "mgno":
-            make = functools.partial(MgNO, **({"width": 24, "depth": 4, "levels": 6} | given))
-        else:
-            modes = (given.pop("modes", 24),) * 2
-            make = functools.partial(FNO, **({"width": 32, "depth": 4} | given), modes=modes)
-        return dataclasses.replace(architecture, make=make)
+        return (
+            dataclasses.replace(architecture, make=functools.partial(architecture.make, **given))
+            if given
+            else architecture
+        )
 
 
 def fields(

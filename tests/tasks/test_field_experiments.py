@@ -83,6 +83,30 @@ def test_darcy_refuses_a_resolution_that_the_solver_does_not_hold(darcy_runs):
         experiment.evaluate(darcy_runs / "fno", (12,))
 
 
+def test_darcy_moves_training_samples_on_the_grid_of_the_solver(tmp_path):
+    module = experiment.load_file(EXPERIMENTS / "darcy.py")
+    problem = module.Darcy(resolution=16, every=2)
+    changes = {"problem": problem, "data": str(tmp_path), "samples": (8, 2, 2)}
+    plain, moving = (
+        module.build(experiment.with_settings(module.PRESETS["smoke"], changes | {"symmetries": value}))
+        for value in (False, True)
+    )
+    fine, stored = moving.train[np.arange(8)], plain.train[np.arange(8)]
+    assert fine[0].shape == (8, 1, 16, 16)
+    np.testing.assert_array_equal(fine[0][:, :, ::2, ::2], stored[0])
+    key = jax.random.key(0)
+    moved = [np.rot90(array, k, axes=(2, 3)) for array in fine for k in range(4)]
+    batches = [(moved[k], moved[4 + k]) for k in range(4)] + [
+        (np.swapaxes(moved[k], 2, 3), np.swapaxes(moved[4 + k], 2, 3)) for k in range(4)
+    ]
+    known = [float(plain.loss(plain.model, (x[:1, :, ::2, ::2], y[:1, :, ::2, ::2]), key)[0]) for x, y in batches]
+    assert len({round(value, 5) for value in known}) == 8
+    for seed in range(3):
+        batch = tuple(jax.numpy.asarray(array[:1]) for array in fine)
+        value = float(moving.loss(plain.model, batch, jax.random.key(seed))[0])
+        assert min(abs(value - other) for other in known) < 1e-5
+
+
 def test_the_small_darcy_set_at_both_resolutions(published_data, tmp_path):
     finished("darcy_small.py", tmp_path / "run", model="fno", data=str(published_data))
     metrics = experiment.evaluate(tmp_path / "run", (16, 32))
