@@ -18,11 +18,9 @@ without as they are.
 
 import dataclasses
 import functools
-from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Key
 
 from sciml import losses, metrics, tasks, zoo
 from sciml.experiment import Count, Experiment, NonNegative, Training, Whole, chosen
@@ -141,13 +139,8 @@ def build(config: Config) -> Experiment:
         loss = losses.informed(loss, equation.residual, weight=config.physics)
     if config.symmetries:
         # Of the solver's grid: what is stored, every so-many nodes, has other distances to the walls on either side.
-        whole = config.source.parts(dataclasses.replace(equation, every=1)).train
-        parts = dataclasses.replace(parts, train=whole)
-        loss = losses.augmented(loss, functools.partial(_moved, equation.every))
+        parts = dataclasses.replace(parts, train=config.source.parts(dataclasses.replace(equation, every=1)).train)
+        stored = lambda field: field[:, :, :: equation.every, :: equation.every]
+        loss = losses.augmented(loss, lambda batch, key: jax.tree.map(stored, losses.square_symmetry(batch, key)))
     grid = equation.grid
     return tasks.fields(model, parts, config.run, grid=grid, statistics=statistics, loss=loss, optimiser=optimiser)
-
-
-def _moved(every: int, batch: Any, key: Key[Array, ""]) -> Any:
-    """Samples of the solver's grid, moved by a symmetry of the square, on the nodes that are stored."""
-    return jax.tree.map(lambda field: field[:, :, ::every, ::every], losses.square_symmetry(batch, key))

@@ -49,6 +49,9 @@ class Form:
         leaves, structure = jax.tree.flatten(state)
         if structure != self.structure:
             raise ValueError(f"Expected a step to keep the structure of its state, {self.structure}, got {structure}.")
+        for leaf, one in zip(leaves, self.others, strict=True):
+            if eqx.is_array(leaf) != (one is _ARRAY):
+                raise ValueError(f"Expected a step to keep which leaves are arrays, got {leaf} for {one}.")
         return [leaf for leaf, one in zip(leaves, self.others, strict=True) if one is _ARRAY]
 
 

@@ -1,5 +1,6 @@
 """Data parallelism over the devices of one process: one copy of the state each, and a part of each batch."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -78,3 +79,17 @@ def _apply(arrays: PyTree, static: PyTree, batch: PyTree, mesh: Mesh) -> PyTree:
     return jax.shard_map(part, mesh=mesh, in_specs=(PartitionSpec(), split), out_specs=split, check_vma=False)(
         arrays, batch
     )
+
+
+def mean_over(values: PyTree, axes: tuple[str, ...]) -> PyTree:
+    """Means over the mesh axes, of all arrays of one type together: each exchange makes the devices wait."""
+    leaves, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, values))
+    groups: dict[Any, list[int]] = {}
+    for i, leaf in enumerate(leaves):
+        groups.setdefault(leaf.dtype, []).append(i)
+    for members in groups.values():
+        means = jax.lax.pmean(jnp.concatenate([leaves[i].ravel() for i in members]), axes)
+        ends = list(itertools.accumulate(leaves[i].size for i in members))
+        for i, part in zip(members, jnp.split(means, ends[:-1]), strict=True):
+            leaves[i] = part.reshape(leaves[i].shape)
+    return jax.tree.unflatten(structure, leaves)

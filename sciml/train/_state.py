@@ -1,7 +1,6 @@
 """The state of a training run and the compiled step that advances it."""
 
 import functools
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from sciml.losses import Curriculum, Loss
 from sciml.nn import partition
 from sciml.train._phases import CompiledStep, Form, Logs, Scheduled, copied
+from sciml.train._sharding import mean_over
 
 Optimiser = optax.GradientTransformation | optax.MultiSteps
 
@@ -83,7 +83,7 @@ def make_step(
             slow.
         optimiser: Any optax optimiser; its learning rate is logged if it is wrapped in `optax.inject_hyperparams`. On
             several devices its update also gets `mesh_axes`, the names of the mesh's axes.
-        seed: Seed of the keys.
+        seed: Seed of the keys, which is not compiled into the step.
         fetch: `(source, item) -> batch`, traced.
         mesh: Devices that share each batch along its leading axis. Each device computes the loss of its part and the
             gradients are averaged, hence the loss and its logs must be means over the samples, and a loss that draws
@@ -91,7 +91,7 @@ def make_step(
 
     Returns:
         The step. Its logs hold one entry for each step: `loss`, the loss function's own logs, `gradient_norm`, and
-        `learning_rate` if known. The seed is not compiled into it.
+        `learning_rate` if known.
     """
     compiled = functools.partial(_jitted, optimiser=optimiser, fetch=fetch, mesh=mesh)
     if isinstance(loss, Curriculum):
@@ -129,20 +129,6 @@ def _jitted(
     return step
 
 
-def _mean(values: PyTree, axes: tuple[str, ...]) -> PyTree:
-    """Means over the mesh axes, of all arrays of one type together: each exchange makes the devices wait."""
-    leaves, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, values))
-    groups: dict[Any, list[int]] = {}
-    for i, leaf in enumerate(leaves):
-        groups.setdefault(leaf.dtype, []).append(i)
-    for members in groups.values():
-        means = jax.lax.pmean(jnp.concatenate([leaves[i].ravel() for i in members]), axes)
-        ends = list(itertools.accumulate(leaves[i].size for i in members))
-        for i, part in zip(members, jnp.split(means, ends[:-1]), strict=True):
-            leaves[i] = part.reshape(leaves[i].shape)
-    return jax.tree.unflatten(structure, leaves)
-
-
 def _one_step(
     loss: Loss | Scheduled, optimiser: Optimiser, axes: tuple[str, ...]
 ) -> Callable[[TrainState, PyTree, PRNGKeyArray], tuple[TrainState, Logs]]:
@@ -161,7 +147,7 @@ def _one_step(
 
         (value, logs), gradient = jax.value_and_grad(objective, has_aux=True)(trainable)
         if axes:
-            value, logs, gradient = _mean((value, logs, gradient), axes)
+            value, logs, gradient = mean_over((value, logs, gradient), axes)
         more: dict[str, Any] = {"value": value, "grad": gradient}
         if axes:
             more["mesh_axes"] = axes

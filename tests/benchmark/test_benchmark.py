@@ -364,7 +364,7 @@ def test_a_budget_gives_all_models_the_same_time(module, tmp_path, clock):
     for run, pause in zip(content["runs"], (1 / 32, 1 / 128), strict=True):
         found = known[run["model"]]
         assert found["seconds_per_step"] == pause  # compilation, the data and the hooks are not in it
-        assert found["timed_steps"] >= 5
+        assert found["timed_steps"] >= 3
         assert run["steps"] == found["steps"] == int(budget / found["seconds_per_step"])
         assert f"{run['model']}: {1000 * found['seconds_per_step']:.4g} ms a step, {run['steps']} steps" in printed
         assert run["of_budget"] == run["training_seconds"] / budget
@@ -398,7 +398,7 @@ def test_the_shorter_of_two_times_counts_and_a_failure_of_the_second_is_one_of_t
 def test_steps_are_timed_at_the_cadence_at_which_a_run_looks_at_its_losses(module, clock):
     built = dataclasses.replace(module.build(module.Config(model="quick")), every=20)
     found = measure(built, 0.5)  # 64 steps; the log has a line each 2 or more steps
-    assert found["timed_steps"] >= 10
+    assert found["timed_steps"] >= 6
     assert found["timed_steps"] % 2 == 0
     assert found["seconds_per_step"] == 1 / 128
 

@@ -252,3 +252,15 @@ def test_a_step_compiles_once():
     for k in range(4):
         state, _ = step(state, None, stack(batch(k)))
     assert len(traces) == 1
+
+
+def test_a_step_that_changes_the_form_of_its_state_is_refused():
+    grow = optax.GradientTransformation(lambda params: (), lambda updates, state, params=None: (updates, (*state, 1.0)))
+    number = optax.GradientTransformation(
+        lambda params: 0.5, lambda updates, state, params=None: (updates, jnp.asarray(0.5))
+    )
+    for optimiser, message in ((grow, "keep the structure of its state"), (number, "keep which leaves are arrays")):
+        state = train.init(eqx.nn.Linear(2, 2, key=jax.random.key(0)), optimiser)
+        step = train.make_step(lambda model, batch, key: (model(batch).sum(), {}), optimiser)
+        with pytest.raises(ValueError, match=message):
+            step(state, None, jnp.ones((1, 2)))
