@@ -48,10 +48,16 @@ class Form:
         """
         leaves, structure = jax.tree.flatten(state)
         if structure != self.structure:
-            raise ValueError(f"Expected a step to keep the structure of its state, {self.structure}, got {structure}.")
+            raise ValueError(
+                f"Expected a step to keep the structure of its state, {self.structure.num_leaves} leaves, got "
+                f"{structure.num_leaves}, or others. Let the optimiser return a state like its first."
+            )
         for leaf, one in zip(leaves, self.others, strict=True):
             if eqx.is_array(leaf) != (one is _ARRAY):
-                raise ValueError(f"Expected a step to keep which leaves are arrays, got {leaf} for {one}.")
+                raise ValueError(
+                    f"Expected a step to keep which leaves are arrays, got {type(leaf).__name__} in place of "
+                    f"{'an array' if one is _ARRAY else one}. Let the optimiser begin with arrays."
+                )
         return [leaf for leaf, one in zip(leaves, self.others, strict=True) if one is _ARRAY]
 
 
