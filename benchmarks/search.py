@@ -45,6 +45,7 @@ PROBLEMS: dict[str, tuple[str, str, dict[str, Any]]] = {
 JUDGED = ("relative_l2", "relative_h1")
 WIDE: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "mgno": (zoo.mgno, {"width": 32, "depth": 4}),
+    "residual_mgno": (zoo.residual_mgno, {"width": 24}),
     "fno": (zoo.fno, {"width": 48}),
     "uno": (zoo.uno, {"factor": 1.5}),
     "ffno": (zoo.ffno, {"width": 48}),
@@ -54,6 +55,7 @@ WIDE: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
 }
 LARGER: dict[str, dict[str, Any]] = {
     "mgno": {"depth": 4},
+    "residual_mgno": {"width": 20},
     "fno": {"width": 40},
     "uno": {"factor": 1.25},
     "ffno": {"width": 40},

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from sciml import zoo
 from sciml.grid import Grid
 from sciml.nn import Frozen
 from sciml.operators import (
@@ -98,6 +99,11 @@ OPERATORS = {
     ),
     "fno": OperatorCase(
         lambda into, out, grid, key: FNO(into, out, modes=(6,) * len(grid.shape), width=8, depth=2, key=key), True, 1
+    ),
+    "residual mgno": OperatorCase(
+        lambda into, out, grid, key: zoo.residual_mgno(into, out, grid=grid, width=6, depth=2, levels=2, key=key),
+        False,
+        2,
     ),
     "tfno": OperatorCase(
         lambda into, out, grid, key: TFNO(

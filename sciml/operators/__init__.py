@@ -29,6 +29,7 @@ from sciml.operators._patched import Patched as Patched
 from sciml.operators._patched import patched as patched
 from sciml.operators._pointwise import Padded as Padded
 from sciml.operators._pointwise import Pointwise as Pointwise
+from sciml.operators._residual_mgno import ResidualMgNO as ResidualMgNO
 from sciml.operators._resnet import DilatedResNet as DilatedResNet
 from sciml.operators._resnet import GlobalResNet as GlobalResNet
 from sciml.operators._resnet import ModernResNet as ModernResNet

@@ -19,8 +19,8 @@ TABLE: dict[str, str] = {
     "sciml.operators": """
         AsChannels CNO Conditioned ConvNeXtUNet ConvNet DeepONet DilatedResNet FFNO FNO FiLM FlaxOperator
         GalerkinTransformer GlobalResNet InPrecision Increments MgNO MgNOConfig ModernResNet NextFrames Normalised
-        Normaliser Numbers Padded Patched Pointwise PointwiseHead Resampled Residual ResidualUNet Slicing SpectralHead
-        Stage TFNO Transferred Transolver UNO UNet WithFields
+        Normaliser Numbers Padded Patched Pointwise PointwiseHead Resampled Residual ResidualMgNO ResidualUNet Slicing
+        SpectralHead Stage TFNO Transferred Transolver UNO UNet WithFields
         """,
     "sciml.symbolic": """
         Apply FittedConstants Integer LeftNested NumberCodec Pieces Placeholder Program Real RightNested Sum Term
@@ -102,6 +102,7 @@ INNER: dict[str, str] = {
     "sciml.operators.GlobalResNetBlock": "sciml.operators._resnet._GlobalBlock",
     "sciml.operators.MultigridLayer": "sciml.operators._mgno.MultigridLayer",
     "sciml.operators.PhysicsAttention": "sciml.operators._transolver.PhysicsAttention",
+    "sciml.operators.ResidualMultigridLayer": "sciml.operators._residual_mgno.ResidualMultigridLayer",
     "sciml.operators.ResidualUNetBlock": "sciml.operators._unet.ResidualBlock",
     "sciml.operators.UNetStage": "sciml.operators._unet._Stage",
     "sciml.operators.UNOBlock": "sciml.operators._uno._Block",
