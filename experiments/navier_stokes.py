@@ -19,7 +19,7 @@ forcing channel in the source's networks.
 import dataclasses
 
 from sciml import losses, metrics, tasks, zoo
-from sciml.experiment import Count, Experiment, Training, chosen
+from sciml.experiment import Count, Experiment, NonNegative, Training, chosen
 from sciml.operators import Residual, WithFields
 from sciml.pdes import NavierStokes
 
@@ -38,6 +38,8 @@ class Config:
     """Number of frames that the rollout predicts; training uses the frames up to the last of them."""
     patch: Count = 1
     """Points of a patch along each axis that an operator sees as the channels of one point (`operators.Patched`)."""
+    noise: NonNegative = 0.0
+    """Deviation of the noise on the frames that the operator is given in training, relative to theirs."""
     recipe: str = "ours"
     """One of RECIPES: ours (that of the model), or published; the loss of both is the relative L2 error."""
     source: tasks.Generated = tasks.Generated((60, 10, 20))
@@ -64,6 +66,7 @@ PRESETS = {
     "small": Config(
         problem=NavierStokes(resolution=128, every=4, frames=11, viscosity=1e-4, step=1e-2),
         patch=2,
+        noise=0.01,
         source=tasks.Generated((200, 20, 50)),
         run=Training(epochs=10, batch=10),
     ),
@@ -86,6 +89,9 @@ def build(config: Config) -> Experiment:
     forcing = config.problem.forcing_field()
     make = lambda into, out, *, grid, key: Residual(WithFields(base.make(into + 1, out, grid=grid, key=key), forcing))
     model = dataclasses.replace(base, make=make)
+    loss = losses.supervised(metrics.relative_l2, scale=float(config.run.batch) if published else 1.0)
+    if config.noise:
+        loss = losses.augmented(loss, losses.noisy_inputs(config.noise))
     cycle = {"weight_decay": 1e-5, "final_divide": 50.0, "warmup": 0.1}
     return tasks.fields(
         model,
@@ -93,7 +99,7 @@ def build(config: Config) -> Experiment:
         config.run,
         grid=config.problem.grid,
         statistics=None,
-        loss=losses.supervised(metrics.relative_l2, scale=float(config.run.batch) if published else 1.0),
+        loss=loss,
         optimiser=tasks.one_cycle(model, config.run, len(parts.train), **cycle) if published else None,
         evaluate=tasks.rollout_errors,
         figures=tasks.draw_rollouts(parts.test),

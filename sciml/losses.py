@@ -92,6 +92,41 @@ def square_symmetry(batch: PyTree, key: Key[Array, ""]) -> PyTree:
     return jax.tree.map(moved, batch)
 
 
+def noisy_inputs(sigma: float) -> Callable[[PyTree, Key[Array, ""]], PyTree]:
+    """For `augmented`: adds Gaussian noise to the first fields of a batch `(x, y)`, not to what they are compared with.
+
+    A step in time that is trained so learns to damp errors of this size in the states that it is given, which its own
+    rollouts contain and the data do not.
+
+    Source: as `Noisy`, which does the same for windows of trajectories.
+
+    Args:
+        sigma: Deviation of the noise, relative to that of each channel over the batch.
+
+    Raises:
+        ValueError: If `sigma` is negative.
+    """
+    _check_sigma(sigma)
+
+    def change(batch: PyTree, key: Key[Array, ""]) -> PyTree:
+        x, *rest = batch
+        return (_with_noise(jnp.asarray(x), sigma, 1, key), *rest)
+
+    return change
+
+
+def _check_sigma(sigma: float) -> None:
+    if sigma < 0:
+        raise ValueError(f"Expected a deviation of the noise of at least 0, got {sigma}.")
+
+
+def _with_noise(fields: Array, sigma: float, channel_axis: int, key: Key[Array, ""]) -> Array:
+    """Fields with noise of `sigma` times the deviation of each channel."""
+    axes = tuple(axis for axis in range(fields.ndim) if axis != channel_axis)
+    draw = jax.random.normal(key, fields.shape, fields.dtype)
+    return fields + sigma * jnp.std(fields, axis=axes, keepdims=True) * draw
+
+
 Logs = dict[str, Float[Array, ""]]
 Batch = Mapping[str, Float[Array | np.ndarray, "..."]]
 
@@ -269,8 +304,7 @@ class Noisy(AbstractForecastLoss):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "history", self.loss.history)
-        if self.sigma < 0:
-            raise ValueError(f"Expected a deviation of the noise of at least 0, got {self.sigma}.")
+        _check_sigma(self.sigma)
         _check_steps(1, self.history, 1)
 
     def horizon(self, bundle: int = 1) -> int:
@@ -281,10 +315,7 @@ class Noisy(AbstractForecastLoss):
         """As in `AbstractForecastLoss`."""
         noise, rest = jax.random.split(key)
         frames = jnp.asarray(batch["frames"])
-        seen = frames[:, : self.history]
-        axes = (0, 1, *range(3, seen.ndim))
-        draw = jax.random.normal(noise, seen.shape, seen.dtype)
-        seen = seen + self.sigma * jnp.std(seen, axis=axes, keepdims=True) * draw
+        seen = _with_noise(frames[:, : self.history], self.sigma, 2, noise)
         return self.loss(model, {**batch, "frames": jnp.concatenate((seen, frames[:, self.history :]), axis=1)}, rest)
 
 

@@ -250,7 +250,7 @@ def _modes(grid: Grid, most: int) -> tuple[int, ...]:
 
 MODELS: dict[str, Architecture] = {
     "mgno": Architecture(mgno, 4e-3),
-    "residual_mgno": Architecture(residual_mgno, 8e-3),
+    "residual_mgno": Architecture(residual_mgno, 6e-3),
     "fno": Architecture(fno, 1.6e-2, any_resolution=True),
     "tfno": Architecture(tfno, 1e-2, any_resolution=True, optimiser="adamw"),
     "ffno": Architecture(ffno, 8e-3, any_resolution=True),

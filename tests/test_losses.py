@@ -76,6 +76,18 @@ def test_only_squares_have_the_symmetries_of_the_square(shape):
         losses.square_symmetry((np.zeros(shape),), jax.random.key(0))
 
 
+def test_noisy_inputs_have_the_deviation_that_was_asked_for_and_leave_the_targets():
+    x = np.random.default_rng(0).normal(3.0, (1.0, 10.0), (6, 64, 64, 2)).transpose(0, 3, 1, 2).astype(np.float32)
+    y = np.ones((6, 1, 64, 64), np.float32)
+    noisy, same = losses.noisy_inputs(0.01)((x, y), jax.random.key(0))
+    np.testing.assert_array_equal(same, y)
+    np.testing.assert_allclose(np.std(noisy - x, axis=(0, 2, 3)), (0.01, 0.1), rtol=0.02)
+    other = losses.noisy_inputs(0.01)((x, y), jax.random.key(1))[0]
+    assert not np.array_equal(noisy, other)
+    with pytest.raises(ValueError, match=r"at least 0, got -0\.1"):
+        losses.noisy_inputs(-0.1)
+
+
 class Step(eqx.Module):
     """A conditioned step whose frames are `factor` times the mean of the frames seen, plus parameters, dt and fixed."""
 
