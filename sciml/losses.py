@@ -69,7 +69,7 @@ def square_symmetry(batch: PyTree, key: Key[Array, ""]) -> PyTree:
 
     All fields of a sample, inputs and outputs, are moved alike and keep their values: the equation, its boundary
     conditions and the grid must have these symmetries, and no channel may be a coordinate or a component of a vector.
-    A grid of every second node of another one, say, has lost the reflections.
+    A grid of every second node of another one, say, has lost the reflections; it still has `transposition`.
 
     Args:
         batch: Fields `(batch, channels, n, n)`.
@@ -78,11 +78,7 @@ def square_symmetry(batch: PyTree, key: Key[Array, ""]) -> PyTree:
     Raises:
         ValueError: If a field is not square.
     """
-    shapes = {leaf.shape[2:] for leaf in jax.tree.leaves(batch)}
-    if any(len(shape) != 2 or shape[0] != shape[1] for shape in shapes):
-        raise ValueError(f"Expected fields (batch, channels, n, n) for the symmetries of the square, got {shapes}.")
-    size = jax.tree.leaves(batch)[0].shape[0]
-    across, down, right = jax.random.bernoulli(key, shape=(3, size, 1, 1, 1))
+    across, down, right = jax.random.bernoulli(key, shape=(3, _size_of_squares(batch), 1, 1, 1))
 
     def moved(field: Float[Array, "batch channels n n"]) -> Float[Array, "batch channels n n"]:
         field = jnp.where(across, jnp.swapaxes(field, 2, 3), field)
@@ -90,6 +86,20 @@ def square_symmetry(batch: PyTree, key: Key[Array, ""]) -> PyTree:
         return jnp.where(right, field[..., ::-1], field)
 
     return jax.tree.map(moved, batch)
+
+
+def transposition(batch: PyTree, key: Key[Array, ""]) -> PyTree:
+    """Exchanges the two axes of each sample with probability 1/2; else as `square_symmetry`."""
+    across = jax.random.bernoulli(key, shape=(_size_of_squares(batch), 1, 1, 1))
+    return jax.tree.map(lambda field: jnp.where(across, jnp.swapaxes(field, 2, 3), field), batch)
+
+
+def _size_of_squares(batch: PyTree) -> int:
+    """Number of samples."""
+    shapes = {leaf.shape[2:] for leaf in jax.tree.leaves(batch)}
+    if any(len(shape) != 2 or shape[0] != shape[1] for shape in shapes):
+        raise ValueError(f"Expected fields (batch, channels, n, n) for the symmetries of the square, got {shapes}.")
+    return jax.tree.leaves(batch)[0].shape[0]
 
 
 def noisy_inputs(sigma: float) -> Callable[[PyTree, Key[Array, ""]], PyTree]:

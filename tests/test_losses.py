@@ -53,6 +53,15 @@ def test_every_symmetry_of_the_square_moves_inputs_and_outputs_alike():
     assert counts.min() > 400 / 8 / 2
 
 
+def test_transposition_exchanges_the_axes_of_half_of_the_samples():
+    corner = jnp.arange(9.0).reshape(1, 1, 3, 3).repeat(400, 0)
+    moved, other = losses.transposition((corner, 10 * corner), jax.random.key(0))
+    np.testing.assert_array_equal(other, 10 * moved)
+    transposed = np.asarray((moved == corner.swapaxes(2, 3)).all((1, 2, 3)))
+    np.testing.assert_array_equal(moved[~transposed], corner[~transposed])
+    assert 150 < transposed.sum() < 250
+
+
 @jax.enable_x64(True)
 def test_moved_samples_of_darcy_flow_are_solutions_still():
     permeability = jnp.asarray(np.random.default_rng(0).choice([2.0, 12.0], (6, 16, 16)))
