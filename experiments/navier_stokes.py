@@ -60,6 +60,7 @@ PRESETS = {
     "smoke": Config(
         problem=NavierStokes(resolution=16, frames=4, viscosity=1e-2, step=5e-2),
         horizon=3,
+        noise=0.01,
         source=tasks.Generated((4, 2, 2)),
         run=Training(epochs=1, batch=4),
     ),
