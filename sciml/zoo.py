@@ -92,27 +92,13 @@ def mgno(
     return MgNO(in_channels, out_channels, grid=grid, width=width, depth=depth, levels=levels, config=config, key=key)
 
 
-def residual_mgno(
-    in_channels: int,
-    out_channels: int,
-    *,
-    grid: Grid,
-    width: int = 16,
-    depth: int = 5,
-    levels: int | None = None,
-    key: PRNGKeyArray,
-) -> ResidualMgNO:
-    """The cycles of `mgno`, with a network at each point and a skip connection in each layer."""
-    return ResidualMgNO(
-        in_channels,
-        out_channels,
-        grid=grid,
-        width=width,
-        depth=depth,
-        levels=_levels(grid) if levels is None else levels,
-        cycle=_cycle(grid),
-        key=key,
-    )
+def residual_mgno(in_channels: int, out_channels: int, *, grid: Grid, key: PRNGKeyArray, **sizes: int) -> ResidualMgNO:
+    """The cycles and levels of `mgno`, with a network at each point and a skip connection in each layer.
+
+    `sizes` are `width`, `depth` and `levels` of `ResidualMgNO`.
+    """
+    sizes = {"levels": _levels(grid), **sizes}
+    return ResidualMgNO(in_channels, out_channels, grid=grid, cycle=_cycle(grid), key=key, **sizes)
 
 
 def _cycle(grid: Grid) -> CycleConfig:

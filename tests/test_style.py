@@ -36,7 +36,7 @@ TWICE: dict[frozenset[str], str] = {
     frozenset(f"operators/_{one}.py" for one in ("fno", "tfno", "ffno")): "arguments of Fourier networks",
     frozenset(
         f"operators/_{one}.py"
-        for one in ("cno", "convnet", "convnext", "deeponet", "mgno", "resnet", "transolver", "unet")
+        for one in ("cno", "convnet", "convnext", "deeponet", "mgno", "residual_mgno", "resnet", "transolver", "unet")
     ): "arguments of operators on one grid",
     frozenset({"prose/_model/field_forecast.py", "prose/_model/model.py"}): "both models are called alike",
     frozenset({"experiment/_run.py"}): "an experiment is run from a file, or as an object, with the same options",

@@ -12,6 +12,9 @@ from sciml.grid import Grid
 from sciml.nn import Conv, CycleConfig, VCycle, check_field, gelu
 from sciml.operators._base import AbstractOperator
 
+_MIXING = 4
+"""Hidden channels of the network at each point, in multiples of the width."""
+
 
 @final
 class ResidualMultigridLayer(eqx.Module):
@@ -34,9 +37,9 @@ class ResidualMgNO(AbstractOperator):
                \quad u = Q v_{depth}
 
     V_l is one multigrid cycle with learned stencils (`sciml.nn.VCycle`), P and Q are matrices of the channels. The
-    network at each point has more channels than the cycles, where they are cheap. Trained on single steps of a flow,
-    it is more accurate than `MgNO` in the same time, and its steps damp errors where those of `MgNO` amplify them
-    (docs/results.md).
+    network at each point has four times as many channels as the cycles, because they are cheap there. Trained on single
+    steps of a flow, it is more accurate than `MgNO` in the same time, and its steps damp errors where those of `MgNO`
+    amplify them (docs/results.md).
 
     A trained stencil belongs to its grid spacing: the operator takes fields on the grid that it was built for.
 
@@ -63,7 +66,6 @@ class ResidualMgNO(AbstractOperator):
         grid: Grid,
         width: int = 16,
         depth: int = 5,
-        mixing: float | int = 4,
         levels: int = 4,
         cycle: CycleConfig = CycleConfig(bias=True),
         key: PRNGKeyArray,
@@ -76,7 +78,6 @@ class ResidualMgNO(AbstractOperator):
             grid: Grid of input and output, in one to three dimensions; its boundary is that of the stencils.
             width: Number of channels of the fields between the layers, and of the cycles.
             depth: Number of layers.
-            mixing: Hidden channels of the network at each point, in multiples of the width.
             levels: Number of levels of each cycle, with one smoothing step on each and two on the coarsest.
             cycle: What each cycle does besides smoothing.
             key: Of the random initial values.
@@ -88,7 +89,7 @@ class ResidualMgNO(AbstractOperator):
             raise ValueError(f"Expected at least one layer and one level, got depth={depth}, levels={levels}.")
         matrix = functools.partial(Conv, kernel=(1,) * len(grid.shape))
         steps = ((1, 0),) * (levels - 1) + ((2, 0),)
-        hidden = round(mixing * width)
+        hidden = _MIXING * width
 
         def layer(key: PRNGKeyArray) -> ResidualMultigridLayer:
             first, second, third = jax.random.split(key, 3)

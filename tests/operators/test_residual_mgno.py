@@ -20,11 +20,11 @@ def at_points(conv, u):
 
 
 def test_output_is_that_of_the_formula(getkey):
-    model = ResidualMgNO(2, 3, grid=GRID, width=5, depth=2, mixing=1.6, levels=2, key=getkey())
+    model = ResidualMgNO(2, 3, grid=GRID, width=5, depth=2, levels=2, key=getkey())
     x = jax.random.normal(getkey(), (2, *GRID.shape))
     u = at_points(model.lifting, x)
     for layer in model.layers:
-        assert layer.hidden.weight.shape[-1] == 8  # 1.6 times 5
+        assert layer.hidden.weight.shape[-1] == 20
         cycled = jnp.moveaxis(layer.cycle.channels_last(jnp.moveaxis(u, 0, -1)[None])[0], -1, 0)
         hidden = at_points(layer.hidden, cycled)
         gelu = 0.5 * hidden * (1 + jax.scipy.special.erf(hidden / np.sqrt(2)))
