@@ -63,7 +63,7 @@ LARGER: dict[str, dict[str, Any]] = {
     "convnext_unet": {"widths": (24, 44, 80, 80)},
     "dilresnet": {"width": 44},
 }
-"""Steps of these take 1.3 to 2.3 times as long on patches; `--sizes` compares them."""
+"""Steps of these take 1.2 to 2.3 times as long on patches; `--sizes` compares them."""
 FORMS = {
     model: {
         "whole": make,

@@ -62,7 +62,8 @@ def build(config: Config) -> Experiment:
         known, test = data.split(known, (None, config.holdout), seed=0)
     else:
         test = functools.cache(lambda resolution: data.read_npz(folder / f"darcy_test_{resolution or 16}.npz"))
-    loss = None
-    if config.transpose and known.grid is not None:  # without a grid `tasks.fields` says what is missing
-        loss = losses.augmented(tasks.mean_of_l2_and_h1(known.grid), losses.transposition)
+    assert known.grid is not None  # `read_npz` places the points
+    loss = tasks.mean_of_l2_and_h1(known.grid)
+    if config.transpose:
+        loss = losses.augmented(loss, losses.transposition)
     return tasks.fields(model, tasks.Parts(known, None, test), config.run, loss=loss)

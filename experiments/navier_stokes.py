@@ -6,7 +6,8 @@
 An operator is trained on pairs of consecutive frames and judged by rolling it out over ten of them. Errors on the test
 trajectories are relative L2: of the whole rollout (`relative_l2`), the mean over its frames (`each_frame`), and of its
 first frame (`first_frame`). All models predict the increment and see the forcing as a second input channel, because on
-a torus without coordinates nothing else tells where the forcing is. Table of the comparison: docs/results.md.
+a torus without coordinates nothing else tells where the forcing is. Noise on the inputs of training (`noise`, in
+`small`) teaches a model to damp the errors of its own rollouts. Table of the comparison: docs/results.md.
 
 `paper` is the published one-step setting (He, Liu, Xu, "MgNO", ICLR 2024): viscosity 1e-5, 10 pairs from each of 1000
 trajectories, 500 epochs, the sum of the relative L2 errors, Adam with coupled decay on one cycle, no validation; 1.63 %
@@ -39,7 +40,7 @@ class Config:
     patch: Count = 1
     """Points of a patch along each axis that an operator sees as the channels of one point (`operators.Patched`)."""
     noise: NonNegative = 0.0
-    """Deviation of the noise on the frames that the operator is given in training, relative to theirs."""
+    """Deviation of the noise added to the operator's input in training, relative to the deviation of the input."""
     recipe: str = "ours"
     """One of RECIPES: ours (that of the model), or published; the loss of both is the relative L2 error."""
     source: tasks.Generated = tasks.Generated((60, 10, 20))

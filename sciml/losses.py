@@ -89,13 +89,23 @@ def square_symmetry(batch: PyTree, key: Key[Array, ""]) -> PyTree:
 
 
 def transposition(batch: PyTree, key: Key[Array, ""]) -> PyTree:
-    """Exchanges the two axes of each sample with probability 1/2; else as `square_symmetry`."""
+    """Exchanges the two axes of each sample with probability 1/2.
+
+    As `square_symmetry`, of which it is one element, for problems that have this symmetry alone.
+
+    Args:
+        batch: Fields `(batch, channels, n, n)`.
+        key: Randomness.
+
+    Raises:
+        ValueError: If a field is not square.
+    """
     across = jax.random.bernoulli(key, shape=(_size_of_squares(batch), 1, 1, 1))
     return jax.tree.map(lambda field: jnp.where(across, jnp.swapaxes(field, 2, 3), field), batch)
 
 
 def _size_of_squares(batch: PyTree) -> int:
-    """Number of samples."""
+    """Number of samples of a batch whose fields are all square."""
     shapes = {leaf.shape[2:] for leaf in jax.tree.leaves(batch)}
     if any(len(shape) != 2 or shape[0] != shape[1] for shape in shapes):
         raise ValueError(f"Expected fields (batch, channels, n, n) for the symmetries of the square, got {shapes}.")
@@ -105,8 +115,8 @@ def _size_of_squares(batch: PyTree) -> int:
 def noisy_inputs(sigma: float) -> Callable[[PyTree, Key[Array, ""]], PyTree]:
     """For `augmented`: adds Gaussian noise to the first fields of a batch `(x, y)`, not to what they are compared with.
 
-    A step in time that is trained so learns to damp errors of this size in the states that it is given, which its own
-    rollouts contain and the data do not.
+    In a rollout a step is given its own predictions, which contain errors. The data of its training contain none;
+    noise lets it learn to damp errors of that size.
 
     Source: as `Noisy`, which does the same for windows of trajectories.
 

@@ -83,6 +83,8 @@ def test_augmented_batches_reach_the_loss():
 def test_only_squares_have_the_symmetries_of_the_square(shape):
     with pytest.raises(ValueError, match=r"Expected fields \(batch, channels, n, n\)"):
         losses.square_symmetry((np.zeros(shape),), jax.random.key(0))
+    with pytest.raises(ValueError, match=r"Expected fields \(batch, channels, n, n\)"):
+        losses.transposition((np.zeros(shape),), jax.random.key(0))
 
 
 def test_noisy_inputs_have_the_deviation_that_was_asked_for_and_leave_the_targets():

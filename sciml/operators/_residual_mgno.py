@@ -44,8 +44,9 @@ class ResidualMgNO(AbstractOperator):
     A trained stencil belongs to its grid spacing: the operator takes fields on the grid that it was built for.
 
     Source: the cycles of He, Liu, Xu, "MgNO: Efficient parameterization of linear operators via multigrid", ICLR 2024,
-    section 3, in the layer of Tran, Mathews, Xie, Ong, ICLR 2023, arXiv:2111.13802, as `FFNO` has it. Both together are
-    not published.
+    section 3, in the residual layer of Tran, Mathews, Xie, Ong, ICLR 2023, arXiv:2111.13802. Both together are not
+    published. Differs from `FFNO` in: GELU in place of ReLU, the output from v instead of the last layer's term, no
+    coordinates.
 
     Attributes:
         lifting: P.
@@ -86,7 +87,10 @@ class ResidualMgNO(AbstractOperator):
             ValueError: If the grid has too few points for the levels, or there is no layer or no level.
         """
         if depth < 1 or levels < 1:
-            raise ValueError(f"Expected at least one layer and one level, got depth={depth}, levels={levels}.")
+            raise ValueError(
+                f"Expected at least one layer and one level, got depth={depth}, levels={levels}. "
+                "Use 5 and 4, the defaults."
+            )
         matrix = functools.partial(Conv, kernel=(1,) * len(grid.shape))
         steps = ((1, 0),) * (levels - 1) + ((2, 0),)
         hidden = _MIXING * width
