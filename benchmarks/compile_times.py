@@ -1,27 +1,40 @@
-"""How long does the first training step of each architecture take, which compiles it?
+"""How long does the first training step of each architecture take, and what does the compiler's level change?
 
     python benchmarks/compile_times.py [--case unet mgno ...]
 
 The step is that of `tasks.fields`: the forward pass, the mean of the L2 and H1 errors, the backward pass and the
-optimiser of the architecture, on 64x64 points in batches of 8, in a process of its own without a compilation cache.
-`step` in the file has the seconds of that first call and of later ones.
+optimiser of the architecture, on 64x64 points in batches of 8 on two devices, in a process of its own without a
+compilation cache. A neural ODE and a neural SDE are there too, as benchmarks/solvers.py trains them. `step` in the file
+has the seconds of the first call, which compiles, and of later ones: with the flags of the command line, and with XLA's
+own level of optimisation in LLVM. Ratios are those of later steps.
 """
 
 import pathlib
 
+import solvers
 import timer
 from timer import Case, Contender
-from train_step import OURS
+
+from sciml.cli import _process
 
 RESULTS = pathlib.Path(__file__).resolve().parent / "results" / "compile_times.json"
 
 
 def cases(peer: str) -> dict[str, Case]:
-    """One case for each model of `zoo.MODELS`."""
+    """One case for each model of `zoo.MODELS`, and those of the other pillars."""
     from sciml import zoo
 
-    ours = (Contender("sciml", "compile_times:first_step", env=OURS | {"JAX_ENABLE_COMPILATION_CACHE": "0"}),)
-    return {name: Case({"model": name, "size": 64, "batch": 8}, ours) for name in zoo.MODELS}
+    ours = timer.xla_flags() | {"JAX_ENABLE_COMPILATION_CACHE": "0", "JAX_NUM_CPU_DEVICES": "2", "EQX_ON_ERROR": "nan"}
+    full = ours | {"XLA_FLAGS": ours["XLA_FLAGS"].replace(_process.COMPILER, "")}
+
+    def case(factory: str, settings: dict) -> Case:
+        return Case(settings, (Contender("sciml", factory, env=ours), Contender("XLA's level", factory, env=full)))
+
+    table = {name: case("compile_times:first_step", {"model": name, "size": 64, "batch": 8}) for name in zoo.MODELS}
+    equations = solvers.cases(peer)
+    table["neural_ode"] = case("solvers:jointly", equations["network 1024"].settings)
+    table["neural_sde"] = case("solvers:together", equations["sde 256"].settings)
+    return table
 
 
 def first_step(settings: dict) -> dict:
@@ -37,8 +50,8 @@ def first_step(settings: dict) -> dict:
     known = data.Pairs(x, y, grid=Grid(shape, boundary=Dirichlet()))
     training = experiment.Training(steps=100, batch=batch)
     made = tasks.fields(zoo.MODELS[settings["model"]], tasks.Parts(known, None, known), training)
-    _, advance, batches = experiment.prepare(made)
-    state = [train.init(made.model, made.optimiser)]
+    first, advance, batches = experiment.prepare(made)
+    state = [first]
     item = jax.tree.map(lambda leaf: np.asarray(leaf)[None], batches.item(0))
 
     def step():
@@ -52,12 +65,12 @@ def first_step(settings: dict) -> dict:
 def report(name: str, rows: dict) -> None:
     """A line for each contender."""
     for side, row in rows.items():
-        label = f"{name}, {side}"
-        if "not_measured" in row:
-            print(f"{label:28}not measured: {row['not_measured']}")
-        else:
-            step = row["step"]
-            print(f"{label:28}{step['first_call_seconds']:7.1f} s, later {step['seconds'] * 1e3:7.1f} ms", flush=True)
+        step = row["step"]
+        print(
+            f"{name}, {side:14}{step['first_call_seconds']:7.1f} s, later {step['seconds'] * 1e3:7.1f} ms "
+            f"({step['ratio']:.2f})",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

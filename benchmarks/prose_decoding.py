@@ -18,9 +18,7 @@ import timer
 from timer import Case, Contender
 
 RESULTS = pathlib.Path(__file__).resolve().parent / "results" / "prose_decoding.json"
-OURS = (
-    {"XLA_FLAGS": "--xla_cpu_prefer_vector_width=512"} if "avx512" in pathlib.Path("/proc/cpuinfo").read_text() else {}
-)
+OURS = timer.xla_flags()
 STACKS = "data_encoder", "text_encoder", "fusion", "data_decoder", "text_decoder"
 COMMON = {
     "seed": 0,

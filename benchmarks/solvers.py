@@ -17,7 +17,7 @@ import timer
 from timer import Case, Contender
 
 RESULTS = pathlib.Path(__file__).resolve().parent / "results" / "solvers.json"
-OURS = {"EQX_ON_ERROR": "nan"}
+OURS = {"EQX_ON_ERROR": "nan"} | timer.xla_flags()
 
 
 def cases(peer: str) -> dict[str, Case]:

@@ -36,9 +36,7 @@ from timer import Contender
 HERE = pathlib.Path(__file__).resolve().parent
 LIMIT = 1 << 30  # bytes
 SIZE, FRAMES, BATCH, GROUP = 128, 21, 16, 32 << 20
-OURS = (
-    {"XLA_FLAGS": "--xla_cpu_prefer_vector_width=512"} if "avx512" in pathlib.Path("/proc/cpuinfo").read_text() else {}
-)
+OURS = timer.xla_flags()
 
 
 def waves(samples: int, size: int = SIZE, frames: int = FRAMES):

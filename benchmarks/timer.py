@@ -63,6 +63,13 @@ def allocator() -> dict[str, str]:
     return _process.ALLOCATOR
 
 
+def xla_flags() -> dict[str, str]:
+    """The environment variable with the command line's flags of XLA, to be called where sciml is."""
+    from sciml.cli import _process
+
+    return {"XLA_FLAGS": " ".join(_process.xla_flags(_process.processor_flags(), gpu=_process.has_gpu()))}
+
+
 def like_the_command_line() -> None:
     """Gives this process the settings of the command line, for which it may start anew; call it before JAX is used."""
     from sciml.cli import _process

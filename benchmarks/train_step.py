@@ -17,9 +17,7 @@ import timer
 from timer import Case, Contender
 
 RESULTS = pathlib.Path(__file__).resolve().parent / "results" / "train_step.json"
-OURS = (
-    {"XLA_FLAGS": "--xla_cpu_prefer_vector_width=512"} if "avx512" in pathlib.Path("/proc/cpuinfo").read_text() else {}
-)
+OURS = timer.xla_flags()
 
 
 def cases(peer: str) -> dict[str, Case]:

@@ -33,20 +33,27 @@ glibc maps buffers of more than 64 MB anew each time in all arenas but the main 
 Three were chosen by steps on two devices (benchmarks/allocator.py).
 """
 
+COMPILER = "--xla_backend_optimization_level=2"
+"""XLA's flag for how much LLVM optimises, 3 by default: on CPUs models of many small operations compile up to twice as
+fast with 2, and steps are as fast (benchmarks/compile_times.py). On machines with a GPU the default stays."""
 
-def environment(given: dict[str, str], flags: str) -> dict[str, str]:
+
+def environment(given: dict[str, str], flags: str, *, gpu: bool = False) -> dict[str, str]:
     """Environment variables to set, those of `given` that the user has set are left alone.
 
     Args:
         given: The environment.
         flags: What the processor can do, as /proc/cpuinfo lists it.
+        gpu: Whether the machine has an NVIDIA GPU.
 
     Raises:
         ValueError: If SCIML_CPU_DEVICES is not a number.
     """
     wanted = {}
-    if "avx512f" in flags.split() and "xla_cpu_prefer_vector_width" not in given.get("XLA_FLAGS", ""):
-        wanted["XLA_FLAGS"] = f"{given.get('XLA_FLAGS', '')} --xla_cpu_prefer_vector_width=512".strip()
+    found = given.get("XLA_FLAGS", "")
+    more = [flag for flag in xla_flags(flags, gpu=gpu) if flag.split("=")[0] not in found]
+    if more:
+        wanted["XLA_FLAGS"] = " ".join([found, *more]).strip()
     cache = pathlib.Path(given.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
     wanted.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "sciml" / "compiled"))
     wanted["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
@@ -56,6 +63,12 @@ def environment(given: dict[str, str], flags: str) -> dict[str, str]:
     devices = int(asked) or _cores()
     wanted["JAX_NUM_CPU_DEVICES"] = str(devices)
     return {name: value for name, value in wanted.items() if name == "XLA_FLAGS" or name not in given}
+
+
+def xla_flags(flags: str, *, gpu: bool) -> list[str]:
+    """Flags of XLA for a processor with these flags."""
+    wide = ["--xla_cpu_prefer_vector_width=512"] if "avx512f" in flags.split() else []
+    return wide if gpu else [*wide, COMPILER]
 
 
 def allocator(given: dict[str, str], c_library: str, *, limited: bool = False) -> dict[str, str]:
@@ -85,7 +98,7 @@ def prepare(*, restart: bool) -> None:
         restart: Whether the process may be replaced by one with the same command line and the allocator's settings,
             which glibc reads when a process starts.
     """
-    os.environ.update(environment(dict(os.environ), _processor_flags(pathlib.Path("/proc/cpuinfo"))))
+    os.environ.update(environment(dict(os.environ), processor_flags(), gpu=has_gpu()))
     library = " ".join(platform.libc_ver())
     missing = allocator(dict(os.environ), library, limited=_limited()) if restart else {}
     if missing:
@@ -94,7 +107,12 @@ def prepare(*, restart: bool) -> None:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | missing)
 
 
-def _processor_flags(cpuinfo: pathlib.Path) -> str:
+def has_gpu() -> bool:
+    """Whether the machine has an NVIDIA GPU, as far as its driver's file on Linux says."""
+    return pathlib.Path("/dev/nvidiactl").exists()
+
+
+def processor_flags(cpuinfo: pathlib.Path = pathlib.Path("/proc/cpuinfo")) -> str:
     """What the processor can do, empty where the system does not say (only Linux has the file, only x86 the line)."""
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     return next((line for line in lines if line.startswith("flags")), "")
