@@ -291,13 +291,14 @@ def test_info_shows_versions_and_devices(capsys):
 def test_settings_of_the_user_are_kept():
     wide = "flags: sse avx512f avx2"
     fresh = _process.environment({"HOME": "x", "XDG_CACHE_HOME": "cache"}, wide)
-    assert fresh["XLA_FLAGS"] == "--xla_cpu_prefer_vector_width=512"
+    assert fresh["XLA_FLAGS"] == f"--xla_cpu_prefer_vector_width=512 {_process.COMPILER}"
     assert fresh["JAX_COMPILATION_CACHE_DIR"] == str(pathlib.Path("cache/sciml/compiled"))
-    assert "XLA_FLAGS" not in _process.environment({}, "flags: avx2")
-    both = _process.environment({"XLA_FLAGS": "--xla_dump_to=x"}, wide)
+    assert _process.environment({}, "flags: avx2")["XLA_FLAGS"] == _process.COMPILER
+    assert "XLA_FLAGS" not in _process.environment({}, "flags: avx2", gpu=True)
+    both = _process.environment({"XLA_FLAGS": "--xla_dump_to=x"}, wide, gpu=True)
     assert both["XLA_FLAGS"] == "--xla_dump_to=x --xla_cpu_prefer_vector_width=512"
     own = {
-        "XLA_FLAGS": "--xla_cpu_prefer_vector_width=256",
+        "XLA_FLAGS": "--xla_cpu_prefer_vector_width=256 --xla_backend_optimization_level=1",
         "JAX_COMPILATION_CACHE_DIR": "own",
         "JAX_NUM_CPU_DEVICES": "3",
     }
@@ -367,9 +368,9 @@ def test_a_limit_of_the_memory_of_the_process_is_noticed(monkeypatch):
 
 
 def test_a_system_without_processor_flags_gets_no_option_for_them(tmp_path):
-    assert _process._processor_flags(tmp_path / "cpuinfo") == ""
+    assert _process.processor_flags(tmp_path / "cpuinfo") == ""
     (tmp_path / "cpuinfo").write_text("processor : 0\nflags : fpu avx512f\n")
-    assert "avx512f" in _process._processor_flags(tmp_path / "cpuinfo")
+    assert "avx512f" in _process.processor_flags(tmp_path / "cpuinfo")
 
 
 def test_a_number_of_devices_that_is_none_is_refused():
