@@ -45,7 +45,7 @@ def build(own: Grid, grids: tuple[Grid, ...], levels: int, config, seed: int) ->
     plain = DARCY.build(config)
     finest = plain.train.grid.shape[0]
 
-    def loss(model, batch, key):
+    def loss(model, batch, keys):
         x, y = batch
         errors = []
         for grid in grids:

@@ -70,7 +70,7 @@ def waves(samples: int, size: int = SIZE, frames: int = FRAMES):
     return data.Trajectories(Waves())
 
 
-def next_frame(model, batch, key):
+def next_frame(model, batch, keys):
     """The relative L2 error of the next frame."""
     import jax
 

@@ -140,7 +140,7 @@ def build(config: Config) -> Experiment:
     if config.symmetries:
         # Of the solver's grid: what is stored, every so-many nodes, has other distances to the walls on either side.
         parts = dataclasses.replace(parts, train=config.source.parts(dataclasses.replace(equation, every=1)).train)
-        stored = lambda field: field[:, :, :: equation.every, :: equation.every]
-        loss = losses.augmented(loss, lambda batch, key: jax.tree.map(stored, losses.square_symmetry(batch, key)))
+        stored = lambda field: field[:, :: equation.every, :: equation.every]
+        loss = losses.augmented(loss, lambda sample, key: jax.tree.map(stored, losses.square_symmetry(sample, key)))
     grid = equation.grid
     return tasks.fields(model, parts, config.run, grid=grid, statistics=statistics, loss=loss, optimiser=optimiser)

@@ -93,7 +93,7 @@ def build(config: Config) -> Experiment:
     model = dataclasses.replace(base, make=make)
     loss = losses.supervised(metrics.relative_l2, scale=float(config.run.batch) if published else 1.0)
     if config.noise:
-        loss = losses.augmented(loss, losses.noisy_inputs(config.noise))
+        loss = losses.noisy_inputs(loss, config.noise)
     cycle = {"weight_decay": 1e-5, "final_divide": 50.0, "warmup": 0.1}
     return tasks.fields(
         model,

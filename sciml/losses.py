@@ -1,4 +1,8 @@
-"""Training losses `(model, batch, key) -> (scalar, logs)`: they alone know a model's call and a batch's layout."""
+"""Training losses `(model, batch, keys) -> (scalar, logs)`: they alone know a model's call and a batch's layout.
+
+`keys` has a key for each sample of the batch. What is drawn for a sample then depends on the step and on the sample's
+place in the batch, not on the devices that share the batch.
+"""
 
 import abc
 import dataclasses
@@ -9,11 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
+from sciml import cut
 from sciml.metrics import relative_l2
 from sciml.rollout import ConditionedStep, Conditions, followed_by
 
 Metric = Callable[[Array, Array], Float[Array, ""]]
-Loss = Callable[[PyTree, PyTree, Key[Array, ""]], tuple[Float[Array, ""], dict[str, Float[Array, ""]]]]
+Keys = Key[Array, " samples"]
+Loss = Callable[[PyTree, PyTree, Keys], tuple[Float[Array, ""], dict[str, Float[Array, ""]]]]
 
 
 def supervised(metric: Metric, *, scale: float = 1.0) -> Loss:
@@ -24,7 +30,7 @@ def supervised(metric: Metric, *, scale: float = 1.0) -> Loss:
         scale: Factor; the batch size makes it the sum over the batch, the published form, also on several devices.
     """
 
-    def loss(model: PyTree, batch: PyTree, key: Key[Array, ""]) -> tuple[Float[Array, ""], dict[str, Array]]:
+    def loss(model: PyTree, batch: PyTree, keys: Keys) -> tuple[Float[Array, ""], dict[str, Array]]:
         x, y = batch
         return scale * jnp.mean(jax.vmap(lambda x, y: metric(model(x), y))(x, y)), {}
 
@@ -46,74 +52,84 @@ def informed(loss: Loss, residual: Callable[[Array, Array], Array], *, weight: f
         A loss that also logs `residual`, the mean square.
     """
 
-    def both(model: PyTree, batch: PyTree, key: Key[Array, ""]) -> tuple[Float[Array, ""], dict[str, Array]]:
-        value, logs = loss(model, batch, key)
-        squares = jnp.mean(jax.vmap(lambda x: jnp.mean(residual(x, model(x)) ** 2))(batch[0]))
+    def both(model: PyTree, batch: PyTree, keys: Keys) -> tuple[Float[Array, ""], dict[str, Array]]:
+        value, logs = loss(model, batch, keys)
+        squares = jnp.mean(jax.vmap(lambda x: cut.mean_square(residual(x, model(x))))(batch[0]))
         return value + weight * squares, {**logs, "residual": squares}
 
     return both
 
 
 def augmented(loss: Loss, change: Callable[[PyTree, Key[Array, ""]], PyTree]) -> Loss:
-    """`loss` of batches that `change(batch, key)` has changed at random, such as `square_symmetry`."""
+    """`loss` of samples that `change(sample, key)` has changed at random, such as `square_symmetry`."""
 
-    def changed(model: PyTree, batch: PyTree, key: Key[Array, ""]) -> tuple[Float[Array, ""], dict[str, Array]]:
-        own, rest = jax.random.split(key)
-        return loss(model, change(batch, own), rest)
+    def changed(model: PyTree, batch: PyTree, keys: Keys) -> tuple[Float[Array, ""], dict[str, Array]]:
+        own, rest = _split(keys)
+        return loss(model, jax.vmap(change)(jax.tree.map(jnp.asarray, batch), own), rest)
 
     return changed
 
 
-def square_symmetry(batch: PyTree, key: Key[Array, ""]) -> PyTree:
-    """Rotates or reflects each sample by one of the eight symmetries of the square, drawn at random.
+def _split(keys: Keys) -> tuple[Keys, Keys]:
+    pairs = jax.vmap(jax.random.split)(keys)
+    return pairs[:, 0], pairs[:, 1]
 
-    All fields of a sample, inputs and outputs, are moved alike and keep their values: the equation, its boundary
+
+def square_symmetry(sample: PyTree, key: Key[Array, ""]) -> PyTree:
+    """Rotates or reflects a sample by one of the eight symmetries of the square, drawn at random.
+
+    All fields of the sample, inputs and outputs, are moved alike and keep their values: the equation, its boundary
     conditions and the grid must have these symmetries, and no channel may be a coordinate or a component of a vector.
     A grid of every second node of another one, say, has lost the reflections; it still has `transposition`.
 
     Args:
-        batch: Fields `(batch, channels, n, n)`.
+        sample: Fields `(channels, n, n)`.
         key: Randomness.
 
     Raises:
-        ValueError: If a field is not square.
+        ValueError: If a field is not square, or its space is cut over devices.
     """
-    across, down, right = jax.random.bernoulli(key, shape=(3, _size_of_squares(batch), 1, 1, 1))
+    _check_squares(sample)
+    across, down, right = jax.random.bernoulli(key, shape=(3,))
 
-    def moved(field: Float[Array, "batch channels n n"]) -> Float[Array, "batch channels n n"]:
-        field = jnp.where(across, jnp.swapaxes(field, 2, 3), field)
-        field = jnp.where(down, field[:, :, ::-1], field)
+    def moved(field: Float[Array, "channels n n"]) -> Float[Array, "channels n n"]:
+        field = jnp.where(across, jnp.swapaxes(field, 1, 2), field)
+        field = jnp.where(down, field[:, ::-1], field)
         return jnp.where(right, field[..., ::-1], field)
 
-    return jax.tree.map(moved, batch)
+    return jax.tree.map(moved, sample)
 
 
-def transposition(batch: PyTree, key: Key[Array, ""]) -> PyTree:
-    """Exchanges the two axes of each sample with probability 1/2.
+def transposition(sample: PyTree, key: Key[Array, ""]) -> PyTree:
+    """Exchanges the two axes of a sample with probability 1/2.
 
     As `square_symmetry`, of which it is one element, for problems that have this symmetry alone.
 
     Args:
-        batch: Fields `(batch, channels, n, n)`.
+        sample: Fields `(channels, n, n)`.
         key: Randomness.
 
     Raises:
-        ValueError: If a field is not square.
+        ValueError: If a field is not square, or its space is cut over devices.
     """
-    across = jax.random.bernoulli(key, shape=(_size_of_squares(batch), 1, 1, 1))
-    return jax.tree.map(lambda field: jnp.where(across, jnp.swapaxes(field, 2, 3), field), batch)
+    _check_squares(sample)
+    across = jax.random.bernoulli(key)
+    return jax.tree.map(lambda field: jnp.where(across, jnp.swapaxes(field, 1, 2), field), sample)
 
 
-def _size_of_squares(batch: PyTree) -> int:
-    """Number of samples of a batch whose fields are all square."""
-    shapes = {leaf.shape[2:] for leaf in jax.tree.leaves(batch)}
+def _check_squares(sample: PyTree) -> None:
+    """Raises ValueError unless all fields of a sample are square and whole."""
+    shapes = {leaf.shape[1:] for leaf in jax.tree.leaves(sample)}
     if any(len(shape) != 2 or shape[0] != shape[1] for shape in shapes):
-        raise ValueError(f"Expected fields (batch, channels, n, n) for the symmetries of the square, got {shapes}.")
-    return jax.tree.leaves(batch)[0].shape[0]
+        raise ValueError(f"Expected fields (channels, n, n) for the symmetries of the square, got {shapes}.")
+    if any(any(cut.axes(leaf, 2)) for leaf in jax.tree.leaves(sample)):
+        raise ValueError(
+            "Expected whole fields for the symmetries of the square, got parts. Cut the batch, not its fields."
+        )
 
 
-def noisy_inputs(sigma: float) -> Callable[[PyTree, Key[Array, ""]], PyTree]:
-    """For `augmented`: adds Gaussian noise to the first fields of a batch `(x, y)`, not to what they are compared with.
+def noisy_inputs(loss: Loss, sigma: float) -> Loss:
+    """`loss` with Gaussian noise on the first fields of batches `(x, y)`, not on what they are compared with.
 
     In a rollout a step is given its own predictions, which contain errors. The data of its training contain none;
     noise lets it learn to damp errors of that size.
@@ -121,6 +137,7 @@ def noisy_inputs(sigma: float) -> Callable[[PyTree, Key[Array, ""]], PyTree]:
     Source: as `Noisy`, which does the same for windows of trajectories.
 
     Args:
+        loss: The other loss.
         sigma: Deviation of the noise, relative to that of each channel over the batch.
 
     Raises:
@@ -128,11 +145,12 @@ def noisy_inputs(sigma: float) -> Callable[[PyTree, Key[Array, ""]], PyTree]:
     """
     _check_sigma(sigma)
 
-    def change(batch: PyTree, key: Key[Array, ""]) -> PyTree:
-        x, *rest = batch
-        return (_with_noise(jnp.asarray(x), sigma, 1, key), *rest)
+    def noisy(model: PyTree, batch: PyTree, keys: Keys) -> tuple[Float[Array, ""], dict[str, Array]]:
+        own, rest = _split(keys)
+        x, *others = batch
+        return loss(model, (_with_noise(jnp.asarray(x), sigma, 1, own), *others), rest)
 
-    return change
+    return noisy
 
 
 def _check_sigma(sigma: float) -> None:
@@ -140,11 +158,13 @@ def _check_sigma(sigma: float) -> None:
         raise ValueError(f"Expected a deviation of the noise of at least 0, got {sigma}.")
 
 
-def _with_noise(fields: Array, sigma: float, channel_axis: int, key: Key[Array, ""]) -> Array:
-    """Fields with noise of `sigma` times the deviation of each channel."""
-    axes = tuple(axis for axis in range(fields.ndim) if axis != channel_axis)
-    draw = jax.random.normal(key, fields.shape, fields.dtype)
-    return fields + sigma * jnp.std(fields, axis=axes, keepdims=True) * draw
+def _with_noise(fields: Array, sigma: float, channel_axis: int, keys: Keys) -> Array:
+    """Fields of a batch with noise of `sigma` times the deviation of each channel; the axes of space are the last."""
+    others = tuple(axis for axis in range(fields.ndim) if axis != channel_axis)
+    mean = lambda x: cut.mean_over_batch(cut.mean_over_parts(jnp.mean(x, axis=others, keepdims=True)))
+    deviation = jnp.sqrt(mean((fields - mean(fields)) ** 2))
+    noise = jax.vmap(lambda field, key: cut.normal(key, field, fields.ndim - channel_axis - 1))(fields, keys)
+    return fields + sigma * deviation * noise
 
 
 Logs = dict[str, Float[Array, ""]]
@@ -173,7 +193,7 @@ class AbstractForecastLoss(abc.ABC):
         """
 
     @abc.abstractmethod
-    def __call__(self, model: ConditionedStep, batch: Batch, key: Key[Array, ""]) -> tuple[Float[Array, ""], Logs]:
+    def __call__(self, model: ConditionedStep, batch: Batch, keys: Keys) -> tuple[Float[Array, ""], Logs]:
         """The mean of the loss over the windows, and the numbers to log: `last_step`, the error of the last step.
 
         Raises:
@@ -241,7 +261,7 @@ class Unrolled(AbstractForecastLoss):
         """As in `AbstractForecastLoss`."""
         return bundle * self.steps
 
-    def __call__(self, model: ConditionedStep, batch: Batch, key: Key[Array, ""]) -> tuple[Float[Array, ""], Logs]:
+    def __call__(self, model: ConditionedStep, batch: Batch, keys: Keys) -> tuple[Float[Array, ""], Logs]:
         """As in `AbstractForecastLoss`."""
 
         def errors(frames: Array, conditions: Conditions) -> tuple[Array, Array]:
@@ -287,7 +307,7 @@ class Pushforward(AbstractForecastLoss):
         """As in `AbstractForecastLoss`."""
         return bundle * self.steps
 
-    def __call__(self, model: ConditionedStep, batch: Batch, key: Key[Array, ""]) -> tuple[Float[Array, ""], Logs]:
+    def __call__(self, model: ConditionedStep, batch: Batch, keys: Keys) -> tuple[Float[Array, ""], Logs]:
         """As in `AbstractForecastLoss`."""
 
         def errors(frames: Array, conditions: Conditions) -> tuple[Array, Array]:
@@ -331,9 +351,9 @@ class Noisy(AbstractForecastLoss):
         """As in `AbstractForecastLoss`."""
         return self.loss.horizon(bundle)
 
-    def __call__(self, model: ConditionedStep, batch: Batch, key: Key[Array, ""]) -> tuple[Float[Array, ""], Logs]:
+    def __call__(self, model: ConditionedStep, batch: Batch, keys: Keys) -> tuple[Float[Array, ""], Logs]:
         """As in `AbstractForecastLoss`."""
-        noise, rest = jax.random.split(key)
+        noise, rest = _split(keys)
         frames = jnp.asarray(batch["frames"])
         seen = _with_noise(frames[:, : self.history], self.sigma, 2, noise)
         return self.loss(model, {**batch, "frames": jnp.concatenate((seen, frames[:, self.history :]), axis=1)}, rest)

@@ -7,6 +7,7 @@ PACKAGE = pathlib.Path(__file__).resolve().parent.parent / "sciml"
 
 LAYER = {
     "files": 0,
+    "cut": 0,
     "grid": 0,
     "metrics": 0,
     "losses": 0,
@@ -34,6 +35,9 @@ LAYER = {
 # Within one layer an area may import these; every other pair of one layer is independent.
 SAME_LAYER = {
     ("metrics", "grid"),
+    ("grid", "cut"),
+    ("metrics", "cut"),
+    ("losses", "cut"),
     ("losses", "metrics"),
     ("losses", "rollout"),
     ("prose", "systems"),

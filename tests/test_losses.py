@@ -10,6 +10,10 @@ from sciml import losses, metrics
 from sciml.pdes import Burgers, Darcy
 
 
+def keys_of(number, seed=0):
+    return jax.random.split(jax.random.key(seed), number)
+
+
 class Scale(eqx.Module):
     factor: jax.Array
 
@@ -19,7 +23,7 @@ class Scale(eqx.Module):
 
 def test_supervised_is_the_scaled_mean_over_the_batch():
     x, y = np.random.default_rng(0).normal(size=(2, 5, 1, 4, 6)).astype(np.float32)
-    value, logs = losses.supervised(metrics.relative_l2, scale=5.0)(Scale(jnp.array(2.0)), (x, y), jax.random.key(0))
+    value, logs = losses.supervised(metrics.relative_l2, scale=5.0)(Scale(jnp.array(2.0)), (x, y), keys_of(5))
     expected = sum(np.linalg.norm(2 * a - b) / np.linalg.norm(b) for a, b in zip(x, y, strict=True))
     assert float(value) == pytest.approx(expected, rel=1e-6)
     assert logs == {}
@@ -32,33 +36,33 @@ def test_the_residual_of_predictions_is_added_and_logged():
     u = np.float32(np.broadcast_to(np.stack([np.sin(x), np.cos(2 * x)])[:, None, None], (2, 1, 5, 32)))
     data = losses.supervised(metrics.relative_l2)
     both = losses.informed(data, lambda x, u: problem.residual(u), weight=0.25)
-    value, logs = both(Scale(jnp.array(2.0)), (u, u), jax.random.key(0))
+    value, logs = both(Scale(jnp.array(2.0)), (u, u), keys_of(1))
     squares = [
         np.mean((4 * np.sin(x) * np.cos(x) + 0.6 * np.sin(x)) ** 2),
         np.mean((-8 * np.cos(2 * x) * np.sin(2 * x) + 2.4 * np.cos(2 * x)) ** 2),
     ]
     assert float(logs["residual"]) == pytest.approx(np.mean(squares), rel=1e-4)  # float32 derivatives of 32 points
     assert float(value) == pytest.approx(1.0 + 0.25 * np.mean(squares), rel=1e-4)
-    gradient = jax.grad(lambda m: both(m, (u, u), jax.random.key(0))[0])(Scale(jnp.array(2.0)))
+    gradient = jax.grad(lambda m: both(m, (u, u), keys_of(1))[0])(Scale(jnp.array(2.0)))
     assert float(gradient.factor) > 0
 
 
 def test_every_symmetry_of_the_square_moves_inputs_and_outputs_alike():
-    corner = jnp.arange(9.0).reshape(1, 1, 3, 3).repeat(400, 0)
-    moved, other = losses.square_symmetry((corner, 10 * corner), jax.random.key(0))
+    corner = jnp.arange(9.0).reshape(1, 3, 3)
+    moved, other = jax.vmap(lambda key: losses.square_symmetry((corner, 10 * corner), key))(keys_of(400))
     np.testing.assert_array_equal(other, 10 * moved)
-    of_square = [np.rot90(one, k) for one in (corner[0, 0], corner[0, 0].T) for k in range(4)]
+    of_square = [np.rot90(one, k) for one in (corner[0], corner[0].T) for k in range(4)]
     found, counts = np.unique(np.asarray(moved).reshape(400, 9), axis=0, return_counts=True)
     assert {tuple(one) for one in found} == {tuple(one.ravel()) for one in of_square}
     assert counts.min() > 400 / 8 / 2
 
 
 def test_transposition_exchanges_the_axes_of_half_of_the_samples():
-    corner = jnp.arange(9.0).reshape(1, 1, 3, 3).repeat(400, 0)
-    moved, other = losses.transposition((corner, 10 * corner), jax.random.key(0))
+    corner = jnp.arange(9.0).reshape(1, 3, 3)
+    moved, other = jax.vmap(lambda key: losses.transposition((corner, 10 * corner), key))(keys_of(400))
     np.testing.assert_array_equal(other, 10 * moved)
-    transposed = np.asarray((moved == corner.swapaxes(2, 3)).all((1, 2, 3)))
-    np.testing.assert_array_equal(moved[~transposed], corner[~transposed])
+    transposed = np.asarray((moved == corner.swapaxes(1, 2)[None]).all((1, 2, 3)))
+    np.testing.assert_array_equal(moved[~transposed], np.broadcast_to(corner, moved.shape)[~transposed])
     assert 150 < transposed.sum() < 250
 
 
@@ -66,37 +70,38 @@ def test_transposition_exchanges_the_axes_of_half_of_the_samples():
 def test_moved_samples_of_darcy_flow_are_solutions_still():
     permeability = jnp.asarray(np.random.default_rng(0).choice([2.0, 12.0], (6, 16, 16)))
     solved = jax.vmap(Darcy(resolution=16).pressure)
-    x, y = losses.square_symmetry((permeability[:, None], solved(permeability)[:, None]), jax.random.key(1))
+    samples = permeability[:, None], solved(permeability)[:, None]
+    x, y = jax.vmap(losses.square_symmetry)(samples, keys_of(6, seed=1))
     assert sum(not np.array_equal(*pair) for pair in zip(x[:, 0], permeability, strict=True)) >= 4
     np.testing.assert_allclose(y[:, 0], solved(x[:, 0]), rtol=1e-9)
 
 
-def test_augmented_batches_reach_the_loss():
+def test_augmented_samples_reach_the_loss():
     x, y = np.random.default_rng(0).normal(size=(2, 5, 1, 4, 4)).astype(np.float32)
     plain = losses.supervised(metrics.relative_l2)
-    doubled = losses.augmented(plain, lambda batch, key: (batch[0], 2 * batch[1]))
-    model, key = Scale(jnp.array(1.0)), jax.random.key(0)
-    assert float(doubled(model, (x, y), key)[0]) == pytest.approx(float(plain(model, (x, 2 * y), key)[0]))
+    doubled = losses.augmented(plain, lambda sample, key: (sample[0], 2 * sample[1]))
+    model, keys = Scale(jnp.array(1.0)), keys_of(5)
+    assert float(doubled(model, (x, y), keys)[0]) == pytest.approx(float(plain(model, (x, 2 * y), keys)[0]))
 
 
-@pytest.mark.parametrize("shape", [(2, 1, 4, 5), (2, 1, 4), (2, 1, 4, 4, 4)])
+@pytest.mark.parametrize("shape", [(1, 4, 5), (1, 4), (1, 4, 4, 4)])
 def test_only_squares_have_the_symmetries_of_the_square(shape):
-    with pytest.raises(ValueError, match=r"Expected fields \(batch, channels, n, n\)"):
+    with pytest.raises(ValueError, match=r"Expected fields \(channels, n, n\)"):
         losses.square_symmetry((np.zeros(shape),), jax.random.key(0))
-    with pytest.raises(ValueError, match=r"Expected fields \(batch, channels, n, n\)"):
+    with pytest.raises(ValueError, match=r"Expected fields \(channels, n, n\)"):
         losses.transposition((np.zeros(shape),), jax.random.key(0))
 
 
 def test_noisy_inputs_have_the_deviation_that_was_asked_for_and_leave_the_targets():
     x = np.random.default_rng(0).normal(3.0, (1.0, 10.0), (6, 64, 64, 2)).transpose(0, 3, 1, 2).astype(np.float32)
     y = np.ones((6, 1, 64, 64), np.float32)
-    noisy, same = losses.noisy_inputs(0.01)((x, y), jax.random.key(0))
-    np.testing.assert_array_equal(same, y)
-    np.testing.assert_allclose(np.std(noisy - x, axis=(0, 2, 3)), (0.01, 0.1), rtol=0.02)
-    other = losses.noisy_inputs(0.01)((x, y), jax.random.key(1))[0]
-    assert not np.array_equal(noisy, other)
+    given = losses.noisy_inputs(lambda model, batch, keys: (jnp.zeros(()), dict(zip("xy", batch, strict=True))), 0.01)
+    noisy = given(None, (x, y), keys_of(6))[1]
+    np.testing.assert_array_equal(noisy["y"], y)
+    np.testing.assert_allclose(np.std(noisy["x"] - x, axis=(0, 2, 3)), (0.01, 0.1), rtol=0.02)
+    assert not np.array_equal(noisy["x"], given(None, (x, y), keys_of(6, seed=1))[1]["x"])
     with pytest.raises(ValueError, match=r"at least 0, got -0\.1"):
-        losses.noisy_inputs(-0.1)
+        losses.noisy_inputs(given, -0.1)
 
 
 class Step(eqx.Module):
@@ -147,7 +152,7 @@ def test_unrolled_is_the_mean_error_of_a_rollout(history, bundle, steps):
     batch = windows(history)
     loss = losses.Unrolled(steps, history=history)
     assert loss.horizon(bundle) == steps * bundle <= LATER  # the windows are longer: their last frames are not used
-    value, logs = loss(Step(jnp.array(FACTOR), bundle), batch, jax.random.key(0))
+    value, logs = loss(Step(jnp.array(FACTOR), bundle), batch, keys_of(len(batch["frames"])))
     new = rolled(batch, FACTOR, history=history, bundle=bundle, steps=steps)
     if history == 0:
         new = np.broadcast_to(new, (SAMPLES, steps, bundle, CHANNELS, NX, NY))
@@ -157,7 +162,7 @@ def test_unrolled_is_the_mean_error_of_a_rollout(history, bundle, steps):
 
 
 def derivative(loss, batch):
-    gradient = jax.grad(lambda model: loss(model, batch, jax.random.key(0))[0])(Step(jnp.array(FACTOR)))
+    gradient = jax.grad(lambda model: loss(model, batch, keys_of(len(batch["frames"])))[0])(Step(jnp.array(FACTOR)))
     return float(gradient.factor)
 
 
@@ -188,7 +193,7 @@ def test_gradients_pass_through_all_steps_or_to_the_last_cut():
 def test_pushforward_has_the_gradients_of_the_first_and_the_last_step(weight):
     batch, loss = windows(2), losses.Pushforward(4, one_step=weight, history=2)
     errors = step_errors(batch, rolled(batch, FACTOR, history=2, bundle=1, steps=4), 2)
-    value, logs = loss(Step(jnp.array(FACTOR)), batch, jax.random.key(0))
+    value, logs = loss(Step(jnp.array(FACTOR)), batch, keys_of(len(batch["frames"])))
     np.testing.assert_allclose(value, weight * errors[0] + errors[-1], rtol=1e-5)
     np.testing.assert_allclose(logs["last_step"], errors[-1], rtol=1e-5)
     expected = weight * partial_error(batch, 1, 1) + partial_error(batch, 4, 1)
@@ -210,12 +215,12 @@ def test_noise_has_the_deviation_of_the_channels_and_leaves_the_targets_alone():
     mean_square = lambda new, truth: jnp.mean((new - truth) ** 2 / scale**2)
     noisy = losses.Noisy(0.3, losses.Unrolled(1, history=2, metric=mean_square))
     model = lambda frames, conditions: frames[1:]
-    value, _ = noisy(model, batch, jax.random.key(0))
+    value, _ = noisy(model, batch, keys_of(len(batch["frames"])))
     assert float(value) == pytest.approx(0.3**2, rel=0.02)  # 28,800 values: the deviation of the mean is 0.8 %
-    again, _ = noisy(model, batch, jax.random.key(0))
-    other, _ = noisy(model, batch, jax.random.key(1))
+    again, _ = noisy(model, batch, keys_of(len(batch["frames"])))
+    other, _ = noisy(model, batch, keys_of(len(batch["frames"]), seed=1))
     assert value == again != other
-    assert float(losses.Noisy(0.0, noisy.loss)(model, batch, jax.random.key(0))[0]) == 0
+    assert float(losses.Noisy(0.0, noisy.loss)(model, batch, keys_of(len(batch["frames"])))[0]) == 0
     assert noisy.history == 2
     assert noisy.horizon(3) == 3
 
@@ -244,7 +249,7 @@ def test_a_curriculum_says_when_its_phases_begin_and_what_they_need():
             r"losses of one history, got 2 phases .* histories \[1, 2\]",
         ),
         (
-            lambda: losses.Unrolled(4)(Step(jnp.array(1.0), 2), windows(1), jax.random.key(0)),
+            lambda: losses.Unrolled(4)(Step(jnp.array(1.0), 2), windows(1), keys_of(1)),
             "windows of at least 8 frames after the history for 4 steps of 2, got 7. Use a horizon",
         ),
     ],

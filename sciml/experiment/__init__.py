@@ -20,7 +20,7 @@ the command line takes: a small frozen dataclass `Config`, its `PRESETS`, the `M
         x = np.random.default_rng(seed).uniform(-1, 1, (n, 1, 1)).astype(np.float32)
         return data.Pairs(x, np.sin(3 * x))
 
-    def loss(model, batch, key):
+    def loss(model, batch, keys):
         x, y = batch
         return jnp.mean((jax.vmap(model)(x[..., 0]) - y[..., 0]) ** 2), {}
 

@@ -36,7 +36,7 @@ class Experiment:
 
     Attributes:
         model: The untrained model, any pytree.
-        loss: `(model, batch, key) -> (scalar, logs)`, means over the samples of the batch; or one for each step.
+        loss: `(model, batch, keys) -> (scalar, logs)`, means over the samples of the batch; or one for each step.
         optimiser: From optax, with its schedule, clipping, accumulation and EMA (`train.ema`).
         train: Training data: `len(data)`, `data[rows]`.
         steps: Number of optimiser steps.

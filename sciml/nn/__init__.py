@@ -23,7 +23,9 @@ from sciml.nn._layout import check_field as check_field
 from sciml.nn._layout import fold_vmap as fold_vmap
 from sciml.nn._matmul import matmul as matmul
 from sciml.nn._matrices import HasMatrices as HasMatrices
+from sciml.nn._matrices import HasModes as HasModes
 from sciml.nn._matrices import MatrixAxes as MatrixAxes
+from sciml.nn._matrices import acts_on_modes as acts_on_modes
 from sciml.nn._matrices import matrix_axes as matrix_axes
 from sciml.nn._multigrid import CORRECTION as CORRECTION
 from sciml.nn._multigrid import CycleConfig as CycleConfig

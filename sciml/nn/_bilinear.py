@@ -11,6 +11,8 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
 
+from sciml import cut
+
 Form = Callable[[Array, Array, Any], Array]
 
 
@@ -87,16 +89,7 @@ def _with_static(form: Form) -> Callable[..., Array]:
 def _bind(primitive: Primitive, a: Array, b: Array, static: Hashable) -> Array:
     dtype = jnp.result_type(a, b)
     a, b = jnp.asarray(a, dtype), jnp.asarray(b, dtype)
-    return primitive.bind(_vary_like(a, b), _vary_like(b, a), static=static)
-
-
-def _vary_like(a: Array, b: Array) -> Array:
-    """Under `jax.shard_map`, `a` as an array that varies along the mesh axes along which `b` varies.
-
-    The transpose of this cast is the sum over the devices that the gradient of a replicated weight needs.
-    """
-    missing = jax.typeof(b).manual_axis_type.varying - jax.typeof(a).manual_axis_type.varying
-    return jax.lax.pcast(a, tuple(sorted(missing)), to="varying") if missing else a
+    return primitive.bind(cut.like(a, b), cut.like(b, a), static=static)
 
 
 def _map(plain: Form, operands: tuple, axes: tuple, *, static: Hashable) -> tuple[Array, int]:

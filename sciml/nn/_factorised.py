@@ -78,6 +78,10 @@ class TuckerSpectralConv(eqx.Module):
         """One matrix per factor: its axis against both parts of the ranks. The core has no such axes."""
         return {"factors": MatrixAxes((-2,), (-3, -1))}
 
+    def on_modes(self) -> tuple[str, ...]:
+        """Core and factors."""
+        return ("core", "factors")
+
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """Applies the multiplier to a field.
 
@@ -160,6 +164,10 @@ class AxialSpectralConv(eqx.Module):
     def matrices(self) -> dict[str, MatrixAxes]:
         """One matrix per frequency: the input against both parts of the output."""
         return {"weights": MatrixAxes((-3,), (-2, -1))}
+
+    def on_modes(self) -> tuple[str, ...]:
+        """The weights."""
+        return ("weights",)
 
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """Applies the multipliers to a field.

@@ -10,6 +10,8 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float, PyTree
 
+from sciml import cut
+
 
 def fold_vmap(function: Callable[[Any, Array], Array], parameters: PyTree, x: Array) -> Array:
     """`function(parameters, x[None])[0]`, where `jax.vmap` over `x` lengthens the leading axis instead of adding one.
@@ -31,7 +33,8 @@ def fold_vmap(function: Callable[[Any, Array], Array], parameters: PyTree, x: Ar
     leaves, structure = jax.tree.flatten(arrays)
     others, other_structure = jax.tree.flatten(rest)
     static = (function, structure, tuple(others), other_structure)
-    return _fold_vmap_p.bind(x[None], *leaves, static=static)[0]
+    everywhere = frozenset().union(*(cut.varying(leaf) for leaf in leaves))
+    return _fold_vmap_p.bind(cut.cast(x[None], everywhere), *leaves, static=static)[0]
 
 
 def check_field(x: Array, channels: int, dimensions: int) -> None:
@@ -84,7 +87,9 @@ def _fold(arguments: tuple, axes: tuple, *, static: tuple[Any, ...]) -> tuple[Ar
 
 def _abstract(x: Any, *leaves: Any, static: tuple[Any, ...]) -> Any:
     out = jax.eval_shape(lambda *values: _call(*values, static=static), x, *leaves)
-    return x.update(shape=out.shape, dtype=out.dtype, weak_type=False)
+    return x.update(
+        shape=out.shape, dtype=out.dtype, weak_type=False, manual_axis_type=out.manual_axis_type or x.manual_axis_type
+    )
 
 
 _fold_vmap_p = Primitive("fold_vmap")

@@ -7,6 +7,8 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
+from sciml import cut
+
 _BLOCK = 16  # rows of a block: its square
 
 
@@ -20,7 +22,7 @@ def matmul(a: Float[Array, "*batch m k"], b: Float[Array, "*batch k n"]) -> Floa
     A batch that is partitioned automatically over devices must not be among the axes merged into m or n: it would be
     gathered. Inside `jax.shard_map` this cannot happen.
     """
-    return _matmul_p.bind(a, b, flip=(False, False))
+    return _matmul_p.bind(cut.like(a, b), cut.like(b, a), flip=(False, False))
 
 
 def _dot(a: Array, b: Array, *, flip: tuple[bool, bool]) -> Array:

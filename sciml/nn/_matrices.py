@@ -1,4 +1,4 @@
-"""Which arrays of a model are matrices, and how, for optimisers that treat a matrix as a whole."""
+"""What layers say of their arrays: which are matrices, for optimisers, and which act on Fourier modes."""
 
 import dataclasses
 from typing import Any, Protocol, runtime_checkable
@@ -58,6 +58,26 @@ def matrix_axes(model: PyTree) -> list[MatrixAxes | None]:
             known.extend(axes.get(getattr(path[0], "name", "")) for path in paths)
         else:
             known.append(None)
+    return known
+
+
+@runtime_checkable
+class HasModes(Protocol):
+    """A layer that says which of its arrays act on Fourier modes, any layer with this method."""
+
+    def on_modes(self) -> tuple[str, ...]:
+        """Attributes that hold such arrays, which see sums over all points of a field, on whatever device these are."""
+        ...
+
+
+def acts_on_modes(model: PyTree) -> list[bool]:
+    """For each leaf of a model, in the order of `jax.tree.leaves`, whether it acts on Fourier modes."""
+    known: list[bool] = []
+    is_layer = lambda node: isinstance(node, HasModes)
+    for node in jax.tree.leaves(model, is_leaf=is_layer):
+        names = node.on_modes() if is_layer(node) else ()
+        paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(node)]
+        known.extend(bool(path) and getattr(path[0], "name", "") in names for path in paths)
     return known
 
 

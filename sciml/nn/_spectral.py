@@ -69,6 +69,10 @@ class SpectralConv(eqx.Module):
         """One matrix per mode: the input against both parts of the output."""
         return {"weight": MatrixAxes((-3,), (-2, -1))}
 
+    def on_modes(self) -> tuple[str, ...]:
+        """The weight."""
+        return ("weight",)
+
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """Applies the multiplier to a field.
 

@@ -117,8 +117,8 @@ def dynamics(
     coefficient = optax.exponential_decay(first, steps, 0.1)
 
     def at(step: jax.Array) -> Any:
-        def loss(model: Any, batch: Any, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-            error, aux = task(nde.regularised(model, penalty.regulariser), batch, key)
+        def loss(model: Any, batch: Any, keys: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+            error, aux = task(nde.regularised(model, penalty.regulariser), batch, keys[0])
             mean = jnp.mean(aux.penalty)
             return error + coefficient(step) * mean, {"error": error, "penalty": mean}
 

@@ -154,16 +154,21 @@ class ProseODE(AbstractEquationTask):
         """The loss of a batch of clean samples: fresh noise, a choice of the targets, mixed guesses."""
         inner = prose.prose_loss(history=self.given, dtype=dtype)
 
-        def thin(model: prose.Prose, batch: prose.Sample, key: jax.Array) -> Any:
-            first, second, rest = jax.random.split(key, 3)
-            later = jnp.asarray(self._later_times)
-            if self.targets is not None:
-                later = jax.random.choice(first, later, (self.targets,), replace=False)
-            batch = prose.thinned(batch, jnp.concatenate((self._given_times, later)))
+        def thin(model: prose.Prose, batch: prose.Sample, keys: jax.Array) -> Any:
+            first, second, rest = jnp.moveaxis(jax.vmap(lambda key: jax.random.split(key, 3))(keys), 1, 0)
+            batch = jax.vmap(self._at_random_times)(batch, first)
             mixed = mixed_guesses(batch, second, self.vocabulary, blank=self.blank_guesses, known=self.known_guesses)
             return inner(model, mixed, rest)
 
-        return lambda model, batch, key: prose.noisy(thin, self._training_noise)(model, batch, key)
+        return lambda model, batch, keys: prose.noisy(thin, self._training_noise)(model, batch, keys)
+
+    def _at_random_times(self, sample: prose.Sample, key: jax.Array) -> prose.Sample:
+        """The sample at the given times and at those of the targets, which are drawn."""
+        later = jnp.asarray(self._later_times)
+        if self.targets is not None:
+            later = jax.random.choice(key, later, (self.targets,), replace=False)
+        rows = jnp.concatenate((self._given_times, later))
+        return sample._replace(times=sample.times[rows], states=sample.states[rows])
 
     def noisy_samples(self, split: Split, rows: Any) -> tuple[prose.Sample, prose.Sample]:
         """Samples with noise that is the same in every evaluation, and without it."""
@@ -279,13 +284,13 @@ def _with_fixed_noise(noise: prose.Noise, batch: prose.Sample, seed: int) -> pro
 
 
 def mixed_guesses(
-    batch: prose.Sample, key: jax.Array, vocabulary: symbolic.Vocabulary, *, blank: float, known: float
+    batch: prose.Sample, keys: jax.Array, vocabulary: symbolic.Vocabulary, *, blank: float, known: float
 ) -> prose.Sample:
     """Samples some of whose guesses are replaced.
 
     Args:
         batch: The samples, with a leading axis.
-        key: Of the random choice.
+        keys: Of the random choice for each sample.
         vocabulary: Of the tokens.
         blank: Probability of a blank guess, a placeholder for each component.
         known: Probability of the true equations.
@@ -298,7 +303,7 @@ def mixed_guesses(
     true, true_mask = batch.equation[:, 1:-1], batch.equation_mask[:, 2:]  # without BOS and EOS
     width = max(batch.tokens.shape[1], len(placeholders), true.shape[1] if known else 0)
     fill = lambda array, value: jnp.pad(array, ((0, 0), (0, width - array.shape[1])), constant_values=value)
-    kind = jax.random.uniform(key, (len(batch.index), 1))
+    kind = jax.vmap(jax.random.uniform)(keys)[:, None]
     tokens, mask = fill(batch.tokens, vocabulary.pad), fill(batch.tokens_mask, False)
     if blank:
         chosen = kind < blank

@@ -132,7 +132,7 @@ class ProsePDE(AbstractEquationTask):
         """The loss of a batch of evolutions without noise, to which fresh noise is added."""
         frames = np.concatenate((self.given_frames, self.later_frames(0)))
         inner = prose.prose_loss(history=self.given, data=5.0, squares=prose.relative_to_inputs, dtype=dtype)
-        thin = lambda model, batch, key: inner(model, prose.thinned(batch, frames), key)
+        thin = lambda model, batch, keys: inner(model, prose.thinned(batch, frames), keys)
         return prose.noisy(thin, prose.Noise(prose.Additive(self.noise)))
 
     def _evaluated(self, split: Split, rows: Any) -> prose.Sample:

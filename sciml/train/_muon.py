@@ -10,6 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
 from sciml.nn import MatrixAxes, matrix_axes
@@ -66,8 +67,8 @@ def scale_by_muon(
     `X <- (a + b X X^T + c (X X^T)^2) X`, which bring all singular values near 1, and are multiplied by
     `0.2 sqrt(max(rows, columns))` (Liu et al. 2025, arXiv:2502.16982, equation 4). Layers say which arrays are
     matrices: `nn.HasMatrices`. All matrices of one shape, of all layers, are iterated together. Devices that share a
-    batch share this work too: each iterates a part of the matrices, and all get all of them (`make_step` names the
-    axes of the mesh to the update as `mesh_axes`).
+    batch share this work too: each iterates a part of the matrices, and all get all of them (`make_step` passes its
+    mesh to the update).
 
     Args:
         momentum: Decay of the momentum.
@@ -81,16 +82,14 @@ def scale_by_muon(
         of_matrices, others = _divided(params, _matrices(params))
         return MuonState(optax.tree.zeros_like(of_matrices), adam.init(others))
 
-    def update(
-        updates: Any, state: Any, params: Any = None, *, mesh_axes: tuple[str, ...] = (), **_: Any
-    ) -> tuple[Any, Any]:
+    def update(updates: Any, state: Any, params: Any = None, *, mesh: Mesh | None = None, **_: Any) -> tuple[Any, Any]:
         if params is None:
             raise ValueError("Muon reads from the parameters which arrays are matrices: pass them to `update`.")
         axes = _matrices(params)
         of_matrices, others = _divided(updates, axes)
         moments = jax.tree.map(lambda g, m: g + momentum * m, of_matrices, state.momentum)
         ahead, structure = jax.tree.flatten(jax.tree.map(lambda g, m: g + momentum * m, of_matrices, moments))
-        straightened = functools.partial(_straightened, iterations=iterations, mesh_axes=mesh_axes)
+        straightened = functools.partial(_straightened, iterations=iterations, mesh=mesh)
         straight = _orthogonal(ahead, [one for one in axes if one is not None], straightened)
         others, adam_state = adam.update(others, state.adam)
         return eqx.combine(jax.tree.unflatten(structure, straight), others), MuonState(moments, adam_state)
@@ -129,21 +128,29 @@ def _orthogonal(
     return [one.split(y, array.shape) for array, one, y in zip(arrays, axes, straight, strict=True)]
 
 
-def _straightened(stacks: list[Array], *, iterations: int, mesh_axes: tuple[str, ...]) -> list[Array]:
+def _straightened(stacks: list[Array], *, iterations: int, mesh: Mesh | None) -> list[Array]:
     """The stacks of matrices after the iterations, of which each device of the mesh does a part."""
-    if not mesh_axes or not stacks:
+    if mesh is None or mesh.size == 1 or not stacks:
         return [newton_schulz(stack, iterations) for stack in stacks]
-    devices, mine = jax.lax.axis_size(mesh_axes), jax.lax.axis_index(mesh_axes)
-    parts = []
-    for stack in stacks:
-        each = -(-len(stack) // devices)
-        padded = jnp.pad(stack, ((0, devices * each - len(stack)), (0, 0), (0, 0)))
-        parts.append(newton_schulz(jax.lax.dynamic_slice_in_dim(padded, mine * each, each), iterations))
-    # One exchange of everything: each makes the devices wait.
-    gathered = jax.lax.all_gather(jnp.concatenate([part.ravel() for part in parts]), mesh_axes)
-    ends = list(itertools.accumulate(part.size for part in parts))
-    columns = jnp.split(gathered, ends[:-1], axis=1)
-    return [all_parts.reshape(-1, *x.shape[1:])[: len(x)] for all_parts, x in zip(columns, stacks, strict=True)]
+    devices, axes = mesh.size, mesh.axis_names
+
+    def own_part(stacks: list[Array]) -> list[Array]:
+        parts = []
+        for stack in stacks:
+            each = -(-len(stack) // devices)
+            padded = jnp.pad(stack, ((0, devices * each - len(stack)), (0, 0), (0, 0)))
+            mine = jax.lax.dynamic_slice_in_dim(padded, jax.lax.axis_index(axes) * each, each)
+            parts.append(newton_schulz(mine, iterations))
+        # One exchange of everything: each makes the devices wait.
+        everything = jnp.concatenate([part.ravel() for part in parts])
+        gathered = jax.lax.all_gather(everything, axes, to="invarying")
+        ends = list(itertools.accumulate(part.size for part in parts))
+        columns = jnp.split(gathered, ends[:-1], axis=1)
+        return [all_parts.reshape(-1, *x.shape[1:])[: len(x)] for all_parts, x in zip(columns, stacks, strict=True)]
+
+    return jax.shard_map(own_part, mesh=mesh, in_specs=PartitionSpec(), out_specs=PartitionSpec(), check_vma=True)(
+        stacks
+    )
 
 
 def _transposed(x: Float[Array, "count rows columns"]) -> Float[Array, "count columns rows"]:

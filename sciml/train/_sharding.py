@@ -1,6 +1,7 @@
-"""Data parallelism over the devices of one process: one copy of the state each, and a part of each batch."""
+"""A batch that devices share: a copy of the state each, and a part of the samples."""
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,7 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
+
+from sciml import cut
+from sciml.nn import acts_on_modes
+
+Gradient = Callable[..., tuple[tuple[Array, PyTree], PyTree]]
+"""`(trainable, rest, step, key, source, item) -> ((loss, logs), gradient)` of one batch."""
 
 _NO_MEMORY = ("RESOURCE_EXHAUSTED", "YNNPACK operation failed")  # the latter on CPUs, for some operations
 
@@ -23,7 +30,7 @@ def mesh_for(size: int, devices: Sequence[Any] | None = None) -> Mesh:
     """
     devices = jax.local_devices() if devices is None else devices
     count = next(n for n in range(min(size, len(devices)), 0, -1) if size % n == 0)
-    return jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=devices[:count])
+    return jax.make_mesh((count,), (cut.BATCH,), axis_types=(AxisType.Auto,), devices=devices[:count])
 
 
 def replicate(tree: PyTree, mesh: Mesh | None) -> PyTree:
@@ -76,20 +83,58 @@ def _apply(arrays: PyTree, static: PyTree, batch: PyTree, mesh: Mesh) -> PyTree:
     if mesh.size == 1:
         return part(arrays, batch)
     split = PartitionSpec(mesh.axis_names)
-    return jax.shard_map(part, mesh=mesh, in_specs=(PartitionSpec(), split), out_specs=split, check_vma=False)(
+    return jax.shard_map(part, mesh=mesh, in_specs=(PartitionSpec(), split), out_specs=split, check_vma=True)(
         arrays, batch
     )
 
 
-def mean_over(values: PyTree, axes: tuple[str, ...]) -> PyTree:
-    """Means over the mesh axes, of all arrays of one type together: each exchange makes the devices wait."""
-    leaves, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, values))
+def shared(gradient: Gradient, mesh: Mesh) -> Gradient:
+    """The same of a batch that the devices of a mesh share: each takes its part, and all get means and gradient."""
+
+    def part(trainable: PyTree, rest: PyTree, *others: PyTree) -> tuple[tuple[Array, PyTree], PyTree]:
+        return _sums(gradient(_own_copies(trainable, mesh), rest, *others))
+
+    def on_all(trainable: PyTree, rest: PyTree, step: Array, key: Array, source: PyTree, item: PyTree) -> Any:
+        arrays, static = eqx.partition(rest, eqx.is_array)
+        everywhere, split = PartitionSpec(), PartitionSpec(cut.BATCH)
+        placed = (everywhere,) * 5 + (split,)
+        run = lambda trainable, arrays, *others: part(trainable, eqx.combine(arrays, static), *others)
+        placed_part = jax.shard_map(run, mesh=mesh, in_specs=placed, out_specs=everywhere, check_vma=True)
+        return placed_part(trainable, arrays, step, key, source, item)
+
+    return on_all
+
+
+def _own_copies(trainable: PyTree, mesh: Mesh) -> PyTree:
+    """Parameters whose gradient on a device is that of its part of the batch and of the field.
+
+    Arrays that act on Fourier modes stay common to all parts of a field: the modes are sums over the parts already.
+    """
+    axes = frozenset(mesh.axis_names)
+    leaves, structure = jax.tree.flatten(trainable)
+    chosen = [axes - frozenset(cut.SPACE) if modes else axes for modes in acts_on_modes(trainable)]
+    return jax.tree.unflatten(structure, [cut.cast(leaf, own) for leaf, own in zip(leaves, chosen, strict=True)])
+
+
+def _sums(found: tuple[tuple[Array, PyTree], PyTree]) -> tuple[tuple[Array, PyTree], PyTree]:
+    """Means over the devices of a loss and its logs, and the gradient of that mean.
+
+    Everything of one type that varies along the same axes is sent together: each exchange makes the devices wait.
+    """
+    (value, logs), gradient = found
+    means, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, (value, logs)))
+    slopes, form = jax.tree.flatten(gradient)
+    share = 1 / math.prod(jax.lax.axis_size(name) for name in cut.varying(value))
+    leaves = [mean / math.prod(jax.lax.axis_size(name) for name in cut.varying(mean)) for mean in means]
+    leaves += [slope * share for slope in slopes]
     groups: dict[Any, list[int]] = {}
     for i, leaf in enumerate(leaves):
-        groups.setdefault(leaf.dtype, []).append(i)
-    for members in groups.values():
-        means = jax.lax.pmean(jnp.concatenate([leaves[i].ravel() for i in members]), axes)
-        ends = list(itertools.accumulate(leaves[i].size for i in members))
-        for i, part in zip(members, jnp.split(means, ends[:-1]), strict=True):
-            leaves[i] = part.reshape(leaves[i].shape)
-    return jax.tree.unflatten(structure, leaves)
+        groups.setdefault((leaf.dtype, tuple(sorted(cut.varying(leaf)))), []).append(i)
+    for (_, axes), members in groups.items():
+        if axes:
+            sums = jax.lax.psum(jnp.concatenate([leaves[i].ravel() for i in members]), axes)
+            ends = list(itertools.accumulate(leaves[i].size for i in members))
+            for i, part in zip(members, jnp.split(sums, ends[:-1]), strict=True):
+                leaves[i] = part.reshape(leaves[i].shape)
+    value, logs = jax.tree.unflatten(structure, leaves[: len(means)])
+    return (value, logs), jax.tree.unflatten(form, leaves[len(means) :])

@@ -2,19 +2,19 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from sciml import cut
 from sciml.losses import Curriculum, Loss
 from sciml.nn import partition
 from sciml.train._phases import CompiledStep, Form, Logs, Scheduled, copied
-from sciml.train._sharding import mean_over
+from sciml.train._sharding import Gradient, shared
 
 Optimiser = optax.GradientTransformation | optax.MultiSteps
 
@@ -74,20 +74,19 @@ def make_step(
 
     Gradient clipping, accumulation, schedules and EMAs are part of the optimiser: `optax.chain(
     optax.clip_by_global_norm(1.0), optax.adam(schedule), ema(0.999))`, `optax.MultiSteps(optimiser, 4)`.
-    Optimisers that need the loss (`optax.contrib.reduce_on_plateau`) get it, and those that need its function
-    (`optax.lbfgs`) on one device.
+    Optimisers that need the loss (`optax.contrib.reduce_on_plateau`) or its function (`optax.lbfgs`) get them.
 
     Args:
-        loss: `(model, batch, key) -> (scalar, logs)`, or such a loss for each step. The phases of a curriculum are
+        loss: `(model, batch, keys) -> (scalar, logs)`, or such a loss for each step. The phases of a curriculum are
             compiled one by one, all at the first call: in one program that chooses among them, convolutions on CPUs are
             slow.
         optimiser: Any optax optimiser; its learning rate is logged if it is wrapped in `optax.inject_hyperparams`. On
-            several devices its update also gets `mesh_axes`, the names of the mesh's axes.
-        seed: Seed of the keys, which is not compiled into the step.
+            several devices its update also gets `mesh`.
+        seed: Seed of the keys, which is not compiled into the step. A loss gets a key for each sample of its batch,
+            which is the same on every mesh.
         fetch: `(source, item) -> batch`, traced.
         mesh: Devices that share each batch along its leading axis. Each device computes the loss of its part and the
-            gradients are averaged, hence the loss and its logs must be means over the samples, and a loss that draws
-            random numbers draws others for each number of devices.
+            gradients are averaged, hence the loss and its logs must be means over the samples.
 
     Returns:
         The step. Its logs hold one entry for each step: `loss`, the loss function's own logs, `gradient_norm`, and
@@ -103,59 +102,56 @@ def _jitted(
     loss: Loss | Scheduled, optimiser: Optimiser, fetch: Callable[[PyTree, PyTree], PyTree], mesh: Mesh | None
 ) -> Callable[[tuple[Form, PRNGKeyArray, PyTree, PyTree], list[Array]], tuple[list[Array], Logs]]:
     """`((form, key, source, items), arrays) -> (arrays, logs)`, which donates the arrays of the state."""
-    axes = mesh.axis_names if mesh is not None and mesh.size > 1 else ()
-    one = _one_step(loss, optimiser, axes)
+    several = mesh is not None and mesh.size > 1
+    one = _one_step(optimiser, shared(_gradient(loss, fetch), mesh) if several else _gradient(loss, fetch), mesh)
 
     @eqx.filter_jit(donate="all-except-first")
     def step(data: tuple[Form, PRNGKeyArray, PyTree, PyTree], arrays: list[Array]) -> tuple[list[Array], Logs]:
-        form, *rest = data
+        form, key, source, items = data
 
-        def several(arrays: list[Array], key: PRNGKeyArray, source: PyTree, items: PyTree) -> tuple[list[Array], Logs]:
-            def body(carry: list[Array], item: PyTree) -> tuple[list[Array], Logs]:
-                new, logs = one(form.state(carry), fetch(source, item), key)
-                return form.arrays(new), logs
+        def body(carry: list[Array], item: PyTree) -> tuple[list[Array], Logs]:
+            new, logs = one(form.state(carry), key, source, item)
+            return form.arrays(new), logs
 
-            if jax.tree.leaves(items)[0].shape[0] > 1:
-                return jax.lax.scan(body, arrays, items)
-            arrays, logs = body(arrays, jax.tree.map(lambda item: item[0], items))
-            return arrays, jax.tree.map(lambda log: log[None], logs)
-
-        if axes:
-            everywhere, split = PartitionSpec(), PartitionSpec(None, axes)
-            placed = (everywhere, everywhere, everywhere, split)
-            several = jax.shard_map(several, mesh=mesh, in_specs=placed, out_specs=everywhere, check_vma=False)
-        return several(arrays, *rest)
+        if jax.tree.leaves(items)[0].shape[0] > 1:
+            return jax.lax.scan(body, arrays, items)
+        arrays, logs = body(arrays, jax.tree.map(lambda item: item[0], items))
+        return arrays, jax.tree.map(lambda log: log[None], logs)
 
     return step
 
 
+def _gradient(loss: Loss | Scheduled, fetch: Callable[[PyTree, PyTree], PyTree]) -> Gradient:
+    """The loss of one batch, its logs and its gradient, of a part of them on several devices."""
+
+    def gradient(
+        trainable: PyTree, rest: PyTree, step: Int[Array, ""], key: PRNGKeyArray, source: PyTree, item: PyTree
+    ) -> tuple[tuple[Float[Array, ""], Logs], PyTree]:
+        now = loss.at(step) if isinstance(loss, Scheduled) else loss
+        batch = fetch(source, item)
+        keys = cut.sample_keys(key, batch)
+        return jax.value_and_grad(lambda own: now(eqx.combine(own, rest), batch, keys), has_aux=True)(trainable)
+
+    return gradient
+
+
 def _one_step(
-    loss: Loss | Scheduled, optimiser: Optimiser, axes: tuple[str, ...]
-) -> Callable[[TrainState, PyTree, PRNGKeyArray], tuple[TrainState, Logs]]:
-    """One optimiser step on one batch; loss, logs and gradient are averaged over the mesh axes."""
+    optimiser: Optimiser, gradient: Gradient, mesh: Mesh | None
+) -> Callable[[TrainState, PRNGKeyArray, PyTree, PyTree], tuple[TrainState, Logs]]:
+    """One optimiser step on one batch."""
     if isinstance(optimiser, optax.MultiSteps):
         optimiser = optimiser.gradient_transformation()
     update = optax.with_extra_args_support(optimiser).update
 
-    def one(state: TrainState, batch: PyTree, key: PRNGKeyArray) -> tuple[TrainState, Logs]:
-        key = jax.random.fold_in(key, state.step)
+    def one(state: TrainState, key: PRNGKeyArray, source: PyTree, item: PyTree) -> tuple[TrainState, Logs]:
         trainable, rest = partition(state.model)
-        now = loss.at(state.step) if isinstance(loss, Scheduled) else loss
-
-        def objective(trainable: PyTree) -> tuple[Float[Array, ""], Logs]:
-            return now(eqx.combine(trainable, rest), batch, key)
-
-        (value, logs), gradient = jax.value_and_grad(objective, has_aux=True)(trainable)
-        if axes:
-            value, logs, gradient = mean_over((value, logs, gradient), axes)
-        more: dict[str, Any] = {"value": value, "grad": gradient}
-        if axes:
-            more["mesh_axes"] = axes
-        else:  # a part of the batch is not the function to search a line on
-            more["value_fn"] = lambda trainable: objective(trainable)[0]
-        updates, opt_state = update(gradient, state.opt_state, trainable, **more)
+        of_model = lambda model: gradient(model, rest, state.step, jax.random.fold_in(key, state.step), source, item)
+        (value, logs), found = of_model(trainable)
+        value_fn = lambda model, mesh=None: of_model(model)[0][0]  # gets what the update gets
+        more = {"value": value, "grad": found, "value_fn": value_fn, "mesh": mesh}
+        updates, opt_state = update(found, state.opt_state, trainable, **more)
         model = eqx.combine(optax.apply_updates(trainable, updates), rest)
-        logs = {**logs, "loss": value, "gradient_norm": optax.tree.norm(gradient), **_learning_rate(opt_state)}
+        logs = {**logs, "loss": value, "gradient_norm": optax.tree.norm(found), **_learning_rate(opt_state)}
         return TrainState(model, opt_state, state.step + 1), logs
 
     return one

@@ -66,7 +66,7 @@ def build(config):
         sleep(PAUSE[config.model])
         return np.float32(0)
 
-    def loss(model, batch, key):
+    def loss(model, batch, keys):
         error = jnp.mean((jax.vmap(model)(batch[0]) - batch[1]) ** 2)
         if config.model in PAUSE:
             error += jax.pure_callback(wait, jax.ShapeDtypeStruct((), jnp.float32), batch[0])

@@ -24,7 +24,7 @@ windows = data.Streamed(data.TrajectoryWindows(data.open_data(file)), group=20_0
 found = train.batches(windows, lambda k: windows.batch_rows(4, 0, k), limit=windows.nbytes - 1)
 assert found.source is None
 
-def loss(model, batch, key):
+def loss(model, batch, keys):
     frames = batch["frames"] - 5
     return jax.numpy.mean((jax.vmap(model)(frames[:, 0]) - frames[:, 1]) ** 2), {}
 

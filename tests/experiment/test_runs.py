@@ -59,8 +59,8 @@ class Pairs:
     def __getitem__(self, rows):
         return self.x[rows], self.y[rows]
 
-def loss(model, batch, key):
-    x = batch[0] + 0.01 * jax.random.normal(key, batch[0].shape)
+def loss(model, batch, keys):
+    x = batch[0] + 0.01 * jax.vmap(lambda key: jax.random.normal(key, batch[0].shape[1:]))(keys)
     return jnp.mean((jax.vmap(model)(x) - batch[1]) ** 2), {}
 
 def build(config):

@@ -38,7 +38,7 @@ def pairs(n, seed):
     x = np.random.default_rng(seed).uniform(-1, 1, (n, 1, 1)).astype(np.float32)
     return data.Pairs(x, np.sin(3 * x))
 
-def loss(model, batch, key):
+def loss(model, batch, keys):
     return jnp.mean((jax.vmap(model)(batch[0][..., 0]) - batch[1][..., 0]) ** 2), {}
 
 def evaluate(model, pairs):
@@ -349,7 +349,7 @@ def small(**changes):
     return experiment.Experiment(
         **{
             "model": eqx.nn.Linear(1, 1, key=jax.random.key(0)),
-            "loss": lambda model, batch, key: (jnp.mean(jax.vmap(model)(batch[0][..., 0]) ** 2), {}),
+            "loss": lambda model, batch, keys: (jnp.mean(jax.vmap(model)(batch[0][..., 0]) ** 2), {}),
             "optimiser": optax.sgd(0.1),
             "train": pairs,
             "test": pairs,

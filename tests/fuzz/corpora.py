@@ -39,7 +39,7 @@ def pairs(n, seed):
     x = np.random.default_rng(seed).uniform(-1, 1, (n, 1, 1)).astype(np.float32)
     return data.Pairs(x, np.sin(3 * x))
 
-def loss(model, batch, key):
+def loss(model, batch, keys):
     return jnp.mean((jax.vmap(model)(batch[0][..., 0]) - batch[1][..., 0]) ** 2), {}
 
 def evaluate(model, pairs):

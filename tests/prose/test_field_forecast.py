@@ -66,9 +66,9 @@ def test_an_operator_acts_on_scaled_frames(model, sample):
 def test_the_loss_is_the_mean_square_in_the_scale_of_the_given_frames(model, sample):
     batch = jax.tree.map(lambda array: jnp.asarray(array)[None], sample)
     loss = prose.prose_loss(history=INPUTS, squares=lambda *given: prose.relative_to_inputs(*given, epsilon=1e-8))
-    value, gradient = eqx.filter_jit(eqx.filter_value_and_grad(lambda model: loss(model, batch, jax.random.key(0))[0]))(
-        model
-    )
+    value, gradient = eqx.filter_jit(
+        eqx.filter_value_and_grad(lambda model: loss(model, batch, jax.random.split(jax.random.key(0), 1))[0])
+    )(model)
     truth, mean, deviation = scaled(sample.states.astype(np.float64))
     predicted = (expected(model, sample.states) - mean) / deviation
     error = np.mean((predicted - truth[INPUTS:])[:, PRESENT] ** 2)

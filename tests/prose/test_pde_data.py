@@ -117,7 +117,11 @@ def results(model, batch):
     @eqx.filter_jit
     def apply(model):
         pairs = jax.vmap(lambda sample: applied(model, sample, INPUTS))(batch)
-        return pairs, loss(model, batch, jax.random.key(0)), jax.vmap(prose.SampleForecast(model, INPUTS))(batch)
+        return (
+            pairs,
+            loss(model, batch, jax.random.split(jax.random.key(0), 1)),
+            jax.vmap(prose.SampleForecast(model, INPUTS))(batch),
+        )
 
     return apply(model)
 

@@ -130,7 +130,7 @@ def test_the_loss_of_a_batch():
             known, asked = batch.times[:, :INPUTS], batch.times[:, INPUTS:]
             apply = lambda t, s, q, w, e, m: model(t, s, q, w, e, tokens_mask=m)
             inputs = known, batch.states[:, :INPUTS], asked, batch.tokens, batch.equation[:, :-1], batch.tokens_mask
-            return loss(model, batch, jax.random.key(0)), jax.vmap(apply)(*inputs)
+            return loss(model, batch, jax.random.split(jax.random.key(0), 1)), jax.vmap(apply)(*inputs)
 
         (value, logs), (predictions, logits) = both(model)
         squares, entropy = [], []
@@ -151,7 +151,9 @@ def test_the_loss_without_equations(words):
     with jax.enable_x64(True):
         batch = jax.tree.map(jnp.asarray, sample(np.random.default_rng(0)))
         model = drawn(lambda: prose.prose_ode(COMPONENTS, symbols_in=words, sizes=SIZES, key=jax.random.key(0)))
-        value, logs = eqx.filter_jit(prose.prose_loss(history=INPUTS))(model, batch, jax.random.key(0))
+        value, logs = eqx.filter_jit(prose.prose_loss(history=INPUTS))(
+            model, batch, jax.random.split(jax.random.key(0), 1)
+        )
         assert set(logs) == {"data"}
         assert value == logs["data"] > 0.1
 
@@ -163,17 +165,17 @@ def test_activations_in_16_bits_and_parameters_in_32():
     make = lambda: prose.improved_ode(COMPONENTS, symbols_out=WORDS, sizes=SIZES, key=jax.random.key(0))
     with jax.enable_x64(True):
         model = in_precision(drawn(make), jnp.float32)
-    key = jax.random.key(0)
+    keys = jax.random.split(jax.random.key(0), 1)
     results = []
     for dtype in (None, jnp.bfloat16):
         loss = prose.prose_loss(history=INPUTS, dtype=dtype)
-        results.append(eqx.filter_jit(eqx.filter_value_and_grad(loss, has_aux=True))(model, batch, key))
+        results.append(eqx.filter_jit(eqx.filter_value_and_grad(loss, has_aux=True))(model, batch, keys))
     ((exact, _), gradient), ((low, _), lower) = results
     assert low.dtype == jnp.float32
     assert 1e-5 < abs(low - exact) / exact < 0.03  # bfloat16 rounds by up to 2^-9, and there are some ten operations
     for a, b in zip(jax.tree.leaves(lower), jax.tree.leaves(gradient), strict=True):
         assert a.dtype == jnp.float32
         assert jnp.linalg.norm(a - b) < 0.15 * jnp.linalg.norm(b) + 1e-3
-    seen = str(jax.make_jaxpr(lambda m: prose.prose_loss(history=INPUTS, dtype=jnp.bfloat16)(m, batch, key)[0])(model))
+    seen = str(jax.make_jaxpr(lambda m: prose.prose_loss(history=INPUTS, dtype=jnp.bfloat16)(m, batch, keys)[0])(model))
     assert "bf16[2,5,8]" in seen  # rows of the equations
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(partition(model)[0]))

@@ -118,12 +118,12 @@ def test_noise_in_a_loss_is_a_function_of_its_key(batch, terms):
     order = [[name for name, _ in STRUCTURES].index(name) for name in ("rossler", "lorenz_96_5d", "double_pendulum")]
     chosen = TermNoise([STRUCTURES[i] for i in (*order, 0)], VOCABULARY)
 
-    def loss(model, batch, key):
+    def loss(model, batch, keys):
         return jnp.sum(batch.states), {"tokens": batch.tokens, "mask": batch.tokens_mask, "states": batch.states}
 
     step = jax.jit(noisy(loss, Noise(Additive(), chosen)))
     arrays = jax.tree.map(jnp.asarray, batch)
-    one, same, other = (step(None, arrays, jax.random.key(seed))[1] for seed in (1, 1, 2))
+    one, same, other = (step(None, arrays, jax.random.split(jax.random.key(seed), 15))[1] for seed in (1, 1, 2))
     for name in one:
         np.testing.assert_array_equal(one[name], same[name])
         assert not np.array_equal(one[name], other[name])

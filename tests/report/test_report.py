@@ -105,7 +105,7 @@ def build(config):
     run, (train, validation, test) = config.run, map(pairs, config.samples, (0, 1, 2))
     return experiment.Experiment(
         model=eqx.nn.MLP(5, 5, MODELS[config.model], 1, key=jax.random.key(run.seed)),
-        loss=lambda model, batch, key: (jnp.mean((jax.vmap(model)(batch[0][:, 0]) - batch[1][:, 0]) ** 2), {}),
+        loss=lambda model, batch, keys: (jnp.mean((jax.vmap(model)(batch[0][:, 0]) - batch[1][:, 0]) ** 2), {}),
         optimiser=optax.sgd(0.1), train=train, validation=validation, test=test, figures=figures, metric="rmse",
         evaluate=lambda model, known: {"rmse": float(np.sqrt(np.mean((apply(model, known) - known.y) ** 2)))},
         steps=run.steps_for(len(train)), batch=run.batch, seed=run.seed)

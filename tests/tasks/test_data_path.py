@@ -180,7 +180,7 @@ def test_options_of_time_reach_the_model(tmp_path):
     assert made.model.numbers.logarithms == (0,)  # a range of a factor of 20
     batch = made.train[np.arange(2)]
     assert batch["frames"].shape == (2, 6, 1, 16)  # two seen, two bundles of two
-    assert np.isfinite(made.loss(made.model, batch, jax.random.key(0))[0])
+    assert np.isfinite(made.loss(made.model, batch, jax.random.split(jax.random.key(0), 2))[0])
 
 
 def test_data_are_streamed_where_memory_is_short_and_the_run_keeps_it(path, monkeypatch):

@@ -116,9 +116,9 @@ def built(runs):
 
 def test_without_noise_the_loss_is_that_of_the_samples(built):
     module, config, made = built
-    batch, key = jax.tree.map(jnp.asarray, made.train[:3]), jax.random.key(0)
+    batch, keys = jax.tree.map(jnp.asarray, made.train[:3]), jax.random.split(jax.random.key(0), 3)
     model = module.untrained(dataclasses.replace(config, model="2to1"))
-    values = [jax.jit(loss)(model, batch, key)[0] for loss in (made.loss, prose.prose_loss(history=GIVEN))]
+    values = [jax.jit(loss)(model, batch, keys)[0] for loss in (made.loss, prose.prose_loss(history=GIVEN))]
     np.testing.assert_allclose(*values, rtol=1e-5)  # the noise of level 0 is added to the states
 
 
@@ -138,8 +138,8 @@ def test_some_guesses_say_nothing_and_some_everything(built):
     vocabulary = symbolic.ode_vocabulary(VARIABLES)
     batch, size = made.train[np.zeros(400, int)], 400
     batch = batch._replace(components=np.arange(3).reshape(1, 3) < np.where(np.arange(size) % 2, 2, 3).reshape(-1, 1))
-    key = jax.random.key(3)
-    with_parts = lambda blank, known: mixed_guesses(batch, key, vocabulary, blank=blank, known=known)
+    keys = jax.random.split(jax.random.key(3), size)
+    with_parts = lambda blank, known: mixed_guesses(batch, keys, vocabulary, blank=blank, known=known)
     assert with_parts(0.0, 0.0) is batch
     said = vocabulary.decode(batch.tokens[0][batch.tokens_mask[0]])
     true = vocabulary.decode(batch.equation[0][batch.equation_mask[0]])[1:-1]

@@ -31,8 +31,8 @@ def noisy(out=2):
     return Noisy(weight, jax.random.key(9), jnp.arange(4), jnp.zeros((0, 3)), statistics)
 
 
-def loss(model, batch, key):
-    x = batch + jax.random.normal(key, batch.shape) + jax.random.normal(model.key, batch.shape)
+def loss(model, batch, keys):
+    x = batch + jax.random.normal(keys[0], batch.shape) + jax.random.normal(model.key, batch.shape)
     return jnp.mean(model.activation(x @ model.weight.T + model.count[2]) ** 2), {}
 
 
@@ -133,7 +133,7 @@ def test_without_a_metric_the_last_is_the_best(tmp_path):
 def test_a_checkpoint_is_of_the_state_that_was_saved_although_training_goes_on(tmp_path):
     """The next steps overwrite the donated buffers while 40 MB are being written."""
     optimiser = optax.sgd(1.0)
-    grow = train.make_step(lambda model, batch, key: (-jnp.sum(model), {}), optimiser)
+    grow = train.make_step(lambda model, batch, keys: (-jnp.sum(model), {}), optimiser)
     state = train.init(jnp.zeros((10, 1_000_000)), optimiser)
     checkpoints = train.Checkpoints(tmp_path)
     state, _ = grow(state, None, np.zeros(1))

@@ -29,8 +29,8 @@ def rows(k):
     return np.random.default_rng(k).permutation(SAMPLES)[:SIZE]
 
 
-def loss(model, batch, key):
-    noise = 0.01 * jax.random.normal(key, batch["y"].shape)
+def loss(model, batch, keys):
+    noise = 0.01 * jax.vmap(lambda key: jax.random.normal(key, (2,)))(keys)
     error = batch["x"] @ model["weight"] + noise - batch["y"]
     return jnp.mean(error**2), {}
 
@@ -123,9 +123,10 @@ def test_a_hook_can_end_the_run():
 
 @pytest.mark.parametrize("dispatch", [1, 4])
 def test_a_loss_that_is_not_finite_ends_the_run_before_any_hook_sees_it(dispatch):
-    def breaking(model, batch, key):
-        value, logs = loss(model, batch, key)
-        broken = jax.random.key_data(key)[0] == jax.random.key_data(jax.random.fold_in(jax.random.key(3), 6))[0]
+    def breaking(model, batch, keys):
+        value, logs = loss(model, batch, keys)
+        fold = jax.random.fold_in
+        broken = jax.random.key_data(keys[0])[0] == jax.random.key_data(fold(fold(jax.random.key(3), 6), 0))[0]
         return jnp.where(broken, jnp.nan, value), logs
 
     seen = []

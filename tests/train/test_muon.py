@@ -157,7 +157,7 @@ def test_what_is_wrong_is_said():
         optimiser.update(params, optimiser.init(params))
 
 
-def loss(model, batch, key):
+def loss(model, batch, keys):
     x, y = batch
     return jnp.mean((jax.vmap(model)(x) - y) ** 2), {}
 

@@ -72,7 +72,7 @@ def test_clipped_adamw_is_that_of_optax(steps):
 @pytest.mark.parametrize("name", train.OPTIMISERS)
 def test_runs_of_other_rates_lengths_and_seeds_share_a_compiled_step(name):
     model = eqx.nn.Linear(4, 4, key=jax.random.key(0))
-    noisy = lambda model, batch, key: (model(batch + jax.random.normal(key, batch.shape)).sum(), {})
+    noisy = lambda model, batch, keys: (model(batch + jax.random.normal(keys[0], batch.shape)).sum(), {})
 
     def program(peak, steps, seed):
         optimiser = train.OPTIMISERS[name](peak, steps=steps)

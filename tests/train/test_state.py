@@ -38,7 +38,7 @@ def batch(k, size=SAMPLES):
     return x, np.sin(x[:, :OUT]) + 1
 
 
-def loss(model, batch, key):
+def loss(model, batch, keys):
     error = jax.vmap(model)(batch[0]) - batch[1]
     return jnp.mean(error**2), {"largest": jnp.max(jnp.abs(error))}
 
@@ -108,11 +108,12 @@ def test_the_learning_rate_of_a_schedule_is_logged():
 
 
 def test_keys_depend_on_seed_and_step_only():
-    def noise(model, batch, key):
-        return jnp.sum(model.bias**2) * 0, {"noise": jax.random.normal(key)}
+    def noise(model, batch, keys):
+        return jnp.sum(model.bias**2) * 0, {"noise": jax.vmap(jax.random.normal)(keys)[1]}
 
     _, logs = steps(optax.sgd(0.1), [batch(0)] * 3, loss=noise, seed=7)
-    expected = [jax.random.normal(jax.random.fold_in(jax.random.key(7), k)) for k in range(3)]
+    fold = jax.random.fold_in
+    expected = [jax.random.normal(fold(fold(jax.random.key(7), k), 1)) for k in range(3)]  # step k, sample 1
     np.testing.assert_allclose(logs["noise"], expected, rtol=1e-6)
 
 
@@ -120,7 +121,7 @@ def test_a_scheduled_loss_sees_the_number_of_steps_done():
     coefficient = optax.exponential_decay(1.0, 1, 0.5)  # 1, 1/2, 1/4
 
     def at(step):
-        return lambda model, batch, key: (coefficient(step) * jnp.sum(model.bias), {"coefficient": coefficient(step)})
+        return lambda model, batch, keys: (coefficient(step) * jnp.sum(model.bias), {"coefficient": coefficient(step)})
 
     state, logs = steps(optax.sgd(1.0), [batch(0), batch(1), batch(2)], loss=train.Scheduled(at))
     np.testing.assert_allclose(logs["coefficient"], [1, 0.5, 0.25], rtol=1e-6)
@@ -141,7 +142,7 @@ def phased():
         def horizon(self, bundle=1):
             return bundle
 
-        def __call__(self, model, batch, key):
+        def __call__(self, model, batch, keys):
             return self.factor * jnp.sum(model.bias), {"factor": jnp.asarray(self.factor)}
 
     return losses.Curriculum([(steps, Constant(factor)) for steps, factor in PHASES])
@@ -242,9 +243,9 @@ def test_the_size_of_a_model_counts_what_is_trained():
 def test_a_step_compiles_once():
     traces = []
 
-    def counting(model, batch, key):
+    def counting(model, batch, keys):
         traces.append(1)
-        return loss(model, batch, key)
+        return loss(model, batch, keys)
 
     optimiser = optax.inject_hyperparams(optax.adam)(optax.cosine_decay_schedule(0.5, 4))
     step = train.make_step(counting, optimiser)
@@ -261,6 +262,6 @@ def test_a_step_that_changes_the_form_of_its_state_is_refused():
     )
     for optimiser, message in ((grow, "keep the structure of its state"), (number, "keep which leaves are arrays")):
         state = train.init(eqx.nn.Linear(2, 2, key=jax.random.key(0)), optimiser)
-        step = train.make_step(lambda model, batch, key: (model(batch).sum(), {}), optimiser)
+        step = train.make_step(lambda model, batch, keys: (model(batch).sum(), {}), optimiser)
         with pytest.raises(ValueError, match=message):
             step(state, None, jnp.ones((1, 2)))

@@ -5,9 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from sciml.losses import Loss
+from sciml import cut
+from sciml.losses import Keys, Loss
 from sciml.metrics import relative_l2
 from sciml.prose._model.states import PerTrajectory, in_precision
 from sciml.prose._samples.dataset import Sample
@@ -30,10 +31,14 @@ def relative_squares(
 def cross_entropy(
     logits: Float[Array, "*batch k vocabulary"], tokens: Int[Array, "*batch k"], mask: Bool[Array, "*batch k"]
 ) -> Float[Array, ""]:
-    """Mean of -log p(token) over all tokens where `mask` is true, so that long equations weigh more than short ones."""
+    """Mean of -log p(token) over all tokens where `mask` is true, so that long equations weigh more than short ones.
+
+    Parts of a batch on several devices get numbers whose mean is that of the whole batch.
+    """
     chosen = jnp.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0]
     entropy = jax.nn.logsumexp(logits, axis=-1) - chosen
-    return jnp.sum(jnp.where(mask, entropy, 0)) / jnp.maximum(mask.sum(), 1)
+    count = cut.mean_over_batch(jnp.asarray(mask.sum(), entropy.dtype))
+    return jnp.sum(jnp.where(mask, entropy, 0)) / jnp.where(count == 0, 1, count)
 
 
 def relative_to_truth(prediction: Float[Array, "later components"], sample: Sample, history: int) -> Float[Array, ""]:
@@ -66,9 +71,8 @@ def prose_loss(
 ) -> Loss:
     """The PROSE loss of a batch of `Sample`s: data * (mean squared error) + symbols * (cross entropy).
 
-    The squared error is a mean over samples. The cross entropy is a mean over all tokens of the batch; on several
-    devices each device takes the mean over its own tokens first. A model that writes no equation has the unweighted
-    squared error as its loss.
+    The squared error is a mean over samples, the cross entropy one over all tokens of the batch. A model that writes no
+    equation has the unweighted squared error as its loss.
 
     Args:
         history: Number of times that the model sees; it predicts the states at the others.
@@ -81,7 +85,7 @@ def prose_loss(
         A loss that also logs both unweighted terms, as `data` and `symbols`.
     """
 
-    def loss(model: PyTree, batch: Sample, key: Key[Array, ""]) -> tuple[Float[Array, ""], dict[str, Array]]:
+    def loss(model: PyTree, batch: Sample, keys: Keys) -> tuple[Float[Array, ""], dict[str, Array]]:
         model = model if dtype is None else in_precision(model, dtype)
         predictions, logits = jax.vmap(lambda sample: applied(model, sample, history))(batch)
         error = jax.vmap(lambda prediction, sample: squares(prediction, sample, history))(predictions, batch).mean()

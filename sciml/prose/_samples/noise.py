@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from sciml.losses import Loss
+from sciml.losses import Keys, Loss
 from sciml.prose._samples.dataset import Sample, padded, tokens_of
 from sciml.symbolic import Sum, System, Vocabulary, candidate_terms, delete_term, insert_term, whole_components
 from sciml.systems import FAMILIES
@@ -149,12 +149,11 @@ class Noise(eqx.Module):
 
 
 def noisy(loss: Loss, noise: Noise) -> Loss:
-    """A loss on batches of `Sample`s with noise that is fresh at every step, since it comes from the step's key."""
+    """A loss on batches of `Sample`s with noise that is fresh at every step, since it comes from the step's keys."""
 
-    def with_noise(model: PyTree, batch: PyTree, key: Key[Array, ""]) -> tuple[Float[Array, ""], dict[str, Array]]:
-        first, second = jax.random.split(key)
-        keys = jax.random.split(first, batch.index.shape[0])
-        return loss(model, jax.vmap(lambda sample, key: noise(sample, key=key))(batch, keys), second)
+    def with_noise(model: PyTree, batch: PyTree, keys: Keys) -> tuple[Float[Array, ""], dict[str, Array]]:
+        pairs = jax.vmap(jax.random.split)(keys)
+        return loss(model, jax.vmap(lambda sample, key: noise(sample, key=key))(batch, pairs[:, 0]), pairs[:, 1])
 
     return with_noise
 

@@ -1,0 +1,116 @@
+"""Batches and fields that are cut into parts, one for each device of a mesh.
+
+Inside of `jax.shard_map` the type of an array says along which axes of the mesh it varies (`check_vma=True`). A batch
+that varies along `BATCH` is a part of a batch; a field that varies along `SPACE[i]` is a part of a field that is cut
+along its axis i of space. Layers, metrics and losses read this from what they are given and ask the other devices for
+what they lack, so that a cut needs no other form of a model. Outside of `shard_map`, and on whole fields, all of these
+functions do nothing.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+BATCH = "data"
+"""Axis of a mesh whose devices have different samples of a batch."""
+
+SPACE = ("space0", "space1", "space2")
+"""Axes of a mesh whose devices have different parts of the fields' axes 0, 1 and 2 of space."""
+
+
+def varying(x: Any) -> frozenset[str]:
+    """Axes of the mesh along which an array differs from device to device."""
+    return jax.typeof(x).manual_axis_type.varying
+
+
+def cast(x: Array, axes: frozenset[str] | tuple[str, ...]) -> Array:
+    """`x` as an array that varies along these axes too, which sends nothing.
+
+    Its transpose is the sum over the devices that the gradient of an array needs which they all share.
+    """
+    missing = tuple(sorted(frozenset(axes) - varying(x)))
+    return lax.pcast(x, missing, to="varying") if missing else x
+
+
+def like(a: Array, b: Any) -> Array:
+    """`a` as an array that varies along all axes along which `b` does; primitives of our own need such operands."""
+    return cast(a, varying(b))
+
+
+def axes(x: Any, dimensions: int) -> tuple[str | None, ...]:
+    """For each axis of space, the axis of the mesh along which the field is cut, or None."""
+    along = varying(x)
+    return tuple(name if name in along else None for name in SPACE[:dimensions])
+
+
+def parts(name: str | None) -> int:
+    """Number of parts of an axis that is cut along this axis of the mesh, 1 without one."""
+    return 1 if name is None else lax.axis_size(name)
+
+
+def first(name: str | None, size: int) -> Int[Array, ""] | int:
+    """Number of the first of `size` points of this device on an axis that is cut into equal parts."""
+    return 0 if name is None else lax.axis_index(name) * size
+
+
+def own_part(x: Array, names: tuple[str | None, ...], axis: int = 0) -> Array:
+    """This device's part of a whole array whose axes from `axis` on are cut along these axes of the mesh."""
+    for i, name in enumerate(names, start=axis):
+        if name is not None:
+            size = x.shape[i] // lax.axis_size(name)
+            x = lax.dynamic_slice_in_dim(x, lax.axis_index(name) * size, size, axis=i)
+    return x
+
+
+def joined(x: Array, names: tuple[str | None, ...], axis: int = 0) -> Array:
+    """The whole array from the parts of all devices, which all of them get: the inverse of `own_part`."""
+    for i, name in enumerate(names, start=axis):
+        if name is not None:
+            x = lax.all_gather(x, name, axis=i, tiled=True)
+    return x
+
+
+def sum_over_parts(x: Array) -> Array:
+    """The sum over the parts of the fields, for sums over the points of one part."""
+    cuts = tuple(name for name in SPACE if name in varying(x))
+    return lax.psum(x, cuts) if cuts else x
+
+
+def mean_over_parts(x: Array) -> Array:
+    """The mean over the parts of the fields, which have equal sizes, for means over the points of one part."""
+    cuts = tuple(name for name in SPACE if name in varying(x))
+    return lax.pmean(x, cuts) if cuts else x
+
+
+def mean_over_batch(x: Array) -> Array:
+    """The mean over the parts of the batch, which have equal sizes, for means over the samples of one part."""
+    return lax.pmean(x, BATCH) if BATCH in varying(x) else x
+
+
+def sample_keys(key: Key[Array, ""], batch: PyTree) -> Key[Array, " samples"]:
+    """A key for each sample of a batch, or of this device's part of it: the same on every mesh.
+
+    Args:
+        key: The same on all devices.
+        batch: The leading axis of its first array counts the samples.
+    """
+    arrays = [leaf for leaf in jax.tree.leaves(batch) if jnp.ndim(leaf)]
+    count = arrays[0].shape[0] if arrays else 1
+    name = BATCH if arrays and BATCH in varying(arrays[0]) else None
+    return jax.vmap(lambda number: jax.random.fold_in(key, number))(first(name, count) + jnp.arange(count))
+
+
+def normal(key: Key[Array, ""], fields: Array, dimensions: int) -> Array:
+    """Normal numbers of the shape of fields whose last axes are those of space; parts get those of the whole field."""
+    names = axes(fields, dimensions)
+    leading = fields.shape[: fields.ndim - dimensions]
+    space = tuple(n * parts(name) for n, name in zip(fields.shape[len(leading) :], names, strict=True))
+    return own_part(jax.random.normal(key, (*leading, *space), fields.dtype), names, len(leading))
+
+
+def mean_square(x: Float[Array, "*shape"]) -> Float[Array, ""]:
+    """The mean of the squares of a field over channels and points, of all of its parts."""
+    return mean_over_parts(jnp.mean(x**2))
