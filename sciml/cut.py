@@ -7,11 +7,16 @@ what they lack, so that a cut needs no other form of a model. Outside of `shard_
 functions do nothing.
 """
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 BATCH = "data"
@@ -40,15 +45,66 @@ def like(a: Array, b: Any) -> Array:
     return cast(a, varying(b))
 
 
+@contextlib.contextmanager
+def whole_fields() -> Iterator[None]:
+    """In the block, fields are whole although they vary along the axes of space: each device holds all of their points.
+
+    To be entered inside of the function that is traced, not around it: JAX may trace a function later.
+    """
+    token = _WHOLE.set(True)
+    try:
+        yield
+    finally:
+        _WHOLE.reset(token)
+
+
+_WHOLE = contextvars.ContextVar("sciml_whole_fields", default=False)
+
+
 def axes(x: Any, dimensions: int) -> tuple[str | None, ...]:
     """For each axis of space, the axis of the mesh along which the field is cut, or None."""
-    along = varying(x)
+    along = frozenset() if _WHOLE.get() else varying(x)
     return tuple(name if name in along else None for name in SPACE[:dimensions])
+
+
+def _all_axes(x: Any) -> tuple[str, ...]:
+    return tuple(name for name in axes(x, len(SPACE)) if name is not None)
 
 
 def parts(name: str | None) -> int:
     """Number of parts of an axis that is cut along this axis of the mesh, 1 without one."""
     return 1 if name is None else lax.axis_size(name)
+
+
+def specs(tree: PyTree, mesh: Mesh, space: tuple[int, ...], leading: str | None) -> PyTree:
+    """How the arrays of a batch, or of a data set, are cut over the devices of a mesh.
+
+    Args:
+        tree: Arrays. The last axes of those that end with the sizes in `space` are the axes of space.
+        mesh: Its axes in `SPACE` cut these.
+        space: Shape of the grid; empty if fields are not cut.
+        leading: Axis of the mesh along which the first axis of each array is cut, or None.
+    """
+    names = tuple(name if name in mesh.axis_names else None for name in SPACE[: len(space)])
+
+    def spec(array: Any) -> PartitionSpec:
+        before = (leading,) if np.ndim(array) else ()
+        if not any(names) or np.ndim(array) <= len(space) or np.shape(array)[-len(space) :] != space:
+            return PartitionSpec(*before)
+        return PartitionSpec(*before, *(None,) * (np.ndim(array) - len(space) - 1), *names)
+
+    return jax.tree.map(spec, tree)
+
+
+def whole_shape(shape: tuple[int, ...], names: tuple[str | None, ...]) -> tuple[int, ...]:
+    """Sizes of the whole axes from those of a part."""
+    return tuple(n * parts(name) for n, name in zip(shape, names, strict=True))
+
+
+def refuse(x: Any, dimensions: int, what: str) -> None:
+    """Raises ValueError if a field is cut, for what needs the whole one."""
+    if any(axes(x, dimensions)):
+        raise ValueError(f"{what} needs whole fields, got parts. Cut the batch over the devices, not its fields.")
 
 
 def first(name: str | None, size: int) -> Int[Array, ""] | int:
@@ -73,16 +129,39 @@ def joined(x: Array, names: tuple[str | None, ...], axis: int = 0) -> Array:
     return x
 
 
+def received(x: Array, name: str, axis: int, width: int, *, towards: int, ring: bool) -> Array:
+    """The `width` values next to this part that the neighbour has; zeros at the ends of an axis that is no ring.
+
+    Args:
+        x: A part of a field.
+        name: Axis of the mesh along which `axis` is cut.
+        axis: An axis of `x`.
+        width: Number of values.
+        towards: 1 for the values before this part, from the device before; -1 for those after it.
+        ring: Whether the last part and the first one are neighbours.
+
+    Raises:
+        ValueError: If a part has fewer values than that.
+    """
+    n, devices = x.shape[axis], lax.axis_size(name)
+    if width > n:
+        raise ValueError(
+            f"A stencil reaches {width} points beyond a part of {n} points of the axis cut along {name!r}. "
+            "Cut this axis into fewer parts."
+        )
+    ends = (n - width, n) if towards > 0 else (0, width)
+    pairs = [(i, (i + towards) % devices) for i in range(devices) if ring or 0 <= i + towards < devices]
+    return lax.ppermute(lax.slice_in_dim(x, *ends, axis=axis), name, pairs)
+
+
 def sum_over_parts(x: Array) -> Array:
     """The sum over the parts of the fields, for sums over the points of one part."""
-    cuts = tuple(name for name in SPACE if name in varying(x))
-    return lax.psum(x, cuts) if cuts else x
+    return lax.psum(x, cuts) if (cuts := _all_axes(x)) else x
 
 
 def mean_over_parts(x: Array) -> Array:
     """The mean over the parts of the fields, which have equal sizes, for means over the points of one part."""
-    cuts = tuple(name for name in SPACE if name in varying(x))
-    return lax.pmean(x, cuts) if cuts else x
+    return lax.pmean(x, cuts) if (cuts := _all_axes(x)) else x
 
 
 def mean_over_batch(x: Array) -> Array:

@@ -4,9 +4,12 @@ import abc
 import dataclasses
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+from sciml import cut
 
 
 class AbstractBoundary(abc.ABC):
@@ -103,15 +106,43 @@ def per_side(boundary: Boundaries, dimensions: int) -> tuple[Sides, ...]:
     return tuple(sides)
 
 
+def continuation(x: Array, axis: int, sides: Sides, widths: tuple[int, int], name: str | None) -> tuple[Array, Array]:
+    """What continues `x` before and after an axis: of a part, the values of its neighbours or beyond the walls.
+
+    Args:
+        x: A field or a part of one.
+        axis: An axis of `x`.
+        sides: The boundaries of the axis.
+        widths: Number of values (before, after).
+        name: Axis of the mesh along which the axis is cut, or None.
+    """
+    found = []
+    for boundary, width, towards in zip(sides, widths, (1, -1), strict=True):
+        beyond = lambda boundary=boundary, width=width, towards=towards: jnp.moveaxis(
+            boundary.beyond(jnp.moveaxis(x, axis, 0)[::towards], width)[::towards], 0, axis
+        )
+        if not width:
+            found.append(jax.lax.slice_in_dim(x, 0, 0, axis=axis))
+            continue
+        if name is None:
+            found.append(beyond())
+            continue
+        values = cut.received(x, name, axis, width, towards=towards, ring=isinstance(boundary, Periodic))
+        if not isinstance(boundary, Periodic | Dirichlet):
+            end = 0 if towards > 0 else cut.parts(name) - 1
+            values = jnp.where(cut.first(name, 1) == end, beyond(), values)
+        found.append(values)
+    return found[0], found[1]
+
+
 def pad(x: Array, boundary: Sequence[Sides], width: int) -> Array:
     """Extends the leading axes of `x`, one for each pair in `boundary`, by `width` values at both sides.
 
     Axis by axis, so that a corner is the continuation along the last axis of the continuation along the first.
     """
-    for axis, (low, high) in enumerate(boundary):
-        inward = jnp.moveaxis(x, axis, 0)
-        before, after = low.beyond(inward, width), high.beyond(inward[::-1], width)[::-1]
-        x = jnp.moveaxis(jnp.concatenate((before, inward, after)), 0, axis)
+    for axis, (sides, name) in enumerate(zip(boundary, cut.axes(x, len(boundary)), strict=True)):
+        before, after = continuation(x, axis, sides, (width, width), name)
+        x = jnp.concatenate((before, x, after), axis)
     return x
 
 
@@ -170,8 +201,9 @@ class Grid:
         return dataclasses.replace(self, shape=shape)
 
     def check(self, x: Float[Array | np.ndarray, "channels *space"]) -> None:
-        """Raises ValueError if a field `(channels, *space)` does not live on this grid."""
-        if x.shape[1:] != self.shape:
+        """Raises ValueError if a field `(channels, *space)`, or what it is a part of, does not live on this grid."""
+        names = cut.axes(x, len(self.shape)) if x.ndim == len(self.shape) + 1 else ()
+        if (cut.whole_shape(x.shape[1:], names) if any(names) else x.shape[1:]) != self.shape:
             raise ValueError(
                 f"Expected a field (channels, {', '.join(map(str, self.shape))}), got {x.shape}. "
                 "Resample the data or wrap the operator in Resampled."

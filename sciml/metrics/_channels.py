@@ -1,11 +1,13 @@
 """Errors of each channel of one sample, `(prediction, truth) -> (channels,)`, and how other errors become such."""
 
+import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sciml import cut
 from sciml.metrics._fields import root
 
 Metric = Callable[[Array, Array], Array]
@@ -44,7 +46,7 @@ def channel_sum(metric: Metric) -> Metric:
 
 
 def _mean(u: Float[Array, "channels *space"]) -> Float[Array, " channels"]:
-    return jnp.mean(u, axis=tuple(range(1, u.ndim)))
+    return cut.mean_over_parts(jnp.mean(u, axis=tuple(range(1, u.ndim))))
 
 
 def nrmse(
@@ -75,10 +77,11 @@ def vrmse(
     Raises:
         ValueError: If the field has one point, whose variance is not defined.
     """
-    points = truth[0].size
+    points = math.prod(cut.whole_shape(truth.shape[1:], cut.axes(truth, truth.ndim - 1)))
     if points < 2:
         raise ValueError(f"The variance of a field needs 2 points, got {points}. Use rmse or nrmse for such fields.")
-    variance = jnp.var(truth, axis=tuple(range(1, truth.ndim)), ddof=1)
+    mean = _mean(truth).reshape(-1, *(1,) * (truth.ndim - 1))
+    variance = _mean((truth - mean) ** 2) * (points / (points - 1))
     return root(_mean((prediction - truth) ** 2)) / root(variance + epsilon)
 
 
@@ -96,6 +99,7 @@ def max_error(
     prediction: Float[Array, "channels *space"], truth: Float[Array, "channels *space"]
 ) -> Float[Array, " channels"]:
     """Max |u - r| over the points of each channel: the maximum error of PDEBench, the L-infinity error of The Well."""
+    cut.refuse(prediction, prediction.ndim - 1, "The largest error")
     return jnp.max(jnp.abs(prediction - truth), axis=tuple(range(1, truth.ndim)))
 
 
@@ -107,6 +111,7 @@ def boundary_rmse(
     A point on several faces counts once for each: corners in 2-D twice. The bRMSE of PDEBench (Takamoto et al., 2022)
     of one sample, in 1 to 3 dimensions.
     """
+    cut.refuse(prediction, prediction.ndim - 1, "The error on the boundary")
     squares = (prediction - truth) ** 2
     faces = [jnp.take(squares, side, axis) for axis in range(1, squares.ndim) for side in (0, -1)]
     total = jnp.sum(jnp.stack([jnp.sum(face, axis=tuple(range(1, face.ndim))) for face in faces]), axis=0)
@@ -123,6 +128,7 @@ def pearson(
     the_well 1.2.0 divides a biased covariance by unbiased deviations and adds 1e-7 to their product: its PearsonR is
     this one times (n - 1) / n for n points, up to the 1e-7.
     """
+    cut.refuse(prediction, prediction.ndim - 1, "A correlation")
 
     def pattern(u: Array) -> Array:
         space = tuple(range(1, u.ndim))
@@ -140,6 +146,7 @@ def cosine_similarity(
     Two fields that are zero everywhere have similarity 1, a zero field and another one 0. The mean over the channels is
     `correlation` of exponax 0.1.0, the metrics of APEBench.
     """
+    cut.refuse(prediction, prediction.ndim - 1, "A similarity")
     space = tuple(range(1, truth.ndim))
     u, r = (root(jnp.sum(field**2, axis=space, keepdims=True)) for field in (prediction, truth))
     product = jnp.sum(prediction / jnp.where(u == 0, 1, u) * (truth / jnp.where(r == 0, 1, r)), axis=space)

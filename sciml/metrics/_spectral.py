@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from sciml import cut
 from sciml.grid import Grid
 from sciml.metrics._channels import nrmse
 from sciml.metrics._fields import root
@@ -25,6 +26,7 @@ def _powers(u: Float[Array, "channels *space"]) -> Float[Array, "channels *modes
     twice[0] = 1
     if n % 2 == 0:
         twice[-1] = 1
+    cut.refuse(u, u.ndim - 1, "A Fourier transform of all modes")
     modes = jnp.fft.rfftn(u, axes=tuple(range(1, u.ndim)), norm="forward")
     return _broadcast(twice, u) * (modes.real**2 + modes.imag**2)
 

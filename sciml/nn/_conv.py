@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from sciml.grid import Boundaries, Dirichlet, Periodic, Sides, per_side
+from sciml import cut
+from sciml.grid import Boundaries, Dirichlet, Periodic, Sides, continuation, per_side
 from sciml.nn._matrices import MatrixAxes, kernel_axes
 from sciml.nn._stencils import Stencil, correlation
 
@@ -92,13 +93,24 @@ class Conv(eqx.Module):
         if math.prod(kernel) == self.stride == 1:
             y = x @ self.weight.reshape(self.weight.shape[-2:])
         else:
+            check_parts(x, self.stride)
+            if self.inner:
+                cut.refuse(x, len(kernel), "A stencil that keeps inner nodes alone")
             margin = (0,) * len(kernel) if self.inner else tuple((k - 1) // 2 for k in kernel)
             coarse = tuple(coarsened(n, self.stride, inner=self.inner) for n in x.shape[1:-1])
-            beyond = margin if self.inner else tuple(k // 2 for k in kernel)
+            beyond = margin if self.inner else self._beyond(x, margin)
             padded, low = extend(x, self.sides, margin, beyond)
             stencil = Stencil(kernel, (self.stride,) * len(kernel), low, padded.shape[1:-1], coarse)
             y = correlation.forward(padded, self.weight, stencil)
         return y if self.bias is None else y + jnp.broadcast_to(self.bias, y.shape)
+
+    def _beyond(self, x: Array, margin: tuple[int, ...]) -> tuple[int, ...]:
+        """Values beyond the high ends: of a part only those that a kept node sees, because they have to be sent."""
+        names, kernel, s = cut.axes(x, len(self.sides)), self.weight.shape[:-2], self.stride
+        return tuple(
+            k // 2 if name is None else (n // s - 1) * s + k - n - before
+            for k, n, before, name in zip(kernel, x.shape[1:-1], margin, names, strict=True)
+        )
 
 
 @final
@@ -163,7 +175,10 @@ class Prolongation(eqx.Module):
         """The same for fields with a leading batch axis and the channels last."""
         check_channels(x, len(self.sides), self.weight.shape[-1])
         coarse = tuple(coarsened(n, 2, inner=self.inner) for n in self.fine)
-        if x.shape[1:-1] != coarse:
+        names = cut.axes(x, len(self.fine))
+        if self.inner:
+            cut.refuse(x, len(names), "A prolongation from inner nodes")
+        if cut.whole_shape(x.shape[1:-1], names) != coarse:
             raise ValueError(
                 f"Prolongation to the grid {self.fine} expects the coarse shape {coarse}, got {x.shape[1:-1]}. "
                 "Build it for the grid of the data."
@@ -171,7 +186,8 @@ class Prolongation(eqx.Module):
         padded, before = extend(x, self.sides, (1,) * len(self.fine), (1,) * len(self.fine))
         kernel = self.weight.shape[:-2]
         low = tuple(1 - self.inner + 2 * (1 - missing) for missing in before)
-        stencil = Stencil(kernel, (2,) * len(kernel), low, self.fine, padded.shape[1:-1])
+        fine = tuple(n // cut.parts(name) for n, name in zip(self.fine, names, strict=True))
+        stencil = Stencil(kernel, (2,) * len(kernel), low, fine, padded.shape[1:-1])
         return correlation.input_gradient(padded, self.weight, stencil)
 
 
@@ -241,8 +257,9 @@ class DilatedConv(eqx.Module):
                     "Use smaller dilations or a finer grid."
                 )
         padded, _ = extend(x, self.sides, (reach,) * dimensions, (reach,) * dimensions)
-        zeros = lambda side: reach if isinstance(side, Dirichlet) else 0
-        padding = [(zeros(low), zeros(high)) for low, high in self.sides]
+        zeros = lambda side, name: reach if isinstance(side, Dirichlet) and name is None else 0
+        names = cut.axes(x, dimensions)
+        padding = [(zeros(low, name), zeros(high, name)) for (low, high), name in zip(self.sides, names, strict=True)]
         axes = "DHW"[-dimensions:]
         layout = (f"N{axes}C", f"{axes}IO", f"N{axes}C")
         one, spread = (1,) * dimensions, (reach,) * dimensions
@@ -274,15 +291,27 @@ def check_channels(x: Array, dimensions: int, channels: int) -> None:
 def extend(
     x: Array, sides: Sequence[Sides], before: tuple[int, ...], after: tuple[int, ...]
 ) -> tuple[Array, tuple[int, ...]]:
-    """Continues `x` beyond the walls that are not Dirichlet, and counts the zeros that are left to add before it."""
-    missing = []
-    for axis, (pair, *widths) in enumerate(zip(sides, before, after, strict=True), start=1):
-        parts, (low, high) = [x], pair
-        inward = jnp.moveaxis(x, axis, 0)
-        if not isinstance(low, Dirichlet) and widths[0]:
-            parts.insert(0, jnp.moveaxis(low.beyond(inward, widths[0]), 0, axis))
-        missing.append(widths[0] if len(parts) == 1 else 0)
-        if not isinstance(high, Dirichlet) and widths[1]:
-            parts.append(jnp.moveaxis(high.beyond(inward[::-1], widths[1])[::-1], 0, axis))
-        x = jnp.concatenate(parts, axis) if len(parts) > 1 else x
+    """Continues `x` beyond the ends that are no Dirichlet walls, and counts the zeros that are left to add before it.
+
+    Where an axis is cut over devices, both ends are continued, at walls of the whole field by what the wall says.
+    """
+    missing, names = [], cut.axes(x, len(sides))
+    for axis, (pair, name, *widths) in enumerate(zip(sides, names, before, after, strict=True), start=1):
+        ends = [
+            width if name or not isinstance(side, Dirichlet) else 0 for side, width in zip(pair, widths, strict=True)
+        ]
+        missing.append(widths[0] - ends[0])
+        if any(ends):
+            low, high = continuation(x, axis, pair, (ends[0], ends[1]), name)
+            x = jnp.concatenate([part for part in (low, x, high) if part.shape[axis]], axis)
     return x, tuple(missing)
+
+
+def check_parts(x: Float[Array, "batch *space channels"], stride: int) -> None:
+    """Raises ValueError where a part of a cut axis does not begin and end between two nodes that a stride keeps."""
+    for n, name in zip(x.shape[1:-1], cut.axes(x, x.ndim - 2), strict=True):
+        if name is not None and n % stride:
+            raise ValueError(
+                f"Every node number {stride} is kept, but a part of the axis cut along {name!r} has {n} points. "
+                f"Cut it into parts whose number of points is divisible by {stride} on each finer level."
+            )

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 from scipy.optimize import root_scalar
 
+from sciml import cut
 from sciml.nn._layout import along_last, check_field, fold_vmap
 from sciml.nn._matrices import MatrixAxes
 from sciml.nn._spectral import channels_first, multiply_modes, stored_modes
@@ -180,11 +181,12 @@ class AxialSpectralConv(eqx.Module):
 
     def multiply(self, x: Float[Array, "*space batch in"]) -> Float[Array, "*space batch out"]:
         """The same for a batch, laid out as for `SpectralConv.multiply`."""
-        first, *rest = (self._along(x, axis) for axis in range(len(self.modes)))
+        names = cut.axes(x, len(self.modes))
+        first, *rest = (self._along(x, axis, name) for axis, name in enumerate(names))
         return sum(rest, first)
 
-    def _along(self, x: Array, axis: int) -> Array:
+    def _along(self, x: Array, axis: int, name: str | None) -> Array:
         front = jnp.moveaxis(x, axis, 0)
         rows = front.reshape(front.shape[0], -1, front.shape[-1])
-        y = multiply_modes(rows, self.weights[axis], self.modes[axis : axis + 1])
+        y = multiply_modes(rows, self.weights[axis], self.modes[axis : axis + 1], names=(name,))
         return jnp.moveaxis(y.reshape(*front.shape[:-1], -1), 0, axis)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from sciml import cut
 from sciml.grid import Grid, Periodic, Sides
 
 # Half of the window in spacings of the coarser grid, and the parameter of the Kaiser window, 0.1102 (A - 8.7) for an
@@ -41,6 +42,7 @@ def filtered_activation(
     Raises:
         ValueError: If `x` is not on `source`, or a grid has a single point along an axis.
     """
+    cut.refuse(x, x.ndim - 2, "A filtered activation")
     if x.shape[1:-1] != source.shape:
         raise ValueError(f"Expected a field on {source.shape}, got one on {x.shape[1:-1]}. Give the grid of the data.")
     if min(*source.shape, *target.shape, 2) < 2:

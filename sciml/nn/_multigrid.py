@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from sciml import cut
 from sciml.grid import AbstractBoundary, Dirichlet, Grid, Sides
 from sciml.nn._conv import Conv, Prolongation, coarsened
 from sciml.nn._norms import FieldNorm
@@ -208,7 +209,17 @@ class VCycle(eqx.Module):
     def correction(
         self, state: Float[Array, "batch *space state"], data: Float[Array, "batch *space data"], level: int = 0
     ) -> Float[Array, "batch *space state"]:
-        """What the levels below `level` add to its state."""
+        """What the levels below `level` add to its state.
+
+        Where the parts of a field that is cut over devices are too small to be coarsened, the field is put together,
+        and every device does the work of the coarser levels.
+        """
+        names = cut.axes(data, len(self.grid.shape))
+        if any(names) and not all(_can_coarsen(n, name) for n, name in zip(data.shape[1:-1], names, strict=True)):
+            state, data = cut.joined(state, names, 1), cut.joined(data, names, 1)
+            with cut.whole_fields():
+                whole = self.correction(state, data, level)
+            return cut.own_part(whole, names, 1)
         operator, carry = self.operator[level], self.restrict_state[level]
         if operator is not None and self.residual:
             data = data - operator.channels_last(state)
@@ -230,6 +241,11 @@ class VCycle(eqx.Module):
         for step in self.post[level]:
             state = step.channels_last(state, data, self.operator[level])
         return state
+
+
+def _can_coarsen(n: int, name: str | None) -> bool:
+    """Whether the parts of `n` points of an axis stay equal, with at least 2 points, on the next level."""
+    return name is None or (n % 2 == 0 and n >= 4)
 
 
 def _has_operator(config: CycleConfig, steps: Sequence[tuple[int, int]], level: int) -> bool:

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sciml import cut
 from sciml.nn._layout import along_last
 
 
@@ -131,8 +132,9 @@ class InstanceNorm(eqx.Module):
     def normalise(self, x: Float[Array, "*space batch channels"]) -> Float[Array, "*space batch channels"]:
         """The same for a batch with the channels last."""
         space = tuple(range(x.ndim - 2))
-        centred = x - jnp.mean(x, space, keepdims=True)
-        scale = jax.lax.rsqrt(jnp.mean(centred**2, space, keepdims=True) + self.epsilon)
+        mean = lambda x: cut.mean_over_parts(jnp.mean(x, space, keepdims=True))
+        centred = x - mean(x)
+        scale = jax.lax.rsqrt(mean(centred**2) + self.epsilon)
         return centred * scale * along_last(self.gain, x.ndim) + along_last(self.shift, x.ndim)
 
 
@@ -170,15 +172,18 @@ class FieldNorm(eqx.Module):
 
     def channels_last(self, x: Float[Array, "batch *space channels"]) -> Float[Array, "batch *space channels"]:
         """The same for fields with a leading batch axis and the channels last."""
-        if self.gain.shape not in (x.shape[-1:], x.shape[1:]):
+        names = cut.axes(x, x.ndim - 2)
+        if self.gain.shape not in (x.shape[-1:], (*cut.whole_shape(x.shape[1:-1], names), x.shape[-1])):
             raise ValueError(
                 f"The normalisation belongs to {self.gain.shape} (*space, channels), got {x.shape[1:]}. "
                 "Normalise per channel to act on every grid."
             )
         axes = tuple(range(1, x.ndim))
-        centred = x - jnp.mean(x, axes, keepdims=True)
-        scale = jnp.sqrt(jnp.mean(centred**2, axes, keepdims=True) + self.epsilon)
-        gain, shift = (a.reshape((1,) * (x.ndim - a.ndim) + a.shape) for a in (self.gain, self.shift))
+        mean = lambda x: cut.mean_over_parts(jnp.mean(x, axes, keepdims=True))
+        centred = x - mean(x)
+        scale = jnp.sqrt(mean(centred**2) + self.epsilon)
+        own = [a if a.ndim == 1 else cut.own_part(a, names) for a in (self.gain, self.shift)]
+        gain, shift = (a.reshape((1,) * (x.ndim - a.ndim) + a.shape) for a in own)
         return centred / scale * gain + shift
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.interpolate import CubicSpline
 
+from sciml import cut
 from sciml.grid import AbstractBoundary, Dirichlet, Grid, Neumann, Periodic
 
 
@@ -48,6 +49,7 @@ def resample(x: Float[Array, "channels *space"], source: Grid, target: Grid) -> 
         ValueError: If `x` is not on `source`, if the two grids do not cover the same box, or if an axis has too
             few points.
     """
+    cut.refuse(x, x.ndim - 1, "A cubic spline")
     source.check(x)
     if source.lengths != target.lengths or len(source.shape) != len(target.shape):
         raise ValueError(

@@ -9,14 +9,16 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from sciml.grid import Boundaries, Periodic, Sides, per_side
-from sciml.nn._conv import check_channels, extend, uniform_in_fan
+from sciml import cut
+from sciml.grid import Boundaries, Periodic, Sides, continuation, per_side
+from sciml.nn._conv import check_channels, check_parts, extend, uniform_in_fan
 from sciml.nn._matrices import MatrixAxes, kernel_axes
 from sciml.nn._stencils import Stencil, correlation
 
 
 def max_pool(x: Float[Array, "batch *space channels"]) -> Float[Array, "batch *coarse channels"]:
     """The largest of every two neighbours along each axis of space; n becomes ceil(n / 2), an odd end stands alone."""
+    check_parts(x, 2)
     for axis in range(1, x.ndim - 1):
         if x.shape[axis] % 2:
             x = jnp.concatenate((x, lax.slice_in_dim(x, -1, None, axis=axis)), axis)
@@ -38,10 +40,9 @@ def interpolate(
         fine: Number of points along each axis.
         sides: The boundaries of each axis.
     """
-    for axis, (n, (low, high)) in enumerate(zip(fine, sides, strict=True), start=1):
-        inward = jnp.moveaxis(x, axis, 0)
-        before = jnp.moveaxis(low.beyond(inward, 1), 0, axis)
-        after = jnp.moveaxis(high.beyond(inward[::-1], 1), 0, axis)
+    names = cut.axes(x, len(sides))
+    for axis, (n, pair, name) in enumerate(zip(fine, sides, names, strict=True), start=1):
+        before, after = continuation(x, axis, pair, (1, 1), name)
         m = x.shape[axis]
         left = jnp.concatenate((before, lax.slice_in_dim(x, 0, m - 1, axis=axis)), axis)
         right = jnp.concatenate((lax.slice_in_dim(x, 1, m, axis=axis), after), axis)

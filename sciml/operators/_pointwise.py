@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from sciml import cut
 from sciml.grid import Grid, Periodic
 from sciml.nn import Dense, along_last, check_field, fold_vmap, gelu, matmul, unit_coordinates
 from sciml.operators._base import AbstractOperator
@@ -113,6 +114,7 @@ class Padded(AbstractOperator):
 
     def body(self, v: Float[Array, "*space batch in"]) -> Float[Array, "*space batch out"]:
         """The network's Fourier layers on the larger grid, cut to the size of `v`."""
+        cut.refuse(v, self.operator.dimensions, "A field that is padded")
         space = v.shape[: self.operator.dimensions]
         more = [
             0 if isinstance(low, Periodic) else round(self.fraction * n)
@@ -138,7 +140,7 @@ def _apply_padded(model: Padded, x: Float[Array, "batch in *space"]) -> Float[Ar
 
 def _between(model: AbstractFourierNetwork, body: Callable[[Array], Array], x: Array) -> Array:
     # Channels last, the batch beside them: every product at a point is a GEMM without a transposition.
-    points = coordinates(model.grid, x.shape[2:])
+    points = coordinates(model.grid, x)
     v = run(model.lifting, jnp.moveaxis(x, (0, 1), (-2, -1)), model.activation, points)
     y = run(model.projection, body(v), model.activation)
     return jnp.moveaxis(y, (-2, -1), (0, 1))
@@ -162,7 +164,10 @@ def ends(
 
 
 def run(
-    layers: tuple[Dense, ...], x: Array, activation: Callable[[Array], Array], coordinates: np.ndarray | None = None
+    layers: tuple[Dense, ...],
+    x: Array,
+    activation: Callable[[Array], Array],
+    coordinates: np.ndarray | Array | None = None,
 ) -> Array:
     """Applies a `network`, whose last inputs are the `coordinates` (*space, axes) if they are given."""
     first, *rest = layers
@@ -192,6 +197,14 @@ def count_coordinates(grid: Grid | None, modes: tuple[int, ...]) -> int:
     return 0 if grid is None else len(grid.shape)
 
 
-def coordinates(grid: Grid | None, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Coordinates of the points in units of the extent, axes (*space, axes), on a grid of that shape."""
-    return None if grid is None else unit_coordinates(grid, shape)
+def coordinates(grid: Grid | None, x: Float[Array, "batch in *space"]) -> np.ndarray | Array | None:
+    """Coordinates of the points of `x` in units of the extent, axes (*space, axes), on a grid of its size."""
+    if grid is None:
+        return None
+    names = cut.axes(x, len(grid.shape))
+    if not any(names):
+        return unit_coordinates(grid, x.shape[2:])
+    points = grid.with_shape(cut.whole_shape(x.shape[2:], names)).points()
+    each = zip(points, grid.lengths, names, strict=True)
+    own = [cut.own_part(jnp.asarray(at / length, x.dtype), (name,)) for at, length, name in each]
+    return jnp.stack(jnp.meshgrid(*own, indexing="ij"), axis=-1)

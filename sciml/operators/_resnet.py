@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from sciml import cut
 from sciml.grid import Grid
 from sciml.nn import Conv, Dense, DilatedConv, FieldNorm, gelu
 from sciml.operators._base import AbstractOperator
@@ -250,6 +251,6 @@ class _GlobalBlock(eqx.Module):
     ) -> Float[Array, "batch *space width"]:
         points = math.prod(u.shape[1:-1])
         # A product: XLA's reduction over the points is slow on CPUs.
-        mean = jnp.full(points, 1 / points, u.dtype) @ u.reshape(u.shape[0], points, -1)
+        mean = cut.mean_over_parts(jnp.full(points, 1 / points, u.dtype) @ u.reshape(u.shape[0], points, -1))
         context = jnp.expand_dims(self.context(mean), range(1, u.ndim - 1))
         return u + self.mixing(activation(self.stencil.channels_last(u) + context))

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from sciml import cut
 from sciml.grid import Grid
 from sciml.nn import Dense, InstanceNorm, SpectralConv, fourier_resample
 from sciml.operators._pointwise import AbstractFourierNetwork, Pointwise, count_coordinates, network
@@ -164,6 +165,12 @@ class _Block(eqx.Module):
 
     def __call__(self, x: Float[Array, "*space batch in"], whole: tuple[int, ...]) -> Float[Array, "*other batch out"]:
         space = tuple(max(1, round(n * scale)) for n, scale in zip(whole, self.scale, strict=True))
+        for n, size, scale, name in zip(whole, space, self.scale, cut.axes(x, len(space)), strict=True):
+            if name is not None and abs(n * scale - size) > 1e-9:
+                raise ValueError(
+                    f"A stage of scale {scale} needs parts whose number of points it keeps whole, got {n} points along "
+                    f"{name!r}. Cut this axis into fewer parts, or choose sizes that are divisible."
+                )
         # Matrix and interpolation commute: the matrix acts on the smaller grid.
         if math.prod(space) > math.prod(x.shape[: len(space)]):
             skip = fourier_resample(self.skip(x), space)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from sciml import cut
 from sciml.grid import Grid
 from sciml.nn import Frozen, resample
 from sciml.operators._base import AbstractOperator
@@ -33,11 +34,18 @@ class Normaliser(eqx.Module):
 
     def encode(self, x: Float[Array, "channels *space"]) -> Float[Array, "channels *space"]:
         """(x - mean) / deviation."""
-        return (x - self.mean.value) / self.deviation.value
+        return (x - _own(self.mean, x)) / _own(self.deviation, x)
 
     def decode(self, x: Float[Array, "channels *space"]) -> Float[Array, "channels *space"]:
         """The inverse of `encode`."""
-        return x * self.deviation.value + self.mean.value
+        return x * _own(self.deviation, x) + _own(self.mean, x)
+
+
+def _own(statistic: Frozen, x: Float[Array, "channels *space"]) -> Array:
+    """The part of a statistic per point that belongs to this device's part of the field."""
+    names = cut.axes(x, x.ndim - 1)
+    each = tuple(None if n == 1 else name for n, name in zip(statistic.value.shape[1:], names, strict=True))
+    return cut.own_part(statistic.value, each, 1)
 
 
 _VALUES_AT_ONCE = 2**20
@@ -148,7 +156,7 @@ class WithFields(AbstractOperator):
         Raises:
             ValueError: If the input lives on another grid than the fields.
         """
-        fields = self.fields.value
+        fields = cut.own_part(self.fields.value, cut.axes(x, x.ndim - 1), 1)
         if x.shape[1:] != fields.shape[1:]:
             raise ValueError(
                 f"Expected a field (channels, {', '.join(map(str, fields.shape[1:]))}) as the fixed fields have, got "

@@ -88,19 +88,30 @@ def _apply(arrays: PyTree, static: PyTree, batch: PyTree, mesh: Mesh) -> PyTree:
     )
 
 
-def shared(gradient: Gradient, mesh: Mesh) -> Gradient:
-    """The same of a batch that the devices of a mesh share: each takes its part, and all get means and gradient."""
+def shared(gradient: Gradient, mesh: Mesh, space: tuple[int, ...]) -> Gradient:
+    """The same of a batch that the devices of a mesh share: each takes its part, and all get means and gradient.
+
+    Args:
+        gradient: Of a batch.
+        mesh: Cuts the batch, and fields if it has axes of `cut.SPACE`.
+        space: Shape of the grid of these fields.
+    """
 
     def part(trainable: PyTree, rest: PyTree, *others: PyTree) -> tuple[tuple[Array, PyTree], PyTree]:
         return _sums(gradient(_own_copies(trainable, mesh), rest, *others))
 
     def on_all(trainable: PyTree, rest: PyTree, step: Array, key: Array, source: PyTree, item: PyTree) -> Any:
         arrays, static = eqx.partition(rest, eqx.is_array)
-        everywhere, split = PartitionSpec(), PartitionSpec(cut.BATCH)
-        placed = (everywhere,) * 5 + (split,)
-        run = lambda trainable, arrays, *others: part(trainable, eqx.combine(arrays, static), *others)
-        placed_part = jax.shard_map(run, mesh=mesh, in_specs=placed, out_specs=everywhere, check_vma=True)
-        return placed_part(trainable, arrays, step, key, source, item)
+        everywhere = PartitionSpec()
+        of_data = cut.specs(source, mesh, space, None), cut.specs(item, mesh, space, cut.BATCH)
+        placed = ((everywhere,) * 4, *of_data)
+
+        def run(common: tuple[PyTree, PyTree, Array, Array], source: PyTree, item: PyTree) -> Any:
+            trainable, arrays, step, key = common
+            return part(trainable, eqx.combine(arrays, static), step, key, source, item)
+
+        on_parts = jax.shard_map(run, mesh=mesh, in_specs=placed, out_specs=everywhere, check_vma=True)
+        return on_parts((trainable, arrays, step, key), source, item)
 
     return on_all
 

@@ -65,6 +65,7 @@ def make_step(
     seed: int = 0,
     fetch: Callable[[PyTree, PyTree], PyTree] = lambda source, item: item,
     mesh: Mesh | None = None,
+    space: tuple[int, ...] = (),
 ) -> CompiledStep:
     """Compiles `step(state, source, items) -> (state, logs)`, which does one optimiser step for each of `items`.
 
@@ -85,25 +86,33 @@ def make_step(
         seed: Seed of the keys, which is not compiled into the step. A loss gets a key for each sample of its batch,
             which is the same on every mesh.
         fetch: `(source, item) -> batch`, traced.
-        mesh: Devices that share each batch along its leading axis. Each device computes the loss of its part and the
-            gradients are averaged, hence the loss and its logs must be means over the samples.
+        mesh: Devices that share each batch along its leading axis, `cut.BATCH` of the mesh, and fields along the axes
+            `cut.SPACE`. Each device computes the loss of its part and the gradients are averaged, hence the loss and
+            its logs must be means over the samples.
+        space: Shape of the grid, whose axes are the last ones of all fields, where fields are cut.
 
     Returns:
         The step. Its logs hold one entry for each step: `loss`, the loss function's own logs, `gradient_norm`, and
         `learning_rate` if known.
     """
-    compiled = functools.partial(_jitted, optimiser=optimiser, fetch=fetch, mesh=mesh)
+    compiled = functools.partial(_jitted, optimiser=optimiser, fetch=fetch, mesh=mesh, space=space)
     if isinstance(loss, Curriculum):
         return CompiledStep([compiled(one) for _, one in loss.phases], loss.starts, jax.random.key(seed))
     return CompiledStep([compiled(loss)], (0,), jax.random.key(seed))
 
 
 def _jitted(
-    loss: Loss | Scheduled, optimiser: Optimiser, fetch: Callable[[PyTree, PyTree], PyTree], mesh: Mesh | None
+    loss: Loss | Scheduled,
+    optimiser: Optimiser,
+    fetch: Callable[[PyTree, PyTree], PyTree],
+    mesh: Mesh | None,
+    space: tuple[int, ...],
 ) -> Callable[[tuple[Form, PRNGKeyArray, PyTree, PyTree], list[Array]], tuple[list[Array], Logs]]:
     """`((form, key, source, items), arrays) -> (arrays, logs)`, which donates the arrays of the state."""
-    several = mesh is not None and mesh.size > 1
-    one = _one_step(optimiser, shared(_gradient(loss, fetch), mesh) if several else _gradient(loss, fetch), mesh)
+    gradient = _gradient(loss, fetch)
+    if mesh is not None and mesh.size > 1:
+        gradient = shared(gradient, mesh, space)
+    one = _one_step(optimiser, gradient, mesh)
 
     @eqx.filter_jit(donate="all-except-first")
     def step(data: tuple[Form, PRNGKeyArray, PyTree, PyTree], arrays: list[Array]) -> tuple[list[Array], Logs]:
