@@ -9,9 +9,11 @@ functions do nothing.
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -105,6 +107,35 @@ def refuse(x: Any, dimensions: int, what: str) -> None:
     """Raises ValueError if a field is cut, for what needs the whole one."""
     if any(axes(x, dimensions)):
         raise ValueError(f"{what} needs whole fields, got parts. Cut the batch over the devices, not its fields.")
+
+
+def check_model(model: PyTree) -> None:
+    """Raises ValueError if a model has a module that may need whole fields, before it is given parts.
+
+    Modules of this package act on parts or refuse them. Others are trusted if their class says `acts_on_parts = True`:
+    what they compute at a point then depends on other points through layers of this package alone.
+    """
+    is_module = lambda node: isinstance(node, eqx.Module)
+    foreign = {type(node) for node in _modules(model, is_module) if not _is_known(type(node))}
+    if foreign:
+        names = ", ".join(sorted(f"{one.__module__}.{one.__qualname__}" for one in foreign))
+        raise ValueError(
+            f"Fields are cut over devices, and {names} may need whole ones. Cut the batch alone, or set "
+            "acts_on_parts = True in a class that acts at each point or through layers of sciml.nn."
+        )
+
+
+def _is_known(kind: type) -> bool:
+    return kind.__module__.split(".")[0] == "sciml" or getattr(kind, "acts_on_parts", False)
+
+
+def _modules(tree: PyTree, is_module: Callable[[Any], bool]) -> Iterator[Any]:
+    """All modules in a tree, those inside of others as well."""
+    for node in jax.tree.leaves(tree, is_leaf=is_module):
+        if is_module(node):
+            yield node
+            for field in dataclasses.fields(node):
+                yield from _modules(getattr(node, field.name, None), is_module)
 
 
 def first(name: str | None, size: int) -> Int[Array, ""] | int:

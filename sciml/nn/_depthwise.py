@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from sciml import cut
 from sciml.grid import Boundaries, Periodic, Sides, per_side
 from sciml.nn._bilinear import Bilinear
 from sciml.nn._conv import check_channels, extend, uniform_in_fan
@@ -92,7 +93,7 @@ def _forward(x: Array, w: Array, stencil: Stencil) -> Array:
 
 
 def _weight_gradient(x: Array, y: Array, stencil: Stencil) -> Array:
-    w = jax.ShapeDtypeStruct((*stencil.kernel, x.shape[-1]), x.dtype)
+    w = cut.like(jnp.zeros((*stencil.kernel, x.shape[-1]), x.dtype), x)
     return jax.linear_transpose(lambda w: _forward(x, w, stencil), w)(y)[0]
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from sciml import cut
 from sciml.grid import Grid, Periodic
 from sciml.nn import MLP, gelu, unit_coordinates
 from sciml.operators._base import AbstractOperator
@@ -83,8 +84,9 @@ class DeepONet(AbstractOperator):
         """The output fields at the points of the grid.
 
         Raises:
-            ValueError: If the input has another number of channels or lives on another grid.
+            ValueError: If the input has another number of channels, lives on another grid, or is cut over devices.
         """
+        cut.refuse(x, len(self.grid.shape), "A DeepONet")
         places = unit_coordinates(self.grid, self.grid.shape).reshape(-1, len(self.grid.shape))
         return self._combine(x, jnp.asarray(places, x.dtype)).reshape(-1, *self.grid.shape)
 

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
+from sciml import cut
 from sciml.operators._base import AbstractOperator
 
 
@@ -41,5 +42,6 @@ class FlaxOperator(AbstractOperator):
 
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The network's output for one sample."""
+        cut.refuse(x, x.ndim - 1, "A Flax network")
         y = self.module.apply({"params": self.parameters}, jnp.moveaxis(x, 0, -1)[None])
         return jnp.moveaxis(jnp.asarray(y)[0], -1, 0)

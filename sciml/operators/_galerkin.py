@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from sciml import cut
 from sciml.grid import Grid
 from sciml.nn import (
     MLP,
@@ -117,6 +118,7 @@ class GalerkinTransformer(AbstractOperator):
             ValueError: If the number of axes or channels differs from the operator's.
         """
         dimensions = len(self.spectral[0].convolution.modes)
+        cut.refuse(x, dimensions, "The attention of a Galerkin transformer")
         check_field(x, self.lifting.weight.shape[0] - (0 if self.grid is None else dimensions), dimensions)
         return fold_vmap(_apply, self, x)
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from sciml import cut
 from sciml.grid import Grid
 from sciml.nn import (
     MLP,
@@ -134,6 +135,7 @@ class Transolver(AbstractOperator):
         """
         dimensions = len(self.grid.shape)
         extra = self.references**dimensions if self.references else dimensions
+        cut.refuse(x, dimensions, "The attention of a Transolver")
         check_field(x, self.lifting.layers[0].weight.shape[0] - extra, dimensions)
         if self.kernel > 1:
             self.grid.check(x)

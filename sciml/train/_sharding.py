@@ -127,12 +127,23 @@ def _own_copies(trainable: PyTree, mesh: Mesh) -> PyTree:
     return jax.tree.unflatten(structure, [cut.cast(leaf, own) for leaf, own in zip(leaves, chosen, strict=True)])
 
 
+def _check_sums(logs: PyTree) -> None:
+    """Raises ValueError if a number differs from part to part of the fields: what it means for them is not known."""
+    for name, value in logs.items():
+        if cut.varying(value) & frozenset(cut.SPACE):
+            raise ValueError(
+                f"Expected the {name} of whole fields, got one of each part. Use an error of sciml.metrics, or finish "
+                "sums and means over the points by cut.sum_over_parts and cut.mean_over_parts."
+            )
+
+
 def _sums(found: tuple[tuple[Array, PyTree], PyTree]) -> tuple[tuple[Array, PyTree], PyTree]:
     """Means over the devices of a loss and its logs, and the gradient of that mean.
 
     Everything of one type that varies along the same axes is sent together: each exchange makes the devices wait.
     """
     (value, logs), gradient = found
+    _check_sums({"loss": value, **logs})
     means, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, (value, logs)))
     slopes, form = jax.tree.flatten(gradient)
     share = 1 / math.prod(jax.lax.axis_size(name) for name in cut.varying(value))
