@@ -25,6 +25,8 @@ _REMEDIES = {
     RecursionError: "Something is nested too deeply; use a smaller depth, or fewer levels.",
 }
 _SOLVER = "Training with a lower --lr, or solving with a larger --tolerance, may help."
+_GONE = ("Gloo", "Connection closed by peer", "NCCL", "UNAVAILABLE")
+_AGAIN = "Another process has ended; the same command goes on from the last checkpoint."
 _OTHER = "This is a mistake in the experiment or in sciml."
 
 
@@ -64,6 +66,8 @@ def _remedy(error: BaseException, text: str) -> str:
         return _REMEDIES[MemoryError]
     if "EquinoxRuntimeError" in type(error).__name__:
         return _SOLVER
+    if any(sign in text for sign in _GONE):
+        return _AGAIN
     return next((remedy for kind, remedy in _REMEDIES.items() if isinstance(error, kind)), _OTHER)
 
 
