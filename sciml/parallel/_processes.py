@@ -29,7 +29,7 @@ _AGREEMENTS, _BARRIERS, _STEPS = itertools.count(), itertools.count(), itertools
 _FAILED, _VALUE = "sciml/failed", "sciml/value"
 _SLICE = 10_000  # ms in which a process that waits does not answer to Ctrl-C
 _DAY = 86_400  # s
-_FAREWELL = 10  # s in which all processes learn that one has failed
+_FAREWELL = 5  # s in which all processes learn that one has failed
 _leaving = threading.Lock()
 
 
@@ -41,7 +41,8 @@ def join(
     Slurm, Open MPI, other MPIs with mpi4py, TPU pods and indexed Jobs of Kubernetes are found by their variables. Any
     other launcher sets `JAX_COORDINATOR_ADDRESS`, `SCIML_PROCESSES` and `SCIML_RANK`. A second call does nothing.
 
-    From then on the failure of one process ends the others: they ask once a second whether one has called `leave`.
+    From then on the failure of one process ends the others: they ask once a second whether one has called `leave`, which
+    an exception does that nobody catches.
 
     Args:
         given: The environment, by default that of the process.
@@ -247,6 +248,13 @@ def _watch() -> None:
                 _end(1)
             return
 
+    before = sys.excepthook
+
+    def uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        before(kind, error, trace)
+        leave(1, " ".join(f"{kind.__name__}: {error}".split()))
+
+    sys.excepthook = uncaught
     thread = threading.Thread(target=look, name="sciml-processes", daemon=True)
     atexit.register(over.set)  # before JAX's own farewell, which was registered earlier
     thread.start()

@@ -94,7 +94,7 @@ class _Shares:
     def __init__(self, mesh: Mesh, size: int):
         owners = [device.process_index for device in mesh.devices.flat]
         self._each = size // mesh.size  # samples of a device
-        self._counts = [owners.count(one) for one in range(jax.process_count())] if mesh.is_multi_process else []
+        self._counts = [owners.count(one) for one in range(jax.process_count())] if parallel.several() else []
         here = [i for i, owner in enumerate(owners) if owner == jax.process_index()]
         self._here = here or [0]  # a process without a device in the mesh computes what another one does, for its shape
         own = [mesh.devices.flat[i] for i in here] or jax.local_devices()[:1]
