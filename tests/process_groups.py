@@ -22,7 +22,7 @@ sys.exit(main())
 
 EXPERIMENT = '''
 """Two sums of three numbers, some of whose runs are slow, or fail on one process."""
-import dataclasses, time
+import dataclasses, os, time
 import equinox as eqx, jax, jax.numpy as jnp, numpy as np, optax
 from sciml import data, experiment, train
 
@@ -31,8 +31,6 @@ class Config:
     model: str = "mlp"  # One of MODELS.
     steps: int = 40
     batch: int = 8
-    pause: float = 0.0  # Seconds that process 0 sleeps after a step, and process 1 twice as long.
-    fails: int = -1     # Process that fails after 3 steps.
 
 PRESETS = {"full": Config()}
 MODELS = {"mlp": lambda key: eqx.nn.MLP(3, 2, 16, 2, activation=jnp.tanh, key=key)}
@@ -50,9 +48,9 @@ def evaluate(model, pairs):
     return {"rmse": float(np.sqrt(np.mean(error**2)))}
 
 def build(config):
-    def slow(event):
-        time.sleep(config.pause * (1 + jax.process_index()))
-        if event.step == 3 and jax.process_index() == config.fails:
+    def slow(event):  # process 1 twice as slow as process 0
+        time.sleep(float(os.environ.get("PAUSE", "0")) * (1 + jax.process_index()))
+        if event.step == 3 and os.environ.get("FAILS") == str(jax.process_index()):
             raise OSError(28, "No space left on device")
 
     return experiment.Experiment(
@@ -88,19 +86,19 @@ def slurm(rank: int, count: int, port: int) -> dict[str, str]:
 class Group:
     """Processes that run `python -c PROGRAM arguments`, each with its output in a file."""
 
-    def __init__(self, folder: pathlib.Path, name: str, count: int, devices: int, program, arguments, variables):
+    def __init__(self, folder: pathlib.Path, name: str, count: int, devices: int, program, arguments, variables, more):
         self.outputs = [folder / f"{name}-{rank}.txt" for rank in range(count)]
         port = free_port()
         self.processes = []
         for rank, output in enumerate(self.outputs):
-            more = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": f"{devices}", "PYTHONUNBUFFERED": "1"}
+            own = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": f"{devices}", "PYTHONUNBUFFERED": "1"} | more
             if count > 1:
-                more |= variables(rank, count, port)
+                own |= variables(rank, count, port)
             with output.open("w") as file:
                 self.processes.append(
                     subprocess.Popen(
                         [sys.executable, "-c", program, *map(str, arguments)],
-                        env=os.environ | more, stdout=file, stderr=subprocess.STDOUT, cwd=folder,
+                        env=os.environ | own, stdout=file, stderr=subprocess.STDOUT, cwd=folder,
                     )
                 )  # fmt: skip
 
@@ -121,8 +119,9 @@ class Group:
 
 
 @contextlib.contextmanager
-def group(folder, name, count, devices, arguments, *, program=PROGRAM, variables=explicit):
-    one = Group(folder, name, count, devices, program, arguments, variables)
+def group(folder, name, count, devices, arguments, *, program=PROGRAM, variables=explicit, **more):
+    """Processes with `devices` each, and further variables of the environment."""
+    one = Group(folder, name, count, devices, program, arguments, variables, more)
     try:
         yield one
     finally:

@@ -41,8 +41,8 @@ def join(
     Slurm, Open MPI, other MPIs with mpi4py, TPU pods and indexed Jobs of Kubernetes are found by their variables. Any
     other launcher sets `JAX_COORDINATOR_ADDRESS`, `SCIML_PROCESSES` and `SCIML_RANK`. A second call does nothing.
 
-    From then on the failure of one process ends the others: they ask once a second whether one has called `leave`, which
-    an exception does that nobody catches.
+    From then on the failure of one process ends the others: they ask once a second whether one has called `leave`. An
+    exception that nobody catches calls it.
 
     Args:
         given: The environment, by default that of the process.
