@@ -114,7 +114,7 @@ def _calibrate(plan: Plan, out: pathlib.Path, failures: dict[str, str], board: B
     return {model: known[model] for model in plan.models if model in known}
 
 
-def _calibrated(path: pathlib.Path) -> dict[str, dict[str, float | None]]:
+def _calibrated(path: pathlib.Path) -> dict[str, Any]:
     return read_json(path, dict[str, dict[str, float | None]]) if path.exists() else {}
 
 

@@ -11,6 +11,7 @@ import itertools
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -30,6 +31,7 @@ _FAILED, _VALUE = "sciml/failed", "sciml/value"
 _SLICE = 10_000  # ms in which a process that waits does not answer to Ctrl-C
 _DAY = 86_400  # s
 _FAREWELL = 5  # s in which all processes learn that one has failed
+_LAST = 1  # s by which process 0 outlives the others
 _leaving = threading.Lock()
 
 
@@ -88,6 +90,11 @@ def _not_joined(found: Launch, patience: int, error: Exception) -> str:
         f"{which}, started by {found.by}, did not find the others{where} within {patience} s: "
         f"{' '.join(str(error).split()):.300}. Check that all of them were started and can reach that address."
     )
+
+
+def _store() -> Any:
+    """The client of JAX's coordination service, of processes that have joined."""
+    return distributed.global_state.client
 
 
 def several() -> bool:
@@ -154,7 +161,7 @@ def by_first(function: Callable[[], Value]) -> Value:
         if "error" in found:
             raise RuntimeError(f"Process 0: {found['error']}")
         return found["value"]
-    store = distributed.global_state.client
+    store = _store()
     try:
         with alone():
             value = function()
@@ -168,7 +175,7 @@ def by_first(function: Callable[[], Value]) -> Value:
 def _waited_for(key: str) -> bytes:
     while True:
         try:
-            return distributed.global_state.client.blocking_key_value_get_bytes(key, _SLICE)
+            return _store().blocking_key_value_get_bytes(key, _SLICE)
         except jax.errors.JaxRuntimeError as error:
             if "DEADLINE_EXCEEDED" not in str(error):
                 raise
@@ -186,7 +193,7 @@ def barrier(name: str, *, seconds: float = _DAY) -> None:
     """
     if several():
         count = next(_BARRIERS)
-        distributed.global_state.client.wait_at_barrier(f"sciml/{name}/{count}", int(1000 * seconds))
+        _store().wait_at_barrier(f"sciml/{name}/{count}", int(1000 * seconds))
 
 
 def asked_to_end() -> bool:
@@ -210,7 +217,7 @@ def leave(code: int, message: str) -> None:
     """
     if number() < 2 or not _leaving.acquire(blocking=False):
         return
-    rank, store = distributed.global_state.process_id, distributed.global_state.client
+    rank, store = distributed.global_state.process_id, _store()
     with contextlib.suppress(Exception):  # another one was quicker, or process 0 is gone
         store.key_value_set(_FAILED, f"process {rank} ended: {message}")
     _end(code)
@@ -219,7 +226,9 @@ def leave(code: int, message: str) -> None:
 def _end(code: int) -> None:
     """Waits until all know of the failure, and ends at once: at the usual end processes wait for each other."""
     with contextlib.suppress(Exception):
-        distributed.global_state.client.wait_at_barrier(f"{_FAILED}/all", 1000 * _FAREWELL)
+        _store().wait_at_barrier(f"{_FAILED}/all", 1000 * _FAREWELL)
+        if distributed.global_state.process_id == 0:
+            time.sleep(_LAST)  # without its service JAX aborts those that are still there
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
@@ -233,7 +242,7 @@ def _watch() -> None:
     def look() -> None:
         while not over.wait(1.0):
             try:
-                reason = distributed.global_state.client.key_value_try_get(_FAILED)
+                reason = _store().key_value_try_get(_FAILED)
             except jax.errors.JaxRuntimeError as error:
                 if "NOT_FOUND" in str(error):
                     continue
