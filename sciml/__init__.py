@@ -22,6 +22,7 @@ _AREAS = (
     "nde",
     "nn",
     "operators",
+    "parallel",
     "pdes",
     "plot",
     "prose",

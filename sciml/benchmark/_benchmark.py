@@ -1,12 +1,13 @@
 """Trains the models of a plan one after another and reports on them."""
 
+import contextlib
 import pathlib
 import traceback
 from typing import Any
 
 from rich.console import Console
 
-from sciml import experiment
+from sciml import experiment, parallel
 from sciml.benchmark._board import Board
 from sciml.benchmark._calibration import fitted, measure
 from sciml.benchmark._figures import draw
@@ -15,6 +16,8 @@ from sciml.benchmark._report import report
 from sciml.benchmark._table import explanation, table, write_csv, write_markdown
 from sciml.experiment import check_folder
 from sciml.files import locked, read_json, write_json
+
+_ALL_FAIL = 60  # s within which an error of all processes has reached all of them
 
 
 def benchmark(plan: Plan, out: str | pathlib.Path, *, console: Console | None = None) -> dict[str, Any]:
@@ -41,24 +44,38 @@ def benchmark(plan: Plan, out: str | pathlib.Path, *, console: Console | None = 
         BlockingIOError: If another process works in the folder.
     """
     out = pathlib.Path(out)
-    console = Console() if console is None else console
-    check_folder(out, plan.settings())
-    out.mkdir(parents=True, exist_ok=True)
+    console = Console(quiet=not parallel.first()) if console is None else console
     failures: dict[str, str] = {}
-    with locked(out), Board(plan.models, plan.seeds, console) as board:
-        write_json(out / "config.json", plan.settings())
+    with contextlib.ExitStack() as held, Board(plan.models, plan.seeds, console) as board:
+        parallel.by_first(lambda: _begin(plan, out, held))
         calibration = _calibrate(plan, out, failures, board)
-        content = report(plan, out, calibration, failures)
+        content = parallel.by_first(lambda: report(plan, out, calibration, failures))
         for seed, model in plan.runs:
             if model in calibration:
                 _attempt(plan, out, (model, seed), calibration[model].get("epochs"), failures, board)
-            content = report(plan, out, calibration, failures)
-            write_json(out / "benchmark.json", content)
-            write_csv(content, out / "benchmark.csv")
-    write_markdown(content, out / "table.md")
-    draw(content, out)
+            content = parallel.by_first(lambda: _noted(report(plan, out, calibration, failures), out))
+    parallel.by_first(lambda: _show(content, out))
     console.print(table(content), explanation(content), highlight=False)
     return content
+
+
+def _begin(plan: Plan, out: pathlib.Path, held: contextlib.ExitStack) -> None:
+    """Makes the folder of a benchmark, or checks that it goes on with the same, and holds it."""
+    check_folder(out, plan.settings())
+    out.mkdir(parents=True, exist_ok=True)
+    held.enter_context(locked(out))
+    write_json(out / "config.json", plan.settings())
+
+
+def _noted(content: dict[str, Any], out: pathlib.Path) -> dict[str, Any]:
+    write_json(out / "benchmark.json", content)
+    write_csv(content, out / "benchmark.csv")
+    return content
+
+
+def _show(content: dict[str, Any], out: pathlib.Path) -> None:
+    write_markdown(content, out / "table.md")
+    draw(content, out)
 
 
 def _calibrate(plan: Plan, out: pathlib.Path, failures: dict[str, str], board: Board) -> dict[str, Any]:
@@ -68,7 +85,7 @@ def _calibrate(plan: Plan, out: pathlib.Path, failures: dict[str, str], board: B
     that a moment in which the machine was slow costs no model its steps.
     """
     path = out / "calibration.json"
-    known = read_json(path, dict[str, dict[str, float | None]]) if path.exists() else {}
+    known = parallel.by_first(lambda: _calibrated(path))
     last = 1 if plan.budget is None else 2
     for turn in range(1, last + 1):
         for model in plan.models:
@@ -77,8 +94,10 @@ def _calibrate(plan: Plan, out: pathlib.Path, failures: dict[str, str], board: B
                 continue
             board.say(model, "is compiled and measured" if turn == 1 else "is measured again")
             try:
-                found = measure(experiment.build_with(plan.module, plan.config_of(model, plan.first_seed)), plan.budget)
+                built = experiment.build_with(plan.module, plan.config_of(model, plan.first_seed))
+                found = parallel.agreed(measure(built, plan.budget))
             except Exception as error:
+                _check_of_all(error)
                 known.pop(model, None)
                 for seed, _ in (one for one in plan.runs if one[1] == model):
                     failures[run_name(model, seed)] = _note(error, out / f"{run_name(model, seed)}.failure.txt")
@@ -88,10 +107,27 @@ def _calibrate(plan: Plan, out: pathlib.Path, failures: dict[str, str], board: B
             known[model] = quicker
             if plan.budget is not None and turn == last:
                 known[model] = fitted(model, quicker, plan.budget)
-            write_json(path, known)
+            if parallel.first():
+                write_json(path, known)
             board.say(model, "waits")
     _say_steps(plan, known, board)
     return {model: known[model] for model in plan.models if model in known}
+
+
+def _calibrated(path: pathlib.Path) -> dict[str, Any]:
+    return read_json(path, dict[str, dict[str, float | None]]) if path.exists() else {}
+
+
+def _check_of_all(error: Exception) -> None:
+    """Goes on if all processes have failed, which they do when settings do not fit or a loss is not finite.
+
+    Raises:
+        Exception: The error, if it is one of this process alone: the others are in the middle of a run.
+    """
+    try:
+        parallel.barrier("failure", seconds=_ALL_FAIL)
+    except Exception:
+        raise error from None
 
 
 def _say_steps(plan: Plan, known: dict[str, Any], board: Board) -> None:
@@ -114,7 +150,8 @@ def _attempt(
     """Trains one run, or notes why it failed."""
     name, number = run_name(*which), which[1] - plan.first_seed
     reason = out / f"{name}.failure.txt"
-    reason.unlink(missing_ok=True)
+    if parallel.first():
+        reason.unlink(missing_ok=True)
     board.say(which[0], f"seed {number + 1}/{plan.seeds}  is compiled", number)
     try:
         experiment.run_file(
@@ -125,6 +162,7 @@ def _attempt(
             progress=board.progress_of(which[0], number),
         )
     except Exception as error:
+        _check_of_all(error)
         failures[name] = _note(error, reason)
         board.print(f"{out / name} failed: {failures[name]}")
     ended = "finished" if number + 1 == plan.seeds else "waits for the other models"
@@ -133,5 +171,6 @@ def _attempt(
 
 def _note(error: Exception, path: pathlib.Path) -> str:
     """Writes where an error came from into a file; returns its first line."""
-    path.write_text("".join(traceback.format_exception(error)))
+    if parallel.first():
+        path.write_text("".join(traceback.format_exception(error)))
     return f"{type(error).__name__}: {error}".splitlines()[0]

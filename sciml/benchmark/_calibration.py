@@ -3,10 +3,9 @@
 import dataclasses
 from typing import Any
 
-import jax
 import numpy as np
 
-from sciml import train
+from sciml import parallel, train
 from sciml.experiment import Experiment, cadences, prepare
 
 _LEAST_STEPS = 10  # of a run
@@ -27,7 +26,7 @@ def measure(experiment: Experiment, budget: float | None) -> dict[str, Any]:
     if budget is None:
         return found
     least = min(_SECONDS, budget / 10)
-    seconds, timed = _time(start, least, cadence=1, steps=1 << 30)
+    seconds, timed = parallel.agreed(_time(start, least, cadence=1, steps=1 << 30))
     steps = int(budget / seconds)
     cadence = cadences(dataclasses.replace(experiment, steps=steps))[1]
     if 1 < cadence <= steps // (_WINDOWS + 2):
@@ -59,8 +58,7 @@ def step_bytes(state: train.TrainState, step: train.CompiledStep, batches: train
     The sum of arguments (state, data on the device, batch), results and temporary arrays, those that share memory
     counted once. Unlike the peak that a device or process reports, which never falls, it belongs to this model alone.
     """
-    items = jax.tree.map(lambda item: item[None], batches.item(0))
-    plans = step.compile(state, batches.source, items)
+    plans = step.compile(state, batches.source, batches.together([batches.item(0)]))
     if None in plans:
         return None
     results = lambda plan: plan.output_size_in_bytes - plan.alias_size_in_bytes

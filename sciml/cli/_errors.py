@@ -25,6 +25,8 @@ _REMEDIES = {
     RecursionError: "Something is nested too deeply; use a smaller depth, or fewer levels.",
 }
 _SOLVER = "Training with a lower --lr, or solving with a larger --tolerance, may help."
+_GONE = ("Gloo", "NCCL", "UNAVAILABLE: ")
+_AGAIN = "Another process has ended, the same command goes on from the last checkpoint"
 _OTHER = "This is a mistake in the experiment or in sciml."
 
 
@@ -52,6 +54,8 @@ def message(error: BaseException) -> str:
         return one_line(f"{error.filename}: {error.strerror}")
     if isinstance(error, OSError) and error.strerror:
         return one_line(error.strerror)
+    if isinstance(error, RuntimeError | ValueError) and any(sign in text for sign in _GONE):
+        return f"{_AGAIN} ({text})."
     if text and (type(error) in _OURS or isinstance(error, OSError | ImportError)):
         return text
     name = type(error).__name__

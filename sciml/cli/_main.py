@@ -1,6 +1,8 @@
 """Which command is run, and what becomes of an error."""
 
+import contextlib
 import importlib
+import os
 import signal
 import sys
 import threading
@@ -8,7 +10,7 @@ from collections.abc import Sequence
 
 from sciml import __version__
 from sciml.cli import _process
-from sciml.cli._errors import Usage, fail, flush, interrupts_end_the_process, no_interrupts, one_line_each
+from sciml.cli._errors import Usage, fail, flush, interrupts_end_the_process, message, no_interrupts, one_line_each
 
 _USAGE = """usage: sciml COMMAND ...
 
@@ -46,6 +48,9 @@ _COMMANDS = {
 }
 """Command -> module and function. They are imported by `main`, since it takes seconds in which Ctrl-C is answered."""
 
+_SHARED = ("train", "benchmark", "evaluate", "predict")
+"""Commands whose work several processes share. Of the others process 0 does all, and the rest have nothing to do."""
+
 _LONGEST = 4096  # characters of an option, which messages repeat
 
 
@@ -64,9 +69,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
             flush()
     except BaseException as error:
         code = fail(error, process=process)
+        _end_others(error, code)
     if process:
         no_interrupts()
     return code
+
+
+def _end_others(error: BaseException, code: int) -> None:
+    """Ends the other processes of a launcher, which may wait for this one; without others it does nothing."""
+    if "sciml.parallel" in sys.modules:
+        sys.modules["sciml.parallel"].leave(code, message(error))
+
+
+def _joined(*, shared: bool) -> bool:
+    """Joins the processes of a launcher, if they share the work; returns whether this one has something to do."""
+    from sciml import parallel
+
+    if shared:
+        parallel.join()
+        return True
+    found = parallel.launch(os.environ)
+    return found is None or not found.rank
 
 
 def _run(given: Sequence[str], process: bool) -> int:
@@ -86,8 +109,11 @@ def _run(given: Sequence[str], process: bool) -> int:
         raise Usage(f"There is no command {given[0]!r}, only {', '.join(_COMMANDS)}. Try sciml --help.")
     if "jax" not in sys.modules:
         _process.prepare(restart=process)
-    if process and not {"-h", "--help"} & set(given):
-        with interrupts_end_the_process():
-            importlib.import_module("sciml.data" if given[0] in ("generate", "data") else "sciml.experiment")
+    if not {"-h", "--help"} & set(given):
+        with interrupts_end_the_process() if process else contextlib.nullcontext():
+            if not _joined(shared=given[0] in _SHARED):
+                return 0
+            if process:
+                importlib.import_module("sciml.data" if given[0] in ("generate", "data") else "sciml.experiment")
     module, function = _COMMANDS[given[0]]
     return getattr(importlib.import_module(f"sciml.cli.{module}"), function)(list(given[1:]))

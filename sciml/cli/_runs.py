@@ -1,9 +1,11 @@
 """Commands on finished runs: `sciml evaluate`, `sciml compare` and `sciml predict`."""
 
 import argparse
+import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tyro
@@ -35,13 +37,15 @@ class _Evaluation:
 def evaluate(arguments: Sequence[str]) -> int:
     """Tests a finished run."""
     options = parse(_Evaluation, arguments, "sciml evaluate")
-    from sciml import experiment
+    from sciml import experiment, parallel
 
     conditions, file = [], _named(options.file)
     if options.condition:
         config = experiment.read_config(options.folder, experiment.module_of(options.folder, **file))
         conditions = [_changes(config, condition) for condition in options.condition]
     metrics = experiment.evaluate(options.folder, options.resolution, conditions, **file)
+    if not parallel.first():
+        return 0
     results = {"as trained": metrics["test"], **metrics.get("resolutions", {}), **metrics.get("conditions", {})}
     table = Table("test data", *results, title=f"{metrics['model']}, {metrics['parameters']} parameters")
     for name in dict.fromkeys(name for found in results.values() for name in found if name != "note"):
@@ -121,7 +125,7 @@ def predict(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0].startswith("-"):
         parse(_Prediction, arguments, "sciml predict")
         raise Usage("Expected the folder of a run first: sciml predict RUN INPUT --out FOLDER.")
-    from sciml import experiment
+    from sciml import experiment, parallel
 
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--file", nargs="?")
@@ -132,6 +136,21 @@ def predict(arguments: Sequence[str]) -> int:
     text = prediction.options.__doc__ or "Apply the trained model of a run to a file."
     given = parse(options, arguments, "sciml predict", text)
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    for line in prediction.apply(model, given.files.input, given.files.out, given.options):
-        console.print(line)
+    with _written_once(given.files.out) as out:
+        lines = prediction.apply(model, given.files.input, out, given.options)
+    if parallel.first():
+        for line in lines:
+            console.print(line)
     return 0
+
+
+@contextlib.contextmanager
+def _written_once(out: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Where a process writes what all processes compute: process 0 the result, the others what is removed again."""
+    from sciml import parallel
+
+    if parallel.first():
+        yield out
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield pathlib.Path(folder) / out.name

@@ -68,12 +68,15 @@ def train(arguments: Sequence[str]) -> int:
 
 def _resolved(module: ModuleType, config: Any) -> Any:
     """The config with what the module's `resolve` chooses, which is printed; without such a function as it is."""
+    from sciml import parallel
+
     resolve = vars(module).get("resolve")
     if resolve is None:
         return config
     config, said = resolve(config)
-    for line in said:
-        print(line)
+    if parallel.first():
+        for line in said:
+            print(line)
     return config
 
 

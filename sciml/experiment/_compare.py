@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from sciml import parallel
 from sciml.experiment._figures import draw_losses, draw_resolutions
 from sciml.experiment._file import build_with
 from sciml.experiment._records import read_metrics, read_run
@@ -24,6 +25,8 @@ def compare(
     console: Console | None = None,
 ) -> Any:
     """Prints a table of finished runs and draws their losses, predictions and errors against the resolution.
+
+    Of several processes, process 0 does it.
 
     Args:
         folders: Folders of runs of one experiment file; the test data are those of the first one.
@@ -43,6 +46,14 @@ def compare(
     paths = [pathlib.Path(folder) for folder in folders]
     if not paths:
         raise ValueError("Expected at least one finished run to compare, got none.")
+    return parallel.by_first(
+        lambda: _compared(paths, pathlib.Path(out), file, Console() if console is None else console)
+    )
+
+
+def _compared(
+    paths: Sequence[pathlib.Path], out: pathlib.Path, file: str | pathlib.Path | None, console: Console
+) -> list[dict[str, Any]]:
     found = [read_metrics(path).as_json() for path in paths]
     started = [read_run(path) for path in paths]
     files = {one.experiment for one in started}
@@ -51,11 +62,10 @@ def compare(
     models = [one["model"] for one in found]
     names = [one if models.count(one) == 1 else path.name for one, path in zip(models, paths, strict=True)]
     module = None if files == {None} and file is None else module_of(paths[0], file)
-    out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)
     rows = [{"run": name, **one} for name, one in zip(names, found, strict=True)]
     write_json(out / "table.json", rows)
-    (Console() if console is None else console).print(_table(rows))
+    console.print(_table(rows))
     metric = started[0].metric or next(iter(found[0]["test"]))
     draw_losses(
         {name: read_log(path / "log.jsonl") for name, path in zip(names, paths, strict=True)},

@@ -217,7 +217,7 @@ def provenance(path: pathlib.Path | None) -> dict[str, Any]:
     return {
         "commit": _commit(where),
         "time": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "device": {"platform": one.platform, "kind": one.device_kind, "count": jax.local_device_count()},
+        "device": {"platform": one.platform, "kind": one.device_kind, "count": jax.device_count()},
         "x64": jax.config.read("jax_enable_x64"),
         "versions": versions(),
     }

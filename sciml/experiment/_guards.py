@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import msgspec
 
-from sciml import train
+from sciml import parallel, train
 from sciml.experiment._definition import Experiment, held_out
 from sciml.experiment._folder import as_numbers, provenance
 from sciml.experiment._records import FORMAT, Run, Start, read_run, write_record
@@ -18,7 +18,14 @@ from sciml.files import Damaged, check_tree, digest_of, locked
 
 @contextlib.contextmanager
 def held(folder: pathlib.Path) -> Iterator[None]:
-    """Holds the folder for this process; a folder in which nothing was begun is removed again."""
+    """Holds the folder for this process, or all of several; a folder in which nothing was begun is removed again."""
+    with contextlib.ExitStack() as stack:
+        parallel.by_first(lambda: stack.enter_context(_held(folder)))
+        yield
+
+
+@contextlib.contextmanager
+def _held(folder: pathlib.Path) -> Iterator[None]:
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     check_tree(folder)
@@ -69,6 +76,22 @@ def begun(folder: pathlib.Path, known: Mapping[str, Any]) -> Run | None:
     if before.format == 1:
         train.add_digests(folder / "checkpoints")
     return before
+
+
+def check_same_data(known: Mapping[str, Any]) -> None:
+    """Refuses to train several processes on data that differ.
+
+    Raises:
+        ValueError: On a process whose training data are not those of process 0.
+    """
+    there = parallel.agreed(dict(known))
+    different = [name for name in known if there.get(name) != known[name]]
+    if different:
+        name = different[0]
+        raise ValueError(
+            f"Expected the training data of process 0, {name} {there.get(name)}, got {known[name]} on this process. "
+            "Give all processes the same files and seeds."
+        )
 
 
 def check_precision(folder: pathlib.Path, before: Run) -> None:

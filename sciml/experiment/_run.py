@@ -1,21 +1,31 @@
 """A run: an experiment trained into a folder."""
 
+import contextlib
 import functools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
 import msgspec
 from rich.console import Console
 
-from sciml import structure, train
+from sciml import parallel, structure, train
 from sciml.data import fingerprint
 from sciml.experiment._definition import Experiment, held_out
 from sciml.experiment._figures import draw_run
 from sciml.experiment._file import build_with, settings
 from sciml.experiment._folder import check_folder, name_of, summary, to_json
-from sciml.experiment._guards import baselines, begun, go_back, held, note_start, tested, with_remedy
+from sciml.experiment._guards import (
+    baselines,
+    begun,
+    check_same_data,
+    go_back,
+    held,
+    note_start,
+    tested,
+    with_remedy,
+)
 from sciml.experiment._records import Metrics, read_metrics, write_record
 from sciml.experiment._training import ShowProgress, prepare, train_into
 from sciml.files import write_json
@@ -44,7 +54,7 @@ def run_file(
         ValueError: If the folder holds anything else; also as `run`.
     """
     folder = pathlib.Path(folder)
-    check_folder(folder, config)
+    parallel.by_first(lambda: check_folder(folder, config))
     file = pathlib.Path(str(module.__file__)).resolve()
     made_of = _Made(dict(settings(config)).get("model"), to_json(config), config, file)
     return _run(build_with(module, config), folder, made_of, start, console, progress)
@@ -64,6 +74,7 @@ def run(
     (structure of the model), `log.jsonl`, `checkpoints/`, `figures/`, and `metrics.json` once the run is finished. Each
     file has a digest, and a damaged one is refused by name. One process at a time works in a folder. A resumed run ends
     with the same parameters, bit for bit, as one that was never interrupted, on the same machine and number of devices.
+    Several processes, see `sciml.parallel.join`, train together; process 0 writes, into a folder that all of them see.
     The model that is tested, and that `load` returns, is the best on the validation data, or the last without them.
 
     Args:
@@ -86,10 +97,11 @@ def run(
         BlockingIOError: If another process works in the folder.
         OSError: If the disk is full; earlier checkpoints are intact.
         KeyboardInterrupt: With a message that says from where the run can go on.
+        SystemExit: With the code 0, in several processes, if a SIGTERM ended them; the run is saved.
     """
     names = ("steps", "batch", "metric", "seed")
     config = {name: getattr(experiment, name) for name in names} | {"model": structure.describe(experiment.model)}
-    check_folder(pathlib.Path(folder), config)
+    parallel.by_first(lambda: check_folder(pathlib.Path(folder), config))
     return _run(experiment, pathlib.Path(folder), _Made(None, config, config, None), start, console, progress)
 
 
@@ -110,36 +122,31 @@ def _run(
     console: Console | None,
     progress: ShowProgress | None,
 ) -> dict[str, Any]:
-    console = Console() if console is None else console
+    console = Console(quiet=not parallel.first()) if console is None else console
     progress = functools.partial(train.Progress, console=console) if progress is None else progress
     say = functools.partial(console.print, highlight=False, soft_wrap=True, markup=False)
     known, description = fingerprint(experiment.train), structure.describe(experiment.model)
     name = made_of.name or name_of(experiment.model)
+    check_same_data(known)
     finished = functools.partial(_finished, folder, made_of.config, known, say)
-    if (folder / "metrics.json").exists():
-        return finished()
+    done = parallel.by_first(finished)
+    if done is not None:
+        return done
     prepared = prepare(experiment)
     with held(folder):
-        check_folder(folder, made_of.config)  # another process may have begun or finished the run in the meantime
-        if (folder / "metrics.json").exists():
-            return finished()
-        before = begun(folder, known)
-        count = train.parameters(experiment.model)
-        say(f"{folder}: {name}, {count:,} parameters, trains on {summary(experiment.train)}")
-        write_json(folder / "config.json", made_of.json)
-        write_json(folder / "model.json", description)
+        check_again = lambda: check_folder(folder, made_of.config)  # another process may have begun it in the meantime
+        parallel.by_first(check_again)
+        done = parallel.by_first(finished)
+        if done is not None:
+            return done
+        metric = None if experiment.validation is None else experiment.metric
         with with_remedy():
-            if start is not None:
-                go_back(folder, start, say)
-            metric = None if experiment.validation is None else experiment.metric
+            parallel.by_first(functools.partial(_begin, experiment, folder, made_of, known, description, start, say))
             checkpoints = train.Checkpoints(folder / "checkpoints", metric=metric)
-            note_start(folder, made_of.file, metric, known, before, checkpoints.latest or 0, say)
-            try:
+            with _closed(checkpoints):
                 log = train_into(folder, experiment, prepared, checkpoints, console, progress)
-                best = checkpoints.best
+                best = parallel.agreed(checkpoints.best)
                 model = checkpoints.restore_model(experiment.model, best)
-            finally:
-                checkpoints.close()
         metrics = Metrics(
             model=name,
             parameters=train.parameters(model),
@@ -150,14 +157,55 @@ def _run(
             test=tested(experiment, model, held_out(experiment), folder),
             baselines=baselines(experiment),
         )
-        draw_run(experiment, metrics.as_json(), model, folder)
-        write_record(folder / "metrics.json", metrics)  # last: a run without it is not finished
-        say(f"{folder}: {_line(metrics.test)}")
-        return metrics.as_json()
+        return parallel.by_first(functools.partial(_end, experiment, folder, metrics, model, say))
 
 
-def _finished(folder: pathlib.Path, config: Any, known: Mapping[str, Any], say: Any) -> dict[str, Any]:
-    """The results of a finished run of this config on these data."""
+def _begin(
+    experiment: Experiment,
+    folder: pathlib.Path,
+    made_of: _Made,
+    known: dict[str, Any],
+    description: Any,
+    start: int | None,
+    say: Any,
+) -> None:
+    """Writes what a run is made of, or checks that it goes on with the same."""
+    before = begun(folder, known)
+    name, count = made_of.name or name_of(experiment.model), train.parameters(experiment.model)
+    say(f"{folder}: {name}, {count:,} parameters, trains on {summary(experiment.train)}")
+    write_json(folder / "config.json", made_of.json)
+    write_json(folder / "model.json", description)
+    if start is not None:
+        go_back(folder, start, say)
+    metric = None if experiment.validation is None else experiment.metric
+    latest = train.Checkpoints(folder / "checkpoints", metric=metric).latest or 0
+    note_start(folder, made_of.file, metric, known, before, latest, say)
+
+
+@contextlib.contextmanager
+def _closed(checkpoints: train.Checkpoints) -> Iterator[None]:
+    """Closes at the end, which waits for what is being written; not after an error of one of several processes."""
+    try:
+        yield
+    except BaseException as error:
+        if not parallel.several() or isinstance(error, SystemExit | FloatingPointError):  # these are errors of all
+            checkpoints.close()
+        raise
+    checkpoints.close()
+
+
+def _end(experiment: Experiment, folder: pathlib.Path, metrics: Metrics, model: Any, say: Any) -> dict[str, Any]:
+    """Draws the figures and writes the results."""
+    draw_run(experiment, metrics.as_json(), model, folder)
+    write_record(folder / "metrics.json", metrics)  # last: a run without it is not finished
+    say(f"{folder}: {_line(metrics.test)}")
+    return metrics.as_json()
+
+
+def _finished(folder: pathlib.Path, config: Any, known: Mapping[str, Any], say: Any) -> dict[str, Any] | None:
+    """The results of a finished run of this config on these data, None if it is not finished."""
+    if not (folder / "metrics.json").exists():
+        return None
     check_folder(folder, config)
     begun(folder, known)
     metrics = read_metrics(folder)

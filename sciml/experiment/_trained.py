@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from types import FunctionType, ModuleType
 from typing import Any
 
-from sciml import structure, train
-from sciml.experiment._definition import Prediction, held_out
+from sciml import parallel, structure, train
+from sciml.experiment._definition import Experiment, Prediction, held_out
 from sciml.experiment._figures import draw_run
 from sciml.experiment._file import build_with, load_file, with_settings
 from sciml.experiment._folder import config_from_json
-from sciml.experiment._guards import check_precision, tested
-from sciml.experiment._records import read_metrics, read_part, read_run, write_record
-from sciml.files import digest_of, locked
+from sciml.experiment._guards import check_precision, held, tested
+from sciml.experiment._records import Metrics, read_metrics, read_part, read_run, write_record
+from sciml.files import digest_of
 
 
 def load(folder: str | pathlib.Path, classes: Sequence[Any] = (), *, step: int | None = None) -> Any:
@@ -107,6 +107,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluates a finished run on other test data, adds the results to its `metrics.json` and draws its figures.
 
+    Several processes share the predictions of `train.predict`; process 0 writes.
+
     Args:
         folder: The folder of the run.
         resolutions: Numbers of points along each axis of the test data.
@@ -130,7 +132,7 @@ def evaluate(
     if not (folder / "metrics.json").exists():
         raise ValueError(f"The run {folder} is not finished. Run its command again first; it goes on where it stopped.")
     module = module_of(folder, file)
-    with locked(folder):
+    with held(folder):
         metrics, config, trained = read_metrics(folder), read_config(folder, module), load_with(folder, module)
         experiment = build_with(module, config)
         for resolution in resolutions:
@@ -141,9 +143,13 @@ def evaluate(
             changed = build_with(module, with_settings(config, condition))
             name = " ".join(f"{setting}={value}" for setting, value in condition.items())
             metrics.conditions[name] = tested(changed, trained, held_out(changed), folder)
-        write_record(folder / "metrics.json", metrics)
-        draw_run(experiment, metrics.as_json(), trained, folder)
+        parallel.by_first(lambda: _note(experiment, folder, metrics, trained))
     return metrics.as_json()
+
+
+def _note(experiment: Experiment, folder: pathlib.Path, metrics: Metrics, trained: Any) -> None:
+    write_record(folder / "metrics.json", metrics)
+    draw_run(experiment, metrics.as_json(), trained, folder)
 
 
 def prediction(folder: str | pathlib.Path, *, file: Any = None) -> tuple[Prediction, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from sciml import train
+from sciml import parallel, train
 from sciml.data import batch_rows
 from sciml.experiment._definition import Experiment
 
@@ -16,13 +16,37 @@ ShowProgress = Callable[[str], contextlib.AbstractContextManager[train.Hook]]
 
 
 def prepare(experiment: Experiment) -> tuple[train.TrainState, train.CompiledStep, train.Batches]:
-    """The state before the first step, the step, and the batches, on all devices that share a batch."""
-    mesh = train.mesh_for(experiment.batch) if experiment.split_batches else None
-    state = train.replicate(train.init(experiment.model, experiment.optimiser), mesh)
+    """The state before the first step, the step, and the batches, on all devices that share a batch.
+
+    Several processes begin with the state of process 0.
+
+    Raises:
+        ValueError: If several processes cannot share the batches, or not equally.
+    """
+    mesh = train.mesh_for(experiment.batch, parallel.devices()) if experiment.split_batches else None
+    if parallel.several():
+        _check_shared(experiment, mesh)
+    state = train.replicate(parallel.same(train.init(experiment.model, experiment.optimiser)), mesh)
     which = functools.partial(batch_rows, experiment.train, experiment.batch, experiment.seed)
     batches = train.batches(experiment.train, which, mesh=mesh)
     step = train.make_step(experiment.loss, experiment.optimiser, seed=experiment.seed, fetch=batches.fetch, mesh=mesh)
     return state, step, batches
+
+
+def _check_shared(experiment: Experiment, mesh: Any) -> None:
+    """Refuses what leaves devices of several processes without work."""
+    processes, devices, batch = parallel.number(), len(parallel.devices()), experiment.batch
+    if mesh is None:
+        raise ValueError(
+            f"The batches of this experiment are not shared by devices (split_batches=False), so that {processes} "
+            "processes are no faster than one. Start it with one process."
+        )
+    if mesh.size < devices:
+        fitting = [size for size in (batch // devices * devices, (batch // devices + 1) * devices) if size]
+        raise ValueError(
+            f"{devices} devices of {processes} processes cannot share a batch of {batch} samples equally. Use a batch "
+            f"of {' or '.join(map(str, fitting))} samples, or fewer processes."
+        )
 
 
 def cadences(experiment: Experiment) -> tuple[int, int]:
@@ -44,11 +68,13 @@ def train_into(
     Raises:
         FloatingPointError: If the loss is not finite, or if no validation error was.
         ValueError: If `evaluate` does not return the metric that chooses the checkpoint.
+        SystemExit: With the code 0, on all of several processes, after a SIGTERM to any of them; the state is saved.
     """
     state, step, batches = prepared
-    if checkpoints.latest is not None:
-        state = checkpoints.restore(state)
-        console.print(f"{folder} goes on at step {checkpoints.latest}", highlight=False, soft_wrap=True)
+    latest = parallel.agreed(checkpoints.latest)
+    if latest is not None:
+        state = checkpoints.restore(state, latest)
+        console.print(f"{folder} goes on at step {latest}", highlight=False, soft_wrap=True)
     log = train.Log(folder / "log.jsonl", step=int(state.step))
     known = [one["validation"].get(experiment.metric) for one in log.records if "validation" in one]
     history = [float("nan") if value is None else value for value in known]
@@ -60,11 +86,18 @@ def train_into(
         try:
             checkpoints.save(train.fit(state, step, batches, steps=experiment.steps, hooks=hooks))
             checkpoints.wait()
+        except train.Preempted as stop:
+            checkpoints.save(stop.state)
+            checkpoints.wait()
+            text = f"{folder} was asked to end and is saved; the same command goes on at step {int(stop.state.step)}"
+            console.print(text, highlight=False, soft_wrap=True)
+            raise SystemExit(0) from None
         except FloatingPointError as error:
             checkpoints.wait()
             raise FloatingPointError(f"{error} {_last(checkpoints, 'finite')}") from None
         except KeyboardInterrupt:
-            checkpoints.wait()
+            if not parallel.several():  # others may not be interrupted, and a checkpoint is written by all
+                checkpoints.wait()
             raise KeyboardInterrupt(f"{_last(checkpoints, 'saved')} Run the same command again to go on.") from None
     _check_validated(log, experiment, checkpoints)
     return log

@@ -19,6 +19,7 @@ from sciml.train._hooks import stalled as stalled
 from sciml.train._loop import Event as Event
 from sciml.train._loop import Every as Every
 from sciml.train._loop import Hook as Hook
+from sciml.train._loop import Preempted as Preempted
 from sciml.train._loop import Stop as Stop
 from sciml.train._loop import every as every
 from sciml.train._loop import fit as fit

@@ -19,6 +19,7 @@ from jaxtyping import PyTree
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 from orbax.checkpoint.path import atomicity
 
+from sciml import parallel
 from sciml.files import MANIFEST, Damaged, check_tree, write_bytes, write_manifest
 from sciml.train._ema import ema_of
 from sciml.train._state import TrainState
@@ -51,6 +52,8 @@ class Checkpoints:
     previous one intact. It holds the SHA-256 digests of its files in `SHA256SUMS`, and nothing is returned from one
     whose files differ from them.
 
+    Several processes save together, each the arrays of its devices; a checkpoint can be read on any number of devices.
+
     Args:
         folder: Made if it does not exist, when the first state is saved.
         metric: Name of the metric that decides which checkpoint is the best (the lowest); None keeps only the last.
@@ -77,7 +80,9 @@ class Checkpoints:
     def _manager(self) -> ocp.CheckpointManager:
         """The writer of orbax; made before the first save, so that reading changes nothing in the folder."""
         if self._orbax is None:
-            self._remove_leftovers()
+            if parallel.first():
+                self._remove_leftovers()
+            parallel.barrier("leftovers")
             policies: list[Any] = [LatestN(self._keep)]
             if self._metric is not None:
                 best = BestN(get_metric_fn=self._score, reverse=True, n=1, keep_checkpoints_without_metrics=False)
@@ -110,7 +115,8 @@ class Checkpoints:
             manager.check_for_errors()
             if step in manager.all_steps():
                 return
-            shutil.rmtree(self.folder / _REMOVED, ignore_errors=True)
+            if parallel.first():
+                shutil.rmtree(self.folder / _REMOVED, ignore_errors=True)
             self._saving = step
         arrays = {"model": _flat(state.model, "model"), "optimiser": _flat(state.opt_state, "optimiser")}
         mean = ema_of(state.opt_state)
@@ -148,7 +154,8 @@ class Checkpoints:
         if self._orbax is not None:
             with self._clear_errors():
                 self._orbax.close()
-            shutil.rmtree(self.folder / _REMOVED, ignore_errors=True)
+            if parallel.first():
+                shutil.rmtree(self.folder / _REMOVED, ignore_errors=True)
 
     @property
     def steps(self) -> list[int]:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from sciml import parallel
 from sciml.files import as_kind, decode_json, sealed, unsealed, write_bytes
 from sciml.train._checkpoint import Checkpoints
 from sciml.train._ema import ema_model
@@ -22,13 +23,13 @@ def evaluation(metrics: Callable[[Any], Mapping[str, float]]) -> Hook:
     """Computes metrics of the model, with the EMA of the parameters if the optimiser has one, for later hooks."""
 
     def hook(event: Event) -> dict[str, float]:
-        return {name: float(value) for name, value in metrics(ema_model(event.state)).items()}
+        return {name: float(value) for name, value in metrics(parallel.own(ema_model(event.state))).items()}
 
     return hook
 
 
 def checkpointing(checkpoints: Checkpoints, *, seconds: float = 0.0) -> Hook:
-    """Saves the state with the metrics of this step.
+    """Saves the state with the metrics of this step; of several processes, process 0 decides when.
 
     Args:
         checkpoints: Where to save.
@@ -38,7 +39,7 @@ def checkpointing(checkpoints: Checkpoints, *, seconds: float = 0.0) -> Hook:
 
     def hook(event: Event) -> None:
         nonlocal last
-        if checkpoints.is_best(event.metrics) or time.perf_counter() - last >= seconds:
+        if parallel.agreed(checkpoints.is_best(event.metrics) or time.perf_counter() - last >= seconds):
             checkpoints.save(event.state, event.metrics)
             last = time.perf_counter()
 
@@ -74,7 +75,7 @@ class Log:
     """One JSON object a line: `step`, two times, means of the training logs, and `validation` with the metrics.
 
     `seconds` is the wall time of the run, compilation and validation included; `training_seconds` is that of its steps
-    alone (see `Event`). Both are summed over resumed parts.
+    alone (see `Event`). Both are summed over resumed parts. Of several processes, process 0 writes.
 
     Args:
         path: File to append to.
@@ -83,8 +84,7 @@ class Log:
 
     def __init__(self, path: str | pathlib.Path, *, step: int = 0):
         self._path = pathlib.Path(path)
-        self.records = [record for record in read_log(self._path) if record["step"] <= step]
-        write_bytes(self._path, "".join(map(_line, self.records)).encode())
+        self.records = parallel.by_first(lambda: _kept(self._path, step))
         self._before = self.records[-1]["seconds"] if self.records else 0.0
         self._trained = self.records[-1].get("training_seconds", 0.0) if self.records else 0.0
         self._start = time.perf_counter()
@@ -104,8 +104,16 @@ class Log:
         if event.metrics:
             record["validation"] = {name: _number(value) for name, value in event.metrics.items()}
         self.records.append(record)
-        with self._path.open("a") as file:
-            file.write(_line(record))
+        if parallel.first():
+            with self._path.open("a") as file:
+                file.write(_line(record))
+
+
+def _kept(path: pathlib.Path, step: int) -> list[dict[str, Any]]:
+    """The records up to a step; those of later ones are removed from the file."""
+    records = [record for record in read_log(path) if record["step"] <= step]
+    write_bytes(path, "".join(map(_line, records)).encode())
+    return records
 
 
 def _line(record: dict[str, Any]) -> str:

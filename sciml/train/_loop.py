@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
+from sciml import parallel
 from sciml.train._batches import Batches
 from sciml.train._phases import CompiledStep, Logs
 from sciml.train._state import TrainState
@@ -60,7 +61,19 @@ def every(steps: int, hook: Hook) -> Every:
 
 
 class Stop(Exception):
-    """Raised by a hook to end the run; the message says why."""
+    """Raised by a hook to end the run; the message says why. Of several processes, process 0 decides for all."""
+
+
+class Preempted(Exception):
+    """Raised by `fit` on all of several processes, at the same step, after a SIGTERM to any of them.
+
+    Attributes:
+        state: That of the last step, to be saved.
+    """
+
+    def __init__(self, state: TrainState):
+        self.state = state
+        self.args = (f"The processes were asked to end, at step {int(state.step)}.",)
 
 
 def _dispatch_size(limit: int | None, cadences: Sequence[int]) -> int:
@@ -86,6 +99,8 @@ def fit(
     The device is kept busy: the losses of a dispatch are looked at while the next one runs, and hooks see all of them.
     Hooks are called in their order. Continuing from a restored state repeats exactly what one long run does.
 
+    Several processes call it alike. Each calls all hooks, and gets the numbers that they return on process 0.
+
     Args:
         state: Where to begin; its arrays are donated.
         step: From `make_step`, with `batches.fetch`.
@@ -97,6 +112,7 @@ def fit(
 
     Raises:
         FloatingPointError: If the loss is not finite. Hooks are not called with such a state.
+        Preempted: If several processes are asked to end.
     """
     start = done = int(state.step)
     size = _dispatch_size(dispatch, [steps, *(one.steps for one in hooks)])
@@ -105,27 +121,40 @@ def fit(
     while done < steps:
         count = min(size - done % size, steps - done)
         items = [batches.item(k) for k in range(done, done + count)]
-        together = jax.tree.map(lambda *parts: np.stack(parts), *items)
-        arrays, logs = step.advance(form, arrays, batches.source, together, done=done)
+        arrays, logs = step.advance(form, arrays, batches.source, batches.together(items), done=done)
         if done == start:
             clock.compiled(count, logs)
         done += count
         record.finish()
         record.pending = (done - count, logs)
         due = [i for i, one in enumerate(hooks) if done % one.steps == 0 or done == steps]
-        if not due:
+        ends = parallel.asked_to_end()
+        if not due and not ends:
             continue
         record.finish()
         state, seconds = form.state(arrays), clock.stop(done - start)
         metrics: dict[str, float] = {}
         for i in due:
-            try:
-                metrics |= hooks[i].hook(Event(done, steps, state, record.take(i), dict(metrics), seconds)) or {}
-            except Stop:
+            found = _called(hooks[i].hook, Event(done, steps, state, record.take(i), dict(metrics), seconds))
+            if found is None:
                 return state
+            metrics |= found
+        if ends:
+            raise Preempted(state)
         clock.go_on()
     record.finish()
     return form.state(arrays)
+
+
+def _called(hook: Hook, event: Event) -> dict[str, float] | None:
+    """What a hook returns, on process 0 of several; None if it ends the run."""
+    try:
+        found = hook(event) or {}
+    except Stop:
+        found = None
+    if not parallel.several():
+        return found
+    return parallel.agreed(None if found is None else {name: float(value) for name, value in found.items()})
 
 
 class _Clock:

@@ -1,8 +1,8 @@
 """Hooks that write logs and metrics for TensorBoard, Weights & Biases and MLflow, into the folder of the run.
 
 None of them uses the network unless the user asks for it by the variables of the tool itself: `WANDB_MODE=online`,
-`MLFLOW_TRACKING_URI`. Nothing is written before the first call of a hook. A run that ends early, by `early_stop`, stays
-open in the tool until the process ends.
+`MLFLOW_TRACKING_URI`. Of several processes, process 0 writes. Nothing is written before the first call of
+a hook. A run that ends early, by `early_stop`, stays open in the tool until the process ends.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from sciml import parallel
 from sciml.train._loop import Event, Hook
 
 
@@ -40,7 +41,7 @@ def tensorboard(folder: str | pathlib.Path, *, config: Mapping[str, Any] | None 
             writers[0].add_scalar(name, value, event.step)
         writers[0].flush()
 
-    return hook
+    return _by_first(hook)
 
 
 def wandb(folder: str | pathlib.Path, *, config: Mapping[str, Any] | None = None) -> Hook:
@@ -85,7 +86,7 @@ def wandb(folder: str | pathlib.Path, *, config: Mapping[str, Any] | None = None
             if path.is_symlink():
                 path.unlink()
 
-    return hook
+    return _by_first(hook)
 
 
 def mlflow(folder: str | pathlib.Path, *, config: Mapping[str, Any] | None = None) -> Hook:
@@ -122,7 +123,12 @@ def mlflow(folder: str | pathlib.Path, *, config: Mapping[str, Any] | None = Non
         if event.step == event.steps:
             client.set_terminated(run)
 
-    return hook
+    return _by_first(hook)
+
+
+def _by_first(hook: Hook) -> Hook:
+    """A hook that process 0 of several calls, and nobody else."""
+    return lambda event: hook(event) if parallel.first() else None
 
 
 def _mlflow_run(client_of: Any, folder: pathlib.Path) -> tuple[Any, str]:

@@ -1,0 +1,39 @@
+"""Several processes that work as one: how they find each other, and what the first of them decides for all.
+
+| verb | what it does |
+|---|---|
+| `join` | makes this process one of those that a launcher has started |
+| `first`, `several`, `number` | whether this is process 0; whether there are others; how many processes there are |
+| `devices` | those of all processes |
+| `agreed`, `by_first` | the value that process 0 has; what a function returns there |
+| `alone` | in the block, this process works by itself, with its own devices |
+| `barrier` | waits until all processes are there |
+| `asked_to_end` | whether a SIGTERM to any of them ends all of them at this step |
+| `same`, `spread` | the arrays of process 0; arrays of each process on the devices of all |
+| `own`, `gathered` | of arrays on all devices the copy of this process; the arrays of all processes |
+| `leave` | ends all processes after an error of this one |
+| `exchanges`, `sent` | what the devices send one another in a compiled program |
+
+With one process they cost nothing.
+"""
+
+from sciml.parallel._arrays import gathered as gathered
+from sciml.parallel._arrays import own as own
+from sciml.parallel._arrays import same as same
+from sciml.parallel._arrays import spread as spread
+from sciml.parallel._launch import Launch as Launch
+from sciml.parallel._launch import launch as launch
+from sciml.parallel._processes import agreed as agreed
+from sciml.parallel._processes import alone as alone
+from sciml.parallel._processes import asked_to_end as asked_to_end
+from sciml.parallel._processes import barrier as barrier
+from sciml.parallel._processes import by_first as by_first
+from sciml.parallel._processes import devices as devices
+from sciml.parallel._processes import first as first
+from sciml.parallel._processes import join as join
+from sciml.parallel._processes import leave as leave
+from sciml.parallel._processes import number as number
+from sciml.parallel._processes import several as several
+from sciml.parallel._traffic import Exchange as Exchange
+from sciml.parallel._traffic import exchanges as exchanges
+from sciml.parallel._traffic import sent as sent
