@@ -46,9 +46,11 @@ def transposing(weight: jax.Array, x: jax.Array, *, modes: tuple[int, ...], name
     """A Fourier layer of slabs `(n / devices, n, n, batch, channels)` by a transposing FFT that drops modes early."""
     m0, m1, m2 = modes[0], modes[1], modes[2] // 2 + 1
     n0, n1, n2 = x.shape[0] * jax.lax.axis_size(name), x.shape[1], x.shape[2]
-    kept = lambda z, m, axis: jnp.roll(
-        jax.lax.slice_in_dim(jnp.roll(z, m // 2, axis), 0, m, axis=axis), -(m // 2), axis
-    )
+
+    def kept(z, m, axis):
+        ascending = jax.lax.slice_in_dim(jnp.roll(z, m // 2, axis), 0, m, axis=axis)
+        return jnp.roll(ascending, -(m // 2), axis)
+
     z = jnp.fft.rfftn(x, axes=(1, 2), norm="forward")
     z = kept(z[:, :, :m2], m1, 1)
     z = jax.lax.all_to_all(z, name, split_axis=1, concat_axis=0, tiled=True)
@@ -166,11 +168,8 @@ def main() -> None:
                 row[form] = measured(*arguments)
             except (jax.errors.JaxRuntimeError, MemoryError) as error:
                 row[form] = {"not_measured": str(error).splitlines()[0][:200]}
-            shown = {part: row[form][part]["sent_bytes"] for part in ("forward", "gradient") if part in row[form]}
-            print(
-                f"{name}, {form}: " + (", ".join(f"{k} {v:,.0f} B" for k, v in shown.items()) or str(row[form])),
-                flush=True,
-            )
+            shown = [f"{part} {it['sent_bytes']:,.0f} B" for part, it in row[form].items() if "sent_bytes" in it]
+            print(f"{name}, {form}: {', '.join(shown) or row[form]}", flush=True)
             timer.write(given.out, result)
 
 

@@ -31,7 +31,7 @@ import jax
 import numpy as np
 import timer
 
-from sciml import experiment, train, zoo
+from sciml import experiment, parallel, train, zoo
 from sciml.operators import patched
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -100,7 +100,7 @@ class Candidate:
 
 def _start(made: experiment.Experiment) -> train.TrainState:
     """The state before the first step, on all devices that share a batch."""
-    return train.replicate(train.init(made.model, made.optimiser), train.mesh_for(made.batch))
+    return train.place(train.init(made.model, made.optimiser), parallel.Layout().on(made.batch))
 
 
 class Search:

@@ -85,20 +85,20 @@ def steps(settings: dict) -> dict:
     import jax
     import optax
 
-    from sciml import data, operators, train
+    from sciml import data, operators, parallel, train
 
     windows = data.TrajectoryWindows(data.open_data(settings["file"]))
     ordered = data.Streamed(windows, group=settings["group"])
     batch, count = settings["batch"], settings["steps"]
-    mesh = train.mesh_for(batch)
+    placement = parallel.Layout().on(batch)
     modes = (settings["modes"],) * 2
     model = operators.FNO(1, 1, modes=modes, width=settings["width"], grid=windows.grid, key=jax.random.key(0))
     optimiser = optax.adam(1e-3)
     which = lambda k: ordered.batch_rows(batch, 0, k)  # both see the same batches
-    resident = None if settings["streamed"] else train.resident(windows, which, mesh=mesh)
+    resident = None if settings["streamed"] else train.resident(windows, which, placement=placement)
     fetch = train.streamed(ordered, which).fetch if resident is None else resident.fetch
-    step = train.make_step(next_frame, optimiser, fetch=fetch, mesh=mesh)
-    state = train.replicate(train.init(model, optimiser), mesh)
+    step = train.make_step(next_frame, optimiser, fetch=fetch, placement=placement)
+    state = train.place(train.init(model, optimiser), placement)
 
     def run() -> None:
         nonlocal state
@@ -107,7 +107,7 @@ def steps(settings: dict) -> dict:
         state = train.fit(state, step, batches, steps=int(state.step) + count)
         jax.block_until_ready(state.step)
 
-    return {"steps": run, "info": {"parameters": train.parameters(model), "devices": mesh.size}}
+    return {"steps": run, "info": {"parameters": train.parameters(model), "devices": placement.mesh.size}}
 
 
 def epoch(settings: dict) -> dict:

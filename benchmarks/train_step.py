@@ -105,20 +105,21 @@ def jax_contender(model, x, y) -> dict:
     import jax
     import optax
 
-    from sciml import losses, metrics, train
+    from sciml import losses, metrics, parallel, train
 
-    mesh = train.mesh_for(len(x))
+    placement = parallel.Layout().on(len(x))
+    mesh = placement.mesh
     everywhere, batch, items = jax.P(), jax.P(mesh.axis_names), jax.P(None, mesh.axis_names)
     optimiser = optax.adam(1e-3)
-    state = train.replicate(train.init(model, optimiser), mesh)
-    step = train.make_step(losses.supervised(metrics.relative_l2), optimiser, mesh=mesh)
+    state = train.place(train.init(model, optimiser), placement)
+    step = train.make_step(losses.supervised(metrics.relative_l2), optimiser, placement=placement)
     item = jax.device_put((x[None], y[None]), jax.sharding.NamedSharding(mesh, items))
     arrays, form = step.apart(state)
 
     weights, static = eqx.partition(state.model, eqx.is_array)
     network = lambda weights, x: jax.vmap(eqx.combine(weights, static))(x)
     if mesh.size > 1:  # each device computes its part of the batch, as in training
-        network = jax.shard_map(network, mesh=mesh, in_specs=(everywhere, batch), out_specs=batch, check_vma=False)
+        network = jax.shard_map(network, mesh=mesh, in_specs=(everywhere, batch), out_specs=batch, check_vma=True)
     apply = jax.jit(network)
     weights = jax.tree.map(lambda leaf: leaf + 0, weights)  # the step donates those of the state
     split = jax.device_put(x, jax.sharding.NamedSharding(mesh, batch))

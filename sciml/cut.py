@@ -16,9 +16,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
-from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 BATCH = "data"
@@ -76,26 +74,6 @@ def _all_axes(x: Any) -> tuple[str, ...]:
 def parts(name: str | None) -> int:
     """Number of parts of an axis that is cut along this axis of the mesh, 1 without one."""
     return 1 if name is None else lax.axis_size(name)
-
-
-def specs(tree: PyTree, mesh: Mesh, space: tuple[int, ...], leading: str | None) -> PyTree:
-    """How the arrays of a batch, or of a data set, are cut over the devices of a mesh.
-
-    Args:
-        tree: Arrays. The last axes of those that end with the sizes in `space` are the axes of space.
-        mesh: Its axes in `SPACE` cut these.
-        space: Shape of the grid; empty if fields are not cut.
-        leading: Axis of the mesh along which the first axis of each array is cut, or None.
-    """
-    names = tuple(name if name in mesh.axis_names else None for name in SPACE[: len(space)])
-
-    def spec(array: Any) -> PartitionSpec:
-        before = (leading,) if np.ndim(array) else ()
-        if not any(names) or np.ndim(array) <= len(space) or np.shape(array)[-len(space) :] != space:
-            return PartitionSpec(*before)
-        return PartitionSpec(*before, *(None,) * (np.ndim(array) - len(space) - 1), *names)
-
-    return jax.tree.map(spec, tree)
 
 
 def whole_shape(shape: tuple[int, ...], names: tuple[str | None, ...]) -> tuple[int, ...]:

@@ -40,13 +40,21 @@ _TRAIN: dict[str, Any] = {
         tyro.conf.arg(name="from", metavar="STEP", help="Go on from the checkpoint of this step, not from the last."),
     ],
     "track": _TRACK,
+    "mesh": Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="LAYOUT",
+            help="How the run is laid out over devices: data=8 parts of a batch, space=4x2 parts of the axes of space, "
+            "state=cut for parameters and optimiser in parts; with commas between. By default all share each batch.",
+        ),
+    ],
 }
-_TRAIN_DEFAULTS = {"from_step": None, "track": None}
+_TRAIN_DEFAULTS = {"from_step": None, "track": None, "mesh": None}
 
 
 def train(arguments: Sequence[str]) -> int:
     """Trains one model of an experiment, or goes on with an interrupted run."""
-    from sciml import experiment
+    from sciml import experiment, parallel
 
     arguments = with_data(arguments)
     if not arguments or arguments[0].startswith("-"):
@@ -59,10 +67,14 @@ def train(arguments: Sequence[str]) -> int:
         raise Usage(f"There is no model {model!r} in {arguments[0]}, only {', '.join(module.MODELS)}.")
     if options.from_step is not None and options.from_step < 0:
         raise Usage(f"Expected --from STEP, the step of a checkpoint of the run, got {options.from_step}.")
+    try:
+        layout = parallel.Layout() if options.mesh is None else parallel.Layout.parse(options.mesh)
+    except ValueError as error:
+        raise Usage(f"--mesh {options.mesh}: {error}") from None
     experiment.check_settings(config)
     config = _resolved(module, config)
     start = {} if options.from_step is None else {"start": options.from_step}
-    experiment.run_file(_tracked(module, options.track, options.out), config, options.out, **start)
+    experiment.run_file(_tracked(module, options.track, options.out), config, options.out, layout=layout, **start)
     return 0
 
 

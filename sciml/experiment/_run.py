@@ -27,7 +27,7 @@ from sciml.experiment._guards import (
     with_remedy,
 )
 from sciml.experiment._records import Metrics, read_metrics, write_record
-from sciml.experiment._training import ShowProgress, prepare, train_into
+from sciml.experiment._training import ShowProgress, placement_of, prepare, train_into
 from sciml.files import write_json
 
 
@@ -39,6 +39,7 @@ def run_file(
     start: int | None = None,
     console: Console | None = None,
     progress: ShowProgress | None = None,
+    layout: parallel.Layout = parallel.Layout(),
 ) -> dict[str, Any]:
     """Trains the experiment of a file and a config into a folder, or goes on where a run of the same config stopped.
 
@@ -49,6 +50,7 @@ def run_file(
         start: As in `run`.
         console: As in `run`.
         progress: As in `run`.
+        layout: As in `run`.
 
     Raises:
         ValueError: If the folder holds anything else; also as `run`.
@@ -57,7 +59,7 @@ def run_file(
     parallel.by_first(lambda: check_folder(folder, config))
     file = pathlib.Path(str(module.__file__)).resolve()
     made_of = _Made(dict(settings(config)).get("model"), to_json(config), config, file)
-    return _run(build_with(module, config), folder, made_of, start, console, progress)
+    return _run(build_with(module, config), folder, made_of, start, console, progress, layout)
 
 
 def run(
@@ -67,6 +69,7 @@ def run(
     start: int | None = None,
     console: Console | None = None,
     progress: ShowProgress | None = None,
+    layout: parallel.Layout = parallel.Layout(),
 ) -> dict[str, Any]:
     """Trains an experiment into a folder, or goes on where a run of the same experiment stopped.
 
@@ -84,14 +87,16 @@ def run(
             damaged ones are moved to `set_aside/`.
         console: Where progress is written.
         progress: `name of the run -> context of a hook`, shows the training; by default `train.Progress`.
+        layout: How batches, fields and the state are laid out over the devices; by default all of them share each
+            batch. A run may go on with another layout, then to rounding.
 
     Returns:
         The content of `metrics.json`: `model`, `parameters`, `seconds` of the whole run, `train_seconds` of its steps
         alone, `steps`, `checkpoint`, `test`.
 
     Raises:
-        ValueError: If the folder holds anything else or a run on other data, a part of the model has no name, or
-            `evaluate` does not return the metric that chooses the checkpoint.
+        ValueError: If the folder holds anything else or a run on other data, a part of the model has no name,
+            `evaluate` does not return the metric that chooses the checkpoint, or the layout does not fit.
         FloatingPointError: If the loss, a test metric or all validation errors are not finite.
         Damaged: If a file of the run has changed since it was written; it names the file and the last good checkpoint.
         BlockingIOError: If another process works in the folder.
@@ -102,7 +107,7 @@ def run(
     names = ("steps", "batch", "metric", "seed")
     config = {name: getattr(experiment, name) for name in names} | {"model": structure.describe(experiment.model)}
     parallel.by_first(lambda: check_folder(pathlib.Path(folder), config))
-    return _run(experiment, pathlib.Path(folder), _Made(None, config, config, None), start, console, progress)
+    return _run(experiment, pathlib.Path(folder), _Made(None, config, config, None), start, console, progress, layout)
 
 
 class _Made(msgspec.Struct):
@@ -121,6 +126,7 @@ def _run(
     start: int | None,
     console: Console | None,
     progress: ShowProgress | None,
+    layout: parallel.Layout,
 ) -> dict[str, Any]:
     console = Console(quiet=not parallel.first()) if console is None else console
     progress = functools.partial(train.Progress, console=console) if progress is None else progress
@@ -132,8 +138,8 @@ def _run(
     done = parallel.by_first(finished)
     if done is not None:
         return done
-    prepared = prepare(experiment)
-    with held(folder):
+    prepared = prepare(experiment, layout)
+    with held(folder), train.predicting_on(placement_of(experiment, layout)):
         check_again = lambda: check_folder(folder, made_of.config)  # another process may have begun it in the meantime
         parallel.by_first(check_again)
         done = parallel.by_first(finished)
@@ -196,7 +202,8 @@ def _closed(checkpoints: train.Checkpoints) -> Iterator[None]:
 
 def _end(experiment: Experiment, folder: pathlib.Path, metrics: Metrics, model: Any, say: Any) -> dict[str, Any]:
     """Draws the figures and writes the results."""
-    draw_run(experiment, metrics.as_json(), model, folder)
+    with train.predicting_on(None):  # process 0 alone, which has no part of fields that others have
+        draw_run(experiment, metrics.as_json(), model, folder)
     write_record(folder / "metrics.json", metrics)  # last: a run without it is not finished
     say(f"{folder}: {_line(metrics.test)}")
     return metrics.as_json()

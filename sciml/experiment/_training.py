@@ -8,45 +8,70 @@ from typing import Any
 
 from rich.console import Console
 
-from sciml import parallel, train
+from sciml import cut, parallel, train
 from sciml.data import batch_rows
 from sciml.experiment._definition import Experiment
 
 ShowProgress = Callable[[str], contextlib.AbstractContextManager[train.Hook]]
 
 
-def prepare(experiment: Experiment) -> tuple[train.TrainState, train.CompiledStep, train.Batches]:
-    """The state before the first step, the step, and the batches, on all devices that share a batch.
+def prepare(
+    experiment: Experiment, layout: parallel.Layout = parallel.Layout()
+) -> tuple[train.TrainState, train.CompiledStep, train.Batches]:
+    """The state before the first step, the step, and the batches, laid out over the devices of all processes.
 
     Several processes begin with the state of process 0.
 
     Raises:
-        ValueError: If several processes cannot share the batches, or not equally.
+        ValueError: If devices cannot share the batches or the fields as the layout says, or processes not equally.
     """
-    mesh = train.mesh_for(experiment.batch, parallel.devices()) if experiment.split_batches else None
-    if parallel.several():
-        _check_shared(experiment, mesh)
-    state = train.replicate(parallel.same(train.init(experiment.model, experiment.optimiser)), mesh)
+    placement = placement_of(experiment, layout)
+    state = train.place(parallel.same(train.init(experiment.model, experiment.optimiser)), placement)
     which = functools.partial(batch_rows, experiment.train, experiment.batch, experiment.seed)
-    batches = train.batches(experiment.train, which, mesh=mesh)
-    step = train.make_step(experiment.loss, experiment.optimiser, seed=experiment.seed, fetch=batches.fetch, mesh=mesh)
+    batches = train.batches(experiment.train, which, placement=placement)
+    step = train.make_step(
+        experiment.loss, experiment.optimiser, seed=experiment.seed, fetch=batches.fetch, placement=placement
+    )
     return state, step, batches
 
 
-def _check_shared(experiment: Experiment, mesh: Any) -> None:
+def placement_of(experiment: Experiment, layout: parallel.Layout) -> parallel.Placement | None:
+    """The layout on the devices of all processes; None if one device does all of the work.
+
+    Raises:
+        ValueError: As `prepare`.
+    """
+    if not experiment.split_batches:
+        if layout != parallel.Layout():
+            raise ValueError(
+                "The batches of this experiment are not shared by devices (split_batches=False), got a layout. Leave "
+                "it out."
+            )
+        _check_shared(experiment, 1)
+        return None
+    grid = getattr(experiment.train, "grid", None)
+    if layout.space:
+        cut.check_model(experiment.model)
+    placement = layout.on(experiment.batch, () if grid is None else grid.shape)
+    _check_shared(experiment, placement.mesh.size)
+    return placement
+
+
+def _check_shared(experiment: Experiment, used: int) -> None:
     """Refuses what leaves devices of several processes without work."""
     processes, devices, batch = parallel.number(), len(parallel.devices()), experiment.batch
-    if mesh is None:
+    if not parallel.several() or used == devices:
+        return
+    if not experiment.split_batches:
         raise ValueError(
             f"The batches of this experiment are not shared by devices (split_batches=False), so that {processes} "
             "processes are no faster than one. Start it with one process."
         )
-    if mesh.size < devices:
-        fitting = [size for size in (batch // devices * devices, (batch // devices + 1) * devices) if size]
-        raise ValueError(
-            f"{devices} devices of {processes} processes cannot share a batch of {batch} samples equally. Use a batch "
-            f"of {' or '.join(map(str, fitting))} samples, or fewer processes."
-        )
+    fitting = [size for size in (batch // devices * devices, (batch // devices + 1) * devices) if size]
+    raise ValueError(
+        f"{devices} devices of {processes} processes cannot share a batch of {batch} samples equally. Use a batch "
+        f"of {' or '.join(map(str, fitting))} samples, or fewer processes."
+    )
 
 
 def cadences(experiment: Experiment) -> tuple[int, int]:

@@ -12,6 +12,8 @@
 | `same`, `spread` | the arrays of process 0; arrays of each process on the devices of all |
 | `own`, `gathered` | of arrays on all devices the copy of this process; the arrays of all processes |
 | `leave` | ends all processes after an error of this one |
+| `Layout`, `Placement` | how a run is laid out over devices, in numbers and on given ones |
+| `Whole`, `Cut` | where parameters and optimiser are |
 | `exchanges`, `sent` | what the devices send one another in a compiled program |
 
 With one process they cost nothing.
@@ -23,6 +25,10 @@ from sciml.parallel._arrays import same as same
 from sciml.parallel._arrays import spread as spread
 from sciml.parallel._launch import Launch as Launch
 from sciml.parallel._launch import launch as launch
+from sciml.parallel._layout import Cut as Cut
+from sciml.parallel._layout import Layout as Layout
+from sciml.parallel._layout import Placement as Placement
+from sciml.parallel._layout import Whole as Whole
 from sciml.parallel._processes import agreed as agreed
 from sciml.parallel._processes import alone as alone
 from sciml.parallel._processes import asked_to_end as asked_to_end

@@ -46,11 +46,15 @@ def spread(tree: PyTree, sharding: NamedSharding) -> PyTree:
 
 
 def own(tree: PyTree) -> PyTree:
-    """The copies that this process has of arrays which every device holds whole; others as they are."""
+    """The copies that this process has of arrays on the devices of all, which are put together if they are cut."""
 
     def one(leaf: Any) -> Any:
-        shared = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
-        return leaf.addressable_data(0) if shared else leaf
+        if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
+            return leaf
+        if not leaf.is_fully_replicated:
+            whole = NamedSharding(leaf.sharding.mesh, PartitionSpec())
+            leaf = jax.jit(lambda array: array, out_shardings=whole)(leaf)
+        return leaf.addressable_data(0)
 
     return jax.tree.map(one, tree)
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-from sciml import parallel
+from sciml import cut, parallel
+from sciml.parallel import Placement
 from sciml.train._memory import Ahead, Gathered, memory
-from sciml.train._sharding import replicate
 
 Rows = Callable[[int], np.ndarray]
 
@@ -38,7 +38,7 @@ class Batches:
     together: Callable[[Sequence[PyTree]], PyTree] = _stacked
 
 
-def resident(data: Any, rows: Rows, *, mesh: Mesh | None = None) -> Batches:
+def resident(data: Any, rows: Rows, *, placement: Placement | None = None) -> Batches:
     """Batches gathered on the device from a data set that is copied there once; the host sends only row numbers.
 
     On several processes each one copies the data set to its own devices.
@@ -46,67 +46,70 @@ def resident(data: Any, rows: Rows, *, mesh: Mesh | None = None) -> Batches:
     Args:
         data: `len(data)` and `data[rows]`, a pytree of arrays with a leading batch axis; or `Gathered`.
         rows: Numbers of the samples of batch k.
-        mesh: Devices that each get a copy; without it, the default device.
+        placement: Devices that each get a copy, or their parts of all fields; without it, the default device.
     """
     if isinstance(data, Gathered):
-        return Batches(lambda k: data.item(rows(k)), replicate(data.source(), mesh), data.fetch, _spread_over(mesh))
-    source = replicate(data[np.arange(len(data))], mesh)
-    return Batches(
-        item=lambda k: np.asarray(rows(k), np.int32),
-        source=source,
-        fetch=lambda source, item: jax.tree.map(lambda array: array[item], source),
-        together=_spread_over(mesh),
-    )
+        source, item, fetch = data.source(), lambda k: data.item(rows(k)), data.fetch
+    else:
+        source, item = data[np.arange(len(data))], lambda k: np.asarray(rows(k), np.int32)
+        fetch = lambda source, item: jax.tree.map(lambda array: array[item], source)
+    if placement is None:
+        return Batches(item, jax.device_put(source), fetch)
+    return Batches(item, placement.put(source, placement.of_fields(source)), fetch, _together(placement))
 
 
-def _spread_over(mesh: Mesh | None) -> Callable[[Sequence[PyTree]], PyTree]:
-    """Stacks items that all processes have alike, and gives each device of a mesh its part."""
-    if mesh is None or not mesh.is_multi_process:
-        return _stacked
-    return lambda items: parallel.spread(_stacked(items), _by_batch(mesh))
+def _together(placement: Placement) -> Callable[[Sequence[PyTree]], PyTree]:
+    """Stacks items that all processes have alike, and gives each device its part."""
+    if not placement.mesh.is_multi_process and not placement.cuts_space:
+        return _stacked  # the compiled step takes parts of it
+    return lambda items: placement.put(stacked := _stacked(items), placement.of_fields(stacked, None, cut.BATCH))
 
 
-def _by_batch(mesh: Mesh) -> NamedSharding:
-    """Items of several batches, shared by the devices along the second axis."""
-    return NamedSharding(mesh, PartitionSpec(None, mesh.axis_names))
-
-
-def streamed(data: Any, rows: Rows, *, mesh: Mesh | None = None) -> Batches:
+def streamed(data: Any, rows: Rows, *, placement: Placement | None = None) -> Batches:
     """Batches that a thread of the host reads two ahead, sent to the device while it computes the step before.
 
     Args:
         data: As in `resident`.
         rows: As in `resident`.
-        mesh: Devices that share each batch. Of several processes each one reads the rows of its own devices alone.
+        placement: Devices that share each batch. Of several processes each one reads the rows of its own devices alone.
     """
-    if mesh is None or not mesh.is_multi_process:
-        return Batches(item=Ahead(lambda k: data[rows(k)]))
-    own = [i for i, device in enumerate(mesh.devices.flat) if device.process_index == jax.process_index()]
-    sharding = _by_batch(mesh)
+    if placement is None or not placement.mesh.is_multi_process:
+        item = Ahead(lambda k: data[rows(k)])
+        return Batches(item) if placement is None else Batches(item, together=_together(placement))
+    number = placement.mesh.axis_names.index(cut.BATCH)
+    by_part = np.moveaxis(placement.mesh.devices, number, 0).reshape(placement.mesh.shape[cut.BATCH], -1)
+    own = [i for i, part in enumerate(by_part) if any(one.process_index == jax.process_index() for one in part)]
 
-    def whole(part: np.ndarray) -> jax.Array:
-        shape = (part.shape[0], part.shape[1] // len(own) * mesh.size, *part.shape[2:])
-        return jax.make_array_from_process_local_data(sharding, part, shape)
+    def whole(part: np.ndarray, spec: PartitionSpec) -> jax.Array:
+        each = part.shape[1] // len(own)
+        shape = (part.shape[0], each * len(by_part), *part.shape[2:])
 
-    return Batches(
-        item=Ahead(lambda k: data[rows(k).reshape(mesh.size, -1)[own].ravel()]),
-        together=lambda items: jax.tree.map(whole, _stacked(items)),
-    )
+        def of_device(index: Any) -> np.ndarray:
+            at = own.index((index[1].start or 0) // each) * each
+            return part[(index[0], slice(at, at + each), *index[2:])]
+
+        return jax.make_array_from_callback(shape, NamedSharding(placement.mesh, spec), of_device)
+
+    def together(items: Sequence[PyTree]) -> PyTree:
+        stacked = _stacked(items)
+        return jax.tree.map(whole, stacked, placement.of_fields(stacked, None, cut.BATCH))
+
+    return Batches(Ahead(lambda k: data[rows(k).reshape(len(by_part), -1)[own].ravel()]), together=together)
 
 
-def batches(data: Any, rows: Rows, *, mesh: Mesh | None = None, limit: int | None = None) -> Batches:
+def batches(data: Any, rows: Rows, *, placement: Placement | None = None, limit: int | None = None) -> Batches:
     """`resident` if the data take at most `limit` bytes, otherwise `streamed`.
 
     Args:
         data: As in `resident`.
         rows: Numbers of the samples of batch k.
-        mesh: As in `resident`.
+        placement: As in `resident`.
         limit: By default a quarter of the memory of a device.
     """
     one = () if isinstance(data, Gathered) else jax.tree.leaves(data[np.arange(1)])
     size = data.nbytes if isinstance(data, Gathered) else len(data) * sum(array.nbytes for array in one)
-    devices = jax.local_devices()[:1] if mesh is None else mesh.local_devices
+    devices = jax.local_devices()[:1] if placement is None else placement.mesh.local_devices
     device = devices[0]
     copies = len(devices) if device.platform == "cpu" else 1  # the devices of a CPU share its memory
     fits = parallel.agreed(size * copies <= (memory(device) // 4 if limit is None else limit))
-    return resident(data, rows, mesh=mesh) if fits else streamed(data, rows, mesh=mesh)
+    return resident(data, rows, placement=placement) if fits else streamed(data, rows, placement=placement)

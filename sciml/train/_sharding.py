@@ -1,19 +1,22 @@
 """A batch that the devices of one or several processes share: a copy of the state each, a part of the samples."""
 
+import contextlib
+import contextvars
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, PyTree
 
 from sciml import cut, parallel
 from sciml.nn import acts_on_modes
+from sciml.parallel import Layout, Placement
 
 Gradient = Callable[..., tuple[tuple[Array, PyTree], PyTree]]
 """`(trainable, rest, step, key, source, item) -> ((loss, logs), gradient)` of one batch."""
@@ -21,28 +24,14 @@ Gradient = Callable[..., tuple[tuple[Array, PyTree], PyTree]]
 _NO_MEMORY = ("RESOURCE_EXHAUSTED", "YNNPACK operation failed")  # the latter on CPUs, for some operations
 
 
-def mesh_for(size: int, devices: Sequence[Any] | None = None) -> Mesh:
-    """The largest mesh whose devices share a batch of `size` samples equally: a batch of 50 uses 2 of 4 devices.
-
-    Args:
-        size: Number of samples in a batch.
-        devices: Devices to choose from, by default all local ones.
-    """
-    devices = jax.local_devices() if devices is None else devices
-    count = next(n for n in range(min(size, len(devices)), 0, -1) if size % n == 0)
-    return jax.make_mesh((count,), (cut.BATCH,), axis_types=(AxisType.Auto,), devices=devices[:count])
-
-
-def replicate(tree: PyTree, mesh: Mesh | None) -> PyTree:
-    """Copies all arrays of a pytree to each device of a mesh, or to the default device without one.
+def place(tree: PyTree, placement: Placement | None) -> PyTree:
+    """The arrays of a state on each device of a placement, in parts where it says so, or on the default device.
 
     On several processes each one copies its own arrays to its own devices; that they are equal is not checked.
     """
-    target = None if mesh is None else NamedSharding(mesh, PartitionSpec())
-    if target is not None and target.mesh.is_multi_process:
-        return parallel.spread(tree, target)
     arrays, static = eqx.partition(tree, eqx.is_array)
-    return eqx.combine(jax.device_put(arrays, target), static)
+    placed = jax.device_put(arrays) if placement is None else placement.put(arrays, placement.of_state(arrays))
+    return eqx.combine(placed, static)
 
 
 def predict(model: Callable[..., Any], *inputs: PyTree, size: int = 64) -> PyTree:
@@ -59,10 +48,12 @@ def predict(model: Callable[..., Any], *inputs: PyTree, size: int = 64) -> PyTre
     Returns:
         The outputs as NumPy arrays with a leading axis of samples, on all processes.
     """
-    size = min(size, len(jax.tree.leaves(inputs)[0]))
+    size, placement = min(size, len(jax.tree.leaves(inputs)[0])), _PLACEMENT.get()
     while True:
         found = None
         try:
+            if placement is not None and placement.cuts_space:
+                return _on_parts(model, inputs, size, placement)
             found = _in_batches(model, inputs, size)
         except jax.errors.JaxRuntimeError as error:
             if size == 1 or not any(sign in str(error) for sign in _NO_MEMORY):
@@ -72,13 +63,51 @@ def predict(model: Callable[..., Any], *inputs: PyTree, size: int = 64) -> PyTre
         size = -(-size // 2)
 
 
+_PLACEMENT: contextvars.ContextVar[Placement | None] = contextvars.ContextVar("placement", default=None)
+
+
+@contextlib.contextmanager
+def predicting_on(placement: Placement | None) -> Iterator[None]:
+    """In the block, `predict` gives each device its part of fields that the placement cuts."""
+    token = _PLACEMENT.set(placement)
+    try:
+        yield
+    finally:
+        _PLACEMENT.reset(token)
+
+
+def _on_parts(model: Callable[..., Any], inputs: tuple[PyTree, ...], size: int, placement: Placement) -> PyTree:
+    """The outputs of fields that are cut, in batches that fill the devices."""
+    count, devices = len(jax.tree.leaves(inputs)[0]), placement.mesh.shape[cut.BATCH]
+    size = -(-size // devices) * devices
+    arrays, static = eqx.partition(parallel.own(model), eqx.is_array)
+    arrays = placement.put(arrays, jax.tree.map(lambda _: PartitionSpec(), arrays))
+    parts = []
+    for start in range(0, count, size):
+        wanted = np.minimum(np.arange(start, start + size), count - 1)
+        batch = jax.tree.map(lambda array, wanted=wanted: np.asarray(array[wanted]), inputs)
+        placed = placement.put(batch, placement.of_fields(batch, cut.BATCH))
+        parts.append(jax.tree.map(np.asarray, parallel.own(_apply_on_parts(arrays, static, placed, placement))))
+    return jax.tree.map(lambda *outputs: np.concatenate(outputs)[:count], *parts)
+
+
+@eqx.filter_jit
+def _apply_on_parts(arrays: PyTree, static: PyTree, batch: PyTree, placement: Placement) -> PyTree:
+    def part(arrays: PyTree, batch: PyTree) -> PyTree:
+        return jax.tree.map(jnp.asarray, jax.vmap(eqx.combine(arrays, static))(*batch))
+
+    shapes = jax.eval_shape(part, arrays, batch)
+    placed = PartitionSpec(), placement.of_fields(batch, cut.BATCH)
+    out = placement.of_fields(shapes, cut.BATCH)
+    return jax.shard_map(part, mesh=placement.mesh, in_specs=placed, out_specs=out, check_vma=True)(arrays, batch)
+
+
 def _in_batches(model: Callable[..., Any], inputs: tuple[PyTree, ...], size: int) -> PyTree | None:
     """The outputs, or on several processes None if one of the others has too little memory."""
     count = len(jax.tree.leaves(inputs)[0])
-    mesh = mesh_for(size, parallel.devices())
-    share = _Shares(mesh, size)
+    share = _Shares(_shared_by(size, parallel.devices()), size)
     arrays, static = eqx.partition(parallel.own(model), eqx.is_array)
-    arrays = replicate(arrays, share.mesh)
+    arrays = place(arrays, Placement(share.mesh))
     parts = []
     for start in range(0, count, size):
         wanted = share.of(np.minimum(np.arange(start, start + size), count - 1))
@@ -88,6 +117,10 @@ def _in_batches(model: Callable[..., Any], inputs: tuple[PyTree, ...], size: int
             return None
         parts.append(found)
     return jax.tree.map(lambda *outputs: np.concatenate(outputs)[:count], *parts)
+
+
+def _shared_by(size: int, devices: Sequence[Any]) -> Mesh:
+    return Layout().on(size, devices=devices).mesh
 
 
 class _Shares:
@@ -103,7 +136,7 @@ class _Shares:
         here = [i for i, owner in enumerate(owners) if owner == jax.process_index()]
         self._here = here or [0]  # a process without a device in the mesh computes what another one does, for its shape
         own = [mesh.devices.flat[i] for i in here] or jax.local_devices()[:1]
-        self.mesh = mesh_for(len(own) * self._each, own) if self._counts else mesh
+        self.mesh = _shared_by(len(own) * self._each, own) if self._counts else mesh
 
     def of(self, rows: np.ndarray) -> np.ndarray:
         """The rows of a batch that this process computes."""
@@ -151,43 +184,58 @@ def _apply(arrays: PyTree, static: PyTree, batch: PyTree, mesh: Mesh) -> PyTree:
     )
 
 
-def shared(gradient: Gradient, mesh: Mesh, space: tuple[int, ...]) -> Gradient:
-    """The same of a batch that the devices of a mesh share: each takes its part, and all get means and gradient.
+def shared(gradient: Gradient, placement: Placement) -> Gradient:
+    """The same of a batch that devices share: each takes its part, and all get means, and the gradient of the state.
 
     Args:
-        gradient: Of a batch.
-        mesh: Cuts the batch, and fields if it has axes of `cut.SPACE`.
-        space: Shape of the grid of these fields.
+        gradient: Of a batch; calls `whole` of its parameters inside of what it differentiates.
+        placement: What each device has.
     """
-
-    def part(trainable: PyTree, rest: PyTree, *others: PyTree) -> tuple[tuple[Array, PyTree], PyTree]:
-        return _sums(gradient(_own_copies(trainable, mesh), rest, *others))
+    mesh, everywhere = placement.mesh, PartitionSpec()
 
     def on_all(trainable: PyTree, rest: PyTree, step: Array, key: Array, source: PyTree, item: PyTree) -> Any:
         arrays, static = eqx.partition(rest, eqx.is_array)
-        everywhere = PartitionSpec()
-        of_data = cut.specs(source, mesh, space, None), cut.specs(item, mesh, space, cut.BATCH)
-        placed = ((everywhere,) * 4, *of_data)
+        of_state = placement.of_state(trainable)
+        placed = of_state, everywhere, placement.of_fields(source), placement.of_fields(item, cut.BATCH)
 
-        def run(common: tuple[PyTree, PyTree, Array, Array], source: PyTree, item: PyTree) -> Any:
-            trainable, arrays, step, key = common
-            return part(trainable, eqx.combine(arrays, static), step, key, source, item)
+        def part(trainable: PyTree, common: tuple[PyTree, Array, Array], source: PyTree, item: PyTree) -> Any:
+            arrays, *numbers = common
+            own, whole = _own_copies(trainable, of_state, mesh), lambda tree: _whole(tree, of_state)
+            return _sums(gradient(own, eqx.combine(arrays, static), *numbers, source, item, whole=whole), of_state)
 
-        on_parts = jax.shard_map(run, mesh=mesh, in_specs=placed, out_specs=everywhere, check_vma=True)
-        return on_parts((trainable, arrays, step, key), source, item)
+        out = (everywhere, of_state)
+        on_parts = jax.shard_map(part, mesh=mesh, in_specs=placed, out_specs=out, check_vma=True)
+        return on_parts(trainable, (arrays, step, key), source, item)
 
     return on_all
 
 
-def _own_copies(trainable: PyTree, mesh: Mesh) -> PyTree:
+def _own_copies(trainable: PyTree, of_state: PyTree, mesh: Mesh) -> PyTree:
     """Parameters whose gradient on a device is that of its part of the batch and of the field.
 
     Arrays that act on Fourier modes stay common to all parts of a field: the modes are sums over the parts already.
     """
-    axes = frozenset(mesh.axis_names)
     leaves, structure = jax.tree.flatten(trainable)
-    chosen = [axes - frozenset(cut.SPACE) if modes else axes for modes in acts_on_modes(trainable)]
-    return jax.tree.unflatten(structure, [cut.cast(leaf, own) for leaf, own in zip(leaves, chosen, strict=True)])
+    axes, space = frozenset(mesh.axis_names), frozenset(cut.SPACE)
+    chosen = [axes - space if modes else axes for modes in acts_on_modes(trainable)]
+    each = zip(leaves, chosen, _flat(of_state), strict=True)
+    return jax.tree.unflatten(
+        structure, [cut.cast(leaf, own - {cut.BATCH} if any(spec) else own) for leaf, own, spec in each]
+    )
+
+
+def _flat(of_state: PyTree) -> list[PartitionSpec]:
+    return jax.tree.leaves(of_state, is_leaf=lambda node: isinstance(node, PartitionSpec))
+
+
+def _whole(tree: PyTree, of_state: PyTree) -> PyTree:
+    """Parameters put together from their parts. Its transpose sums the gradients and leaves each device its part."""
+    leaves, structure = jax.tree.flatten(tree)
+    each = zip(leaves, _flat(of_state), strict=True)
+    found = [
+        jax.lax.all_gather(x, cut.BATCH, axis=spec.index(cut.BATCH), tiled=True) if any(spec) else x for x, spec in each
+    ]
+    return jax.tree.unflatten(structure, found)
 
 
 def _check_sums(logs: PyTree) -> None:
@@ -200,10 +248,11 @@ def _check_sums(logs: PyTree) -> None:
             )
 
 
-def _sums(found: tuple[tuple[Array, PyTree], PyTree]) -> tuple[tuple[Array, PyTree], PyTree]:
+def _sums(found: tuple[tuple[Array, PyTree], PyTree], of_state: PyTree) -> tuple[tuple[Array, PyTree], PyTree]:
     """Means over the devices of a loss and its logs, and the gradient of that mean.
 
-    Everything of one type that varies along the same axes is sent together: each exchange makes the devices wait.
+    Everything of one type that varies along the same axes is sent together: each exchange makes the devices wait. The
+    gradients of parameters that are cut over the batch's axis are sums over it already.
     """
     (value, logs), gradient = found
     _check_sums({"loss": value, **logs})
@@ -212,9 +261,10 @@ def _sums(found: tuple[tuple[Array, PyTree], PyTree]) -> tuple[tuple[Array, PyTr
     share = 1 / math.prod(jax.lax.axis_size(name) for name in cut.varying(value))
     leaves = [mean / math.prod(jax.lax.axis_size(name) for name in cut.varying(mean)) for mean in means]
     leaves += [slope * share for slope in slopes]
+    done = [()] * len(means) + [tuple(spec) for spec in _flat(of_state)]
     groups: dict[Any, list[int]] = {}
-    for i, leaf in enumerate(leaves):
-        groups.setdefault((leaf.dtype, tuple(sorted(cut.varying(leaf)))), []).append(i)
+    for i, (leaf, summed) in enumerate(zip(leaves, done, strict=True)):
+        groups.setdefault((leaf.dtype, tuple(sorted(cut.varying(leaf) - frozenset(summed)))), []).append(i)
     for (_, axes), members in groups.items():
         if axes:
             sums = jax.lax.psum(jnp.concatenate([leaves[i].ravel() for i in members]), axes)

@@ -7,12 +7,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from sciml import cut
 from sciml.losses import Curriculum, Loss
 from sciml.nn import partition
+from sciml.parallel import Placement
 from sciml.train._phases import CompiledStep, Form, Logs, Scheduled, copied
 from sciml.train._sharding import Gradient, shared
 
@@ -64,8 +65,7 @@ def make_step(
     *,
     seed: int = 0,
     fetch: Callable[[PyTree, PyTree], PyTree] = lambda source, item: item,
-    mesh: Mesh | None = None,
-    space: tuple[int, ...] = (),
+    placement: Placement | None = None,
 ) -> CompiledStep:
     """Compiles `step(state, source, items) -> (state, logs)`, which does one optimiser step for each of `items`.
 
@@ -86,16 +86,18 @@ def make_step(
         seed: Seed of the keys, which is not compiled into the step. A loss gets a key for each sample of its batch,
             which is the same on every mesh.
         fetch: `(source, item) -> batch`, traced.
-        mesh: Devices that share each batch along its leading axis, `cut.BATCH` of the mesh, and fields along the axes
-            `cut.SPACE`. Each device computes the loss of its part and the gradients are averaged, hence the loss and
-            its logs must be means over the samples.
-        space: Shape of the grid, whose axes are the last ones of all fields, where fields are cut.
+        placement: Devices that share each batch along its leading axis, fields where these are cut, and the state where
+            it is. Each device computes the loss of its part and the gradients are averaged, hence the loss and its logs
+            must be means over the samples.
+
+    Raises:
+        ValueError: When it compiles, if the loss is not one of whole fields, or a layer refuses parts.
 
     Returns:
         The step. Its logs hold one entry for each step: `loss`, the loss function's own logs, `gradient_norm`, and
         `learning_rate` if known.
     """
-    compiled = functools.partial(_jitted, optimiser=optimiser, fetch=fetch, mesh=mesh, space=space)
+    compiled = functools.partial(_jitted, optimiser=optimiser, fetch=fetch, placement=placement)
     if isinstance(loss, Curriculum):
         return CompiledStep([compiled(one) for _, one in loss.phases], loss.starts, jax.random.key(seed))
     return CompiledStep([compiled(loss)], (0,), jax.random.key(seed))
@@ -105,13 +107,13 @@ def _jitted(
     loss: Loss | Scheduled,
     optimiser: Optimiser,
     fetch: Callable[[PyTree, PyTree], PyTree],
-    mesh: Mesh | None,
-    space: tuple[int, ...],
+    placement: Placement | None,
 ) -> Callable[[tuple[Form, PRNGKeyArray, PyTree, PyTree], list[Array]], tuple[list[Array], Logs]]:
     """`((form, key, source, items), arrays) -> (arrays, logs)`, which donates the arrays of the state."""
     gradient = _gradient(loss, fetch)
-    if mesh is not None and mesh.size > 1:
-        gradient = shared(gradient, mesh, space)
+    mesh = None if placement is None else placement.mesh
+    if placement is not None and placement.mesh.size > 1:
+        gradient = shared(gradient, placement)
     one = _one_step(optimiser, gradient, mesh)
 
     @eqx.filter_jit(donate="all-except-first")
@@ -120,7 +122,7 @@ def _jitted(
 
         def body(carry: list[Array], item: PyTree) -> tuple[list[Array], Logs]:
             new, logs = one(form.state(carry), key, source, item)
-            return form.arrays(new), logs
+            return _kept(form.arrays(new), placement), logs
 
         if jax.tree.leaves(items)[0].shape[0] > 1:
             return jax.lax.scan(body, arrays, items)
@@ -134,14 +136,29 @@ def _gradient(loss: Loss | Scheduled, fetch: Callable[[PyTree, PyTree], PyTree])
     """The loss of one batch, its logs and its gradient, of a part of them on several devices."""
 
     def gradient(
-        trainable: PyTree, rest: PyTree, step: Int[Array, ""], key: PRNGKeyArray, source: PyTree, item: PyTree
+        trainable: PyTree,
+        rest: PyTree,
+        step: Int[Array, ""],
+        key: PRNGKeyArray,
+        source: PyTree,
+        item: PyTree,
+        *,
+        whole: Callable[[PyTree], PyTree] = lambda own: own,
     ) -> tuple[tuple[Float[Array, ""], Logs], PyTree]:
         now = loss.at(step) if isinstance(loss, Scheduled) else loss
         batch = fetch(source, item)
         keys = cut.sample_keys(key, batch)
-        return jax.value_and_grad(lambda own: now(eqx.combine(own, rest), batch, keys), has_aux=True)(trainable)
+        return jax.value_and_grad(lambda own: now(eqx.combine(whole(own), rest), batch, keys), has_aux=True)(trainable)
 
     return gradient
+
+
+def _kept(arrays: list[Array], placement: Placement | None) -> list[Array]:
+    """The arrays of a state, cut as those before."""
+    if placement is None or placement.smallest is None:
+        return arrays
+    each = zip(arrays, placement.of_state(arrays), strict=True)
+    return [jax.lax.with_sharding_constraint(array, NamedSharding(placement.mesh, spec)) for array, spec in each]
 
 
 def _one_step(

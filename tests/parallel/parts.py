@@ -15,12 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import PartitionSpec
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from helpers import OPERATORS
 
-from sciml import cut, losses, metrics, nn, train
+from sciml import cut, losses, metrics, nn, parallel, train
 from sciml.grid import Dirichlet, Grid, Neumann, Periodic
 
 WALLS = {
@@ -32,12 +32,6 @@ WALLS = {
 DEVICES = 8
 
 
-def mesh_of(parts: list[int]) -> jax.sharding.Mesh:
-    """All devices: those that do not cut space cut the batch."""
-    sizes = {cut.BATCH: DEVICES // int(np.prod(parts))} | dict(zip(cut.SPACE, parts, strict=False))
-    return jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes))
-
-
 def difference(found, expected) -> float:
     """Largest difference of two trees of arrays, relative to the largest value of each array."""
     pairs = zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True)
@@ -46,16 +40,20 @@ def difference(found, expected) -> float:
 
 def errors(name: str, walls: str, shape: list[int], parts: list[int]) -> dict:
     """The differences of a case."""
-    grid, mesh = Grid(tuple(shape), boundary=(WALLS[walls],) * len(shape)), mesh_of(parts)
+    grid = Grid(tuple(shape), boundary=(WALLS[walls],) * len(shape))
+    samples = 2 * DEVICES // int(np.prod(parts))
+    placement = parallel.Layout(space=tuple(parts)).on(samples, grid.shape)
+    mesh = placement.mesh
+    assert mesh.size == DEVICES
     double = lambda leaf: leaf.astype(jnp.float64) if eqx.is_inexact_array(leaf) else leaf
     model = jax.tree.map(double, OPERATORS[name].make(2, 1, grid, jax.random.key(0)))
-    drawn = np.random.default_rng(0).normal(size=(2 * mesh.shape[cut.BATCH], 3, *shape))
+    drawn = np.random.default_rng(0).normal(size=(samples, 3, *shape))
     batch = drawn[:, :2], drawn[:, 2:]
     l2, h1 = metrics.relative_l2, functools.partial(metrics.relative_h1, grid=grid)
     loss = losses.supervised(lambda u, v: l2(u, v) + h1(u, v))
     trainable, rest = nn.partition(model)
     of = lambda own, batch: loss(eqx.combine(own, rest), batch, None)[0]
-    spec = cut.specs(batch, mesh, grid.shape, cut.BATCH)
+    spec = placement.of_fields(batch, cut.BATCH)
 
     def on_a_part(own, batch):
         value, slopes = jax.value_and_grad(lambda batch: of(own, batch))(batch)
@@ -64,12 +62,11 @@ def errors(name: str, walls: str, shape: list[int], parts: list[int]) -> dict:
     on_parts = jax.shard_map(on_a_part, mesh=mesh, in_specs=(PartitionSpec(), spec), out_specs=(PartitionSpec(), spec))
     parted = jax.jit(on_parts)(trainable, batch)
     whole = jax.jit(jax.value_and_grad(of, argnums=1))(trainable, batch)
-    state = lambda mesh: train.replicate(train.init(model, optimiser), mesh)
     optimiser = optax.chain(optax.clip_by_global_norm(0.5), optax.sgd(1e-2, momentum=0.9), train.ema(0.9))
     items = jax.tree.map(lambda array: np.stack([array] * 1), batch)
     steps = []
-    for mesh_or_none in (mesh, None):
-        step, now = train.make_step(loss, optimiser, mesh=mesh_or_none, space=grid.shape), state(mesh_or_none)
+    for one in (placement, None):
+        step, now = train.make_step(loss, optimiser, placement=one), train.place(train.init(model, optimiser), one)
         for _ in range(3):
             now, logs = step(now, None, items)
         steps.append((eqx.filter(now, eqx.is_inexact_array), logs["gradient_norm"]))

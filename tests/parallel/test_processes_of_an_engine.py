@@ -27,22 +27,23 @@ def loss(model, batch, key):
 
 model = eqx.nn.MLP(3, 2, 16, 2, activation=jnp.tanh, key=jax.random.key(0))
 optimiser = optax.chain(optax.clip_by_global_norm(0.3), optax.adam(1e-2), train.ema(0.9))
-mesh = train.mesh_for(8, parallel.devices())
+placement = parallel.Layout().on(8)
+mesh = placement.mesh
 assert mesh.size == 2 == len(jax.devices())
 rows = lambda k: np.random.default_rng(k).permutation(64)[:8]
 
 def trained(batches, steps, hooks=()):
-    state = train.replicate(parallel.same(train.init(model, optimiser)), mesh)
-    step = train.make_step(loss, optimiser, fetch=batches.fetch, mesh=mesh)
+    state = train.place(parallel.same(train.init(model, optimiser)), placement)
+    step = train.make_step(loss, optimiser, fetch=batches.fetch, placement=placement)
     return train.fit(state, step, batches, steps=steps, hooks=hooks)
 
 def plain(name, tree):
     leaves = jax.tree.leaves(eqx.filter(parallel.own(tree), eqx.is_array))
     return {f"{name}{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
 
-found = plain("resident", trained(train.resident(Samples(), rows, mesh=mesh), 12))
+found = plain("resident", trained(train.resident(Samples(), rows, placement=placement), 12))
 Samples.read.clear()
-found |= plain("streamed", trained(train.streamed(Samples(), rows, mesh=mesh), 12))
+found |= plain("streamed", trained(train.streamed(Samples(), rows, placement=placement), 12))
 found["read"] = np.stack(Samples.read[:12])
 
 # Clocks: process 1 is slower, and would save and stop at other steps
@@ -53,7 +54,7 @@ def late(event):
     seen.append(event.metrics["clock"])
     if event.step >= (13 if rank == 0 else 7): raise train.Stop("the time is over")
 hooks = [slow, lambda event: {"clock": time.perf_counter()}, train.checkpointing(checkpoints, seconds=0.1), late]
-state = trained(train.resident(Samples(), rows, mesh=mesh), 40, [train.every(1, hook) for hook in hooks])
+state = trained(train.resident(Samples(), rows, placement=placement), 40, [train.every(1, hook) for hook in hooks])
 checkpoints.close()
 found |= {"stopped": int(state.step), "saved": checkpoints.steps, "seen": np.array(seen)}
 back = checkpoints.restore(state)
@@ -76,7 +77,7 @@ found["alone"] = parallel.by_first(lambda: float(train.predict(model, inputs).su
 found["agreed"] = parallel.agreed([rank, float("nan"), 2.5])
 same = parallel.same({"key": jax.random.key(rank), "x": jnp.full(3, rank), "name": f"of {rank}"})
 found |= {"key": jax.random.key_data(same["key"]), "x": same["x"], "name": same["name"]}
-spread = train.replicate({"key": jax.random.key(5), "y": jnp.arange(4)}, mesh)
+spread = train.place({"key": jax.random.key(5), "y": jnp.arange(4)}, placement)
 assert spread["y"].sharding.is_fully_replicated and len(spread["y"].sharding.device_set) == 2
 found |= {"spread": jax.random.key_data(parallel.own(spread["key"]))}
 try:

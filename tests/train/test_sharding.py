@@ -6,7 +6,7 @@ import textwrap
 PROGRAM = """
 import warnings; warnings.simplefilter("error")
 import equinox as eqx, jax, jax.numpy as jnp, numpy as np, optax
-from sciml import nn, train
+from sciml import nn, parallel, train
 from sciml.nn import partition
 
 assert jax.local_device_count() == 4
@@ -25,21 +25,21 @@ def loss(model, batch, keys):
     error = jax.vmap(model)(batch[0]) - batch[1] + noise
     return jnp.mean(error**2), {"absolute": jnp.mean(jnp.abs(error)), "noise": noise.mean(), "whole": jnp.asarray(7)}
 
-def result(mesh, make, dispatch):
+def result(placement, make, dispatch):
     optimiser = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(1e-2), train.ema(0.9))
     batches = make(Data(), lambda k: np.random.default_rng(k).integers(0, 50, BATCH))
-    state = train.replicate(train.init(eqx.nn.MLP(IN, OUT, 8, 1, key=jax.random.key(0)), optimiser), mesh)
-    step = train.make_step(loss, optimiser, fetch=batches.fetch, mesh=mesh)
+    state = train.place(train.init(eqx.nn.MLP(IN, OUT, 8, 1, key=jax.random.key(0)), optimiser), placement)
+    step = train.make_step(loss, optimiser, fetch=batches.fetch, placement=placement)
     logs = []
     hook = train.every(STEPS, lambda event: logs.append(event.logs))
     state = train.fit(state, step, batches, steps=STEPS, hooks=[hook], dispatch=dispatch)
     return eqx.filter((state, logs), eqx.is_array), state
 
-mesh = train.mesh_for(BATCH)
-assert [train.mesh_for(size).size for size in (12, 50, 7, 3, 1)] == [4, 2, 1, 3, 1]
+placement = parallel.Layout().on(BATCH)
+assert [parallel.Layout().on(size).mesh.size for size in (12, 50, 7, 3, 1)] == [4, 2, 1, 3, 1]
 alone, _ = result(None, train.resident, 1)
-for make, dispatch in ((lambda *a: train.resident(*a, mesh=mesh), 1), (train.streamed, 5)):
-    shared, state = result(mesh, make, dispatch)
+for make, dispatch in ((lambda *a: train.resident(*a, placement=placement), 1), (train.streamed, 5)):
+    shared, state = result(placement, make, dispatch)
     assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(eqx.filter(state, eqx.is_array)))
     for one, other in zip(jax.tree.leaves(alone), jax.tree.leaves(shared), strict=True):
         np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-6)  # means of 4 parts round differently, 5 Adam steps
@@ -47,12 +47,22 @@ arrays = jax.device_put(eqx.filter(state.model, eqx.is_array), jax.devices()[0])
 expected = jax.vmap(eqx.combine(arrays, state.model))(x)
 np.testing.assert_allclose(train.predict(state.model, x, size=20), expected, rtol=1e-5, atol=1e-6)
 
+# Parameters and optimiser state in parts.
+parts = parallel.Layout(state=parallel.Cut(smallest=64)).on(BATCH)
+shared, state = result(parts, lambda *a: train.resident(*a, placement=parts), 1)
+is_cut = [not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(eqx.filter(state, eqx.is_array))]
+assert any(is_cut) and not all(is_cut)
+for one, other in zip(jax.tree.leaves(alone), jax.tree.leaves(shared), strict=True):
+    np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-6)
+np.testing.assert_allclose(train.predict(state.model, x, size=20), expected, rtol=1e-5, atol=1e-5)
+
 # An optimiser that searches a line asks for the loss of the whole batch.
-def found(mesh):
-    state = train.replicate(train.init(eqx.nn.Linear(IN, OUT, key=jax.random.key(0)), optax.lbfgs()), mesh)
+def found(placement):
+    state = train.place(train.init(eqx.nn.Linear(IN, OUT, key=jax.random.key(0)), optax.lbfgs()), placement)
     square = lambda model, batch, keys: (jnp.mean((jax.vmap(model)(batch) - batch[:, :OUT]) ** 2), {})
-    return train.make_step(square, optax.lbfgs(), mesh=mesh)(state, None, x[None, :BATCH])
-for one, other in zip(*(jax.tree.leaves(eqx.filter(found(mesh), eqx.is_array)) for mesh in (None, mesh)), strict=True):
+    return train.make_step(square, optax.lbfgs(), placement=placement)(state, None, x[None, :BATCH])
+both = (jax.tree.leaves(eqx.filter(found(one), eqx.is_array)) for one in (None, placement))
+for one, other in zip(*both, strict=True):
     np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 # Muon iterates a part of the matrices on each device: 5 of one shape, 1 of another, and what is left to Adam.
@@ -60,7 +70,7 @@ muon, sizes = train.scale_by_muon(), [(8, 12), (12, 8), (8, 12), (8, 12), (8, 12
 params = partition([nn.Dense(*size, key=jax.random.key(i)) for i, size in enumerate(sizes)])[0]
 gradient = jax.tree.map(lambda leaf: jax.random.normal(jax.random.key(leaf.size), leaf.shape), params)
 update = lambda gradient, **more: muon.update(gradient, muon.init(params), params, **more)[0]
-several = lambda gradient: update(gradient, mesh=mesh)
+several = lambda gradient: update(gradient, mesh=placement.mesh)
 for one, other in zip(*map(jax.tree.leaves, (jax.jit(update)(gradient), jax.jit(several)(gradient))), strict=True):
     # Sums in another order; the iterations stretch small singular values, and rounding with them, up to 3.4445^4 times.
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
