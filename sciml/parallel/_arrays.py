@@ -52,6 +52,7 @@ def own(tree: PyTree) -> PyTree:
         if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
             return leaf
         if not leaf.is_fully_replicated:
+            assert isinstance(leaf.sharding, NamedSharding)
             whole = NamedSharding(leaf.sharding.mesh, PartitionSpec())
             leaf = jax.jit(lambda array: array, out_shardings=whole)(leaf)
         return leaf.addressable_data(0)
