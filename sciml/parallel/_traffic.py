@@ -41,7 +41,7 @@ class Exchange:
     @property
     def sent(self) -> float:
         """Bytes that each device sends, by the algorithm in which each passes to its neighbour on a ring."""
-        return _SENT[self.kind](self.size, self.devices)
+        return float(_SENT[self.kind](self.size, self.devices))
 
 
 def exchanges(program: str, devices: int) -> list[Exchange]:
