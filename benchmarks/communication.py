@@ -20,6 +20,7 @@ from collections.abc import Callable
 
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")  # before JAX starts
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import timer
@@ -107,17 +108,12 @@ def multigrid(n: int, parts: tuple[int, int]) -> dict[str, tuple]:
     names = cut.SPACE[: len(parts)]
     mesh = jax.make_mesh(parts, names, axis_types=(AxisType.Auto,) * len(parts))
     grid = Grid((n, n), boundary=Dirichlet())
-    make = lambda key: operators.MgNO(1, 1, grid=grid, width=24, depth=4, levels=6, key=key)
-    model, static = jax.eval_shape(make, jax.random.key(0)), None
+    model = operators.MgNO(1, 1, grid=grid, width=24, depth=4, levels=6, key=jax.random.key(0))
     arrays, static = nn.partition(model)
     x = jax.ShapeDtypeStruct((BATCH, 1, n, n), jnp.float32)
     fields = PartitionSpec(None, None, *names)
 
-    def apply(arrays, x):
-        import equinox as eqx
-
-        return jax.vmap(eqx.combine(arrays, static))(x)
-
+    apply = lambda arrays, x: jax.vmap(eqx.combine(arrays, static))(x)
     return {
         "sciml": (cut_fields(apply, mesh, fields), arrays, x, fields, mesh),
         "XLA": (apply, arrays, x, fields, mesh),

@@ -15,7 +15,7 @@ _SENT = {
 }
 """Bytes that each of `devices` devices sends, by ring algorithms, for a result of `size` bytes on each."""
 
-_OPERATION = re.compile(rf"= (?P<result>[^=]*?) (?P<kind>{'|'.join(_SENT)})(?P<start>-start)?\(.*")
+_OPERATION = re.compile(rf"= (?P<result>.*?) (?P<kind>{'|'.join(_SENT)})(?P<start>-start)?\(.*")
 _ARRAY = re.compile(r"\b(?P<kind>pred|bf|[sufc])(?P<bits>\d*)\[(?P<sizes>[\d,]*)\]")
 _LISTED = re.compile(r"replica_groups=\{\{([\d,]*)\}")
 _COUNTED = re.compile(r"replica_groups=\[\d+,(\d+)\]")

@@ -73,7 +73,7 @@ def test_stencils_of_parts_exchange_faces_alone(name, words):
 
 def test_operations_are_read_from_programs():
     program = """
-  %all-reduce.1 = (f32[4,2]{1,0}, bf16[3]{0}) all-reduce(%a, %b), replica_groups={{0,1},{2,3}}, to_apply=%sum
+  %all-reduce.1 = (f32[4,2]{1,0}, /*index=1*/bf16[3]{0}) all-reduce(%a, %b), replica_groups={{0,1},{2,3}}, to_apply=%sum
   %all-gather-start.2 = (f32[2]{0}, f32[8]{0}) all-gather-start(%c), replica_groups=[1,4]<=[4], dimensions={0}
   %all-gather-done.2 = f32[8]{0} all-gather-done(%all-gather-start.2)
   ROOT %collective-permute.3 = c64[5]{0} collective-permute(%d), source_target_pairs={{0,1},{1,0}}
