@@ -29,7 +29,7 @@ _ALONE = contextvars.ContextVar("alone", default=False)
 _AGREEMENTS, _BARRIERS, _STEPS = itertools.count(), itertools.count(), itertools.count(1)
 _FAILED, _VALUE = "sciml/failed", "sciml/value"
 _SLICE = 10_000  # ms in which a process that waits does not answer to Ctrl-C
-_DAY = 86_400  # s
+_DAY = 86_400.0  # s
 _FAREWELL = 5  # s in which all processes learn that one has failed
 _LAST = 1  # s by which process 0 outlives the others
 _leaving = threading.RLock()
