@@ -44,7 +44,7 @@ def benchmark(plan: Plan, out: str | pathlib.Path, *, console: Console | None = 
         BlockingIOError: If another process works in the folder.
     """
     out = pathlib.Path(out)
-    console = Console(quiet=not parallel.first()) if console is None else console
+    console = Console(quiet=not parallel.first()) if console is None or not parallel.first() else console
     failures: dict[str, str] = {}
     with contextlib.ExitStack() as held, Board(plan.models, plan.seeds, console) as board:
         parallel.by_first(lambda: _begin(plan, out, held))

@@ -11,6 +11,7 @@ from rich.console import Console
 from sciml import parallel, train
 from sciml.data import batch_rows
 from sciml.experiment._definition import Experiment
+from sciml.experiment._guards import check_shared
 
 ShowProgress = Callable[[str], contextlib.AbstractContextManager[train.Hook]]
 
@@ -25,28 +26,12 @@ def prepare(experiment: Experiment) -> tuple[train.TrainState, train.CompiledSte
     """
     mesh = train.mesh_for(experiment.batch, parallel.devices()) if experiment.split_batches else None
     if parallel.several():
-        _check_shared(experiment, mesh)
+        check_shared(experiment, mesh)
     state = train.replicate(parallel.same(train.init(experiment.model, experiment.optimiser)), mesh)
     which = functools.partial(batch_rows, experiment.train, experiment.batch, experiment.seed)
     batches = train.batches(experiment.train, which, mesh=mesh)
     step = train.make_step(experiment.loss, experiment.optimiser, seed=experiment.seed, fetch=batches.fetch, mesh=mesh)
     return state, step, batches
-
-
-def _check_shared(experiment: Experiment, mesh: Any) -> None:
-    """Refuses what leaves devices of several processes without work."""
-    processes, devices, batch = parallel.number(), len(parallel.devices()), experiment.batch
-    if mesh is None:
-        raise ValueError(
-            f"The batches of this experiment are not shared by devices (split_batches=False), so that {processes} "
-            "processes are no faster than one. Start it with one process."
-        )
-    if mesh.size < devices:
-        fitting = [size for size in (batch // devices * devices, (batch // devices + 1) * devices) if size]
-        raise ValueError(
-            f"{devices} devices of {processes} processes cannot share a batch of {batch} samples equally. Use a batch "
-            f"of {' or '.join(map(str, fitting))} samples, or fewer processes."
-        )
 
 
 def cadences(experiment: Experiment) -> tuple[int, int]:

@@ -10,16 +10,20 @@
 | `barrier` | waits until all processes are there |
 | `asked_to_end` | whether a SIGTERM to any of them ends all of them at this step |
 | `same`, `spread` | the arrays of process 0; arrays of each process on the devices of all |
+| `share_of`, `divided`, `united` | batches that the devices of all processes share |
 | `own`, `gathered` | of arrays on all devices the copy of this process; the arrays of all processes |
 | `last_word`, `leave` | ends all processes after an error of this one |
 
 With one process they cost nothing.
 """
 
+from sciml.parallel._arrays import divided as divided
 from sciml.parallel._arrays import gathered as gathered
 from sciml.parallel._arrays import own as own
 from sciml.parallel._arrays import same as same
+from sciml.parallel._arrays import share_of as share_of
 from sciml.parallel._arrays import spread as spread
+from sciml.parallel._arrays import united as united
 from sciml.parallel._launch import Launch as Launch
 from sciml.parallel._launch import launch as launch
 from sciml.parallel._processes import agreed as agreed

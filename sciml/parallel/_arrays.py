@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from sciml.parallel._processes import several
@@ -43,6 +43,31 @@ def spread(tree: PyTree, sharding: NamedSharding) -> PyTree:
 
     arrays, static = eqx.partition(tree, eqx.is_array)
     return eqx.combine(jax.tree.map(one, arrays), static)
+
+
+def share_of(rows: np.ndarray, mesh: Mesh) -> np.ndarray:
+    """The rows of a batch that the devices of this process compute: equal parts, in the order of the devices."""
+    own = [i for i, device in enumerate(mesh.devices.flat) if device.process_index == jax.process_index()]
+    return rows.reshape(mesh.size, -1)[own].ravel()
+
+
+def divided(tree: PyTree, mesh: Mesh) -> PyTree:
+    """Arrays `(batches, rows, ...)` that all processes have alike, of whose rows each device gets its part."""
+    return spread(tree, _by_rows(mesh))
+
+
+def united(tree: PyTree, mesh: Mesh) -> PyTree:
+    """As `divided`, of arrays that hold the rows of this process alone, see `share_of`."""
+
+    def whole(part: np.ndarray) -> jax.Array:
+        shape = (part.shape[0], part.shape[1] // len(mesh.local_devices) * mesh.size, *part.shape[2:])
+        return jax.make_array_from_process_local_data(_by_rows(mesh), part, shape)
+
+    return jax.tree.map(whole, tree)
+
+
+def _by_rows(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec(None, mesh.axis_names))
 
 
 def own(tree: PyTree) -> PyTree:

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from sciml import parallel
@@ -60,15 +60,9 @@ def resident(data: Any, rows: Rows, *, mesh: Mesh | None = None) -> Batches:
 
 
 def _spread_over(mesh: Mesh | None) -> Callable[[Sequence[PyTree]], PyTree]:
-    """Stacks items that all processes have alike, and gives each device of a mesh its part."""
     if mesh is None or not mesh.is_multi_process:
         return _stacked
-    return lambda items: parallel.spread(_stacked(items), _by_batch(mesh))
-
-
-def _by_batch(mesh: Mesh) -> NamedSharding:
-    """Items of several batches, shared by the devices along the second axis."""
-    return NamedSharding(mesh, PartitionSpec(None, mesh.axis_names))
+    return lambda items: parallel.divided(_stacked(items), mesh)
 
 
 def streamed(data: Any, rows: Rows, *, mesh: Mesh | None = None) -> Batches:
@@ -81,17 +75,8 @@ def streamed(data: Any, rows: Rows, *, mesh: Mesh | None = None) -> Batches:
     """
     if mesh is None or not mesh.is_multi_process:
         return Batches(item=Ahead(lambda k: data[rows(k)]))
-    own = [i for i, device in enumerate(mesh.devices.flat) if device.process_index == jax.process_index()]
-    sharding = _by_batch(mesh)
-
-    def whole(part: np.ndarray) -> jax.Array:
-        shape = (part.shape[0], part.shape[1] // len(own) * mesh.size, *part.shape[2:])
-        return jax.make_array_from_process_local_data(sharding, part, shape)
-
-    return Batches(
-        item=Ahead(lambda k: data[rows(k).reshape(mesh.size, -1)[own].ravel()]),
-        together=lambda items: jax.tree.map(whole, _stacked(items)),
-    )
+    item = Ahead(lambda k: data[parallel.share_of(rows(k), mesh)])
+    return Batches(item, together=lambda items: parallel.united(_stacked(items), mesh))
 
 
 def batches(data: Any, rows: Rows, *, mesh: Mesh | None = None, limit: int | None = None) -> Batches:

@@ -1,4 +1,4 @@
-"""A run is killed or asked to end at random moments, on 4, 2 and 1 processes, and goes on as if nothing had happened."""
+"""A run is killed or asked to end at random moments, on 1 to 4 processes, and goes on as if nothing had happened."""
 
 import random
 import shutil
