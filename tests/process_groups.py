@@ -29,11 +29,13 @@ from sciml import data, experiment, train
 @dataclasses.dataclass(frozen=True)
 class Config:
     model: str = "mlp"  # One of MODELS.
-    steps: int = 40
-    batch: int = 8
+    run: experiment.Training = experiment.Training(steps=60, batch=8, lr=1e-2)
 
 PRESETS = {"full": Config()}
-MODELS = {"mlp": lambda key: eqx.nn.MLP(3, 2, 16, 2, activation=jnp.tanh, key=key)}
+MODELS = {
+    "mlp": lambda key: eqx.nn.MLP(3, 2, 16, 2, activation=jnp.tanh, key=key),
+    "wrong": lambda key: eqx.nn.MLP(7, 2, 16, 2, activation=jnp.tanh, key=key),  # its loss cannot be computed
+}
 
 def pairs(n, seed):
     x = np.random.default_rng(seed).normal(size=(n, 3, 1)).astype(np.float32)
@@ -47,6 +49,16 @@ def evaluate(model, pairs):
     error = train.predict(model, pairs.x[..., 0], size=6) - pairs.y[..., 0]
     return {"rmse": float(np.sqrt(np.mean(error**2)))}
 
+@dataclasses.dataclass(frozen=True)
+class Nothing:
+    """Apply the model to the numbers of a file."""
+
+def apply(model, path, out, options):
+    out.mkdir()
+    found = train.predict(model, np.load(path), size=6)
+    np.save(out / "y.npy", found)
+    return [f"{len(found)} sums, of which {jax.process_count()} processes have computed their share"]
+
 def build(config):
     def slow(event):  # process 1 twice as slow as process 0
         time.sleep(float(os.environ.get("PAUSE", "0")) * (1 + jax.process_index()))
@@ -56,7 +68,8 @@ def build(config):
     return experiment.Experiment(
         model=MODELS[config.model](jax.random.key(0)), loss=loss, optimiser=optax.adam(1e-2),
         train=pairs(64, 0), validation=pairs(17, 1), test=pairs(23, 2), evaluate=evaluate, metric="rmse",
-        steps=config.steps, batch=config.batch, save_seconds=0.2, every=5,
+        steps=config.run.steps_for(64), batch=config.run.batch, seed=config.run.seed, save_seconds=0.2, every=5,
+        predict=experiment.Prediction(Nothing, apply),
         hooks=lambda folder: [train.every(1, slow)])
 '''
 

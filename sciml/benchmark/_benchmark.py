@@ -17,7 +17,7 @@ from sciml.benchmark._table import explanation, table, write_csv, write_markdown
 from sciml.experiment import check_folder
 from sciml.files import locked, read_json, write_json
 
-_ALL_FAIL = 60  # s within which an error of all processes has reached all of them
+_ALL_FAIL = 60.0  # s within which an error of all processes has reached all of them
 
 
 def benchmark(plan: Plan, out: str | pathlib.Path, *, console: Console | None = None) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def benchmark(plan: Plan, out: str | pathlib.Path, *, console: Console | None = 
         BlockingIOError: If another process works in the folder.
     """
     out = pathlib.Path(out)
-    console = Console(quiet=not parallel.first()) if console is None else console
+    console = Console(quiet=not parallel.first()) if console is None or not parallel.first() else console
     failures: dict[str, str] = {}
     with contextlib.ExitStack() as held, Board(plan.models, plan.seeds, console) as board:
         parallel.by_first(lambda: _begin(plan, out, held))
@@ -126,7 +126,7 @@ def _check_of_all(error: Exception) -> None:
     """
     try:
         parallel.barrier("failure", seconds=_ALL_FAIL)
-    except Exception:
+    except RuntimeError:
         raise error from None
 
 

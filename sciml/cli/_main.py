@@ -68,17 +68,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = _run(sys.argv[1:] if arguments is None else arguments, process)
             flush()
     except BaseException as error:
+        parallel = sys.modules.get("sciml.parallel")  # without it there are no other processes
+        if parallel is not None:
+            parallel.last_word()
         code = fail(error, process=process)
-        _end_others(error, code)
+        if parallel is not None:
+            parallel.leave(code, message(error))
     if process:
         no_interrupts()
     return code
-
-
-def _end_others(error: BaseException, code: int) -> None:
-    """Ends the other processes of a launcher, which may wait for this one; without others it does nothing."""
-    if "sciml.parallel" in sys.modules:
-        sys.modules["sciml.parallel"].leave(code, message(error))
 
 
 def _joined(*, shared: bool) -> bool:

@@ -107,7 +107,7 @@ _DEFAULTS = {"budget": None, "seeds": 3, "target": None, "track": None}
 
 def benchmark(arguments: Sequence[str]) -> int:
     """Trains several models of an experiment under equal conditions."""
-    from sciml import benchmark
+    from sciml import benchmark, parallel
 
     arguments = with_data(arguments)
     if not arguments or arguments[0].startswith("-"):
@@ -132,7 +132,7 @@ def benchmark(arguments: Sequence[str]) -> int:
         raise Usage(str(error)) from None
     failed = {one["run"]: one["failure"] for one in benchmark.benchmark(plan, options.out)["runs"] if one["failure"]}
     if failed:
-        for name, reason in failed.items():
+        for name, reason in failed.items() if parallel.first() else ():
             print(f"{name}: {one_line(reason)}", file=sys.stderr)
         count = f"{len(failed)} of {len(plan.runs)} runs failed"
         raise RuntimeError(f"{count}, the same command tries them again: {', '.join(failed)}.")

@@ -50,6 +50,18 @@ def with_remedy() -> Iterator[None]:
         raise Damaged(f"{error} {there}; what is damaged is moved to set_aside/.", good=error.good) from None
 
 
+@contextlib.contextmanager
+def closed(checkpoints: train.Checkpoints) -> Iterator[None]:
+    """Closes at the end, which waits for what is being written; not after an error of one of several processes."""
+    try:
+        yield
+    except BaseException as error:
+        if not parallel.several() or isinstance(error, SystemExit | FloatingPointError):  # these are errors of all
+            checkpoints.close()
+        raise
+    checkpoints.close()
+
+
 def go_back(folder: pathlib.Path, step: int, say: Callable[[str], None]) -> None:
     """Prepares a run to go on from a step: later and damaged checkpoints are moved aside; raises as `train.go_back`."""
     moved = train.go_back(folder / "checkpoints", step, folder / "set_aside")
@@ -106,6 +118,23 @@ def check_precision(folder: pathlib.Path, before: Run) -> None:
             f"{folder} was made {'with' if then else 'without'} 64-bit numbers, now they are {'on' if now else 'off'}. "
             f"Set JAX_ENABLE_X64={int(then)}."
         )
+
+
+def check_shared(experiment: Experiment, used: int) -> None:
+    """Refuses what leaves devices of several processes without work, where `used` of all devices have some."""
+    processes, devices, batch = parallel.number(), len(parallel.devices()), experiment.batch
+    if not parallel.several() or used == devices:
+        return
+    if not experiment.split_batches:
+        raise ValueError(
+            f"The batches of this experiment are not shared by devices (split_batches=False), so that {processes} "
+            "processes are no faster than one. Start it with one process."
+        )
+    fitting = [size for size in (batch // devices * devices, (batch // devices + 1) * devices) if size]
+    raise ValueError(
+        f"{devices} devices of {processes} processes cannot share a batch of {batch} samples equally. Use a batch "
+        f"of {' or '.join(map(str, fitting))} samples, or fewer processes."
+    )
 
 
 def note_start(

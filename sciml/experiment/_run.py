@@ -1,9 +1,8 @@
 """A run: an experiment trained into a folder."""
 
-import contextlib
 import functools
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
@@ -20,6 +19,7 @@ from sciml.experiment._guards import (
     baselines,
     begun,
     check_same_data,
+    closed,
     go_back,
     held,
     note_start,
@@ -128,7 +128,7 @@ def _run(
     progress: ShowProgress | None,
     layout: parallel.Layout,
 ) -> dict[str, Any]:
-    console = Console(quiet=not parallel.first()) if console is None else console
+    console = Console(quiet=not parallel.first()) if console is None or not parallel.first() else console
     progress = functools.partial(train.Progress, console=console) if progress is None else progress
     say = functools.partial(console.print, highlight=False, soft_wrap=True, markup=False)
     known, description = fingerprint(experiment.train), structure.describe(experiment.model)
@@ -149,7 +149,7 @@ def _run(
         with with_remedy():
             parallel.by_first(functools.partial(_begin, experiment, folder, made_of, known, description, start, say))
             checkpoints = train.Checkpoints(folder / "checkpoints", metric=metric)
-            with _closed(checkpoints):
+            with closed(checkpoints):
                 log = train_into(folder, experiment, prepared, checkpoints, console, progress)
                 best = parallel.agreed(checkpoints.best)
                 model = checkpoints.restore_model(experiment.model, best)
@@ -186,18 +186,6 @@ def _begin(
     metric = None if experiment.validation is None else experiment.metric
     latest = train.Checkpoints(folder / "checkpoints", metric=metric).latest or 0
     note_start(folder, made_of.file, metric, known, before, latest, say)
-
-
-@contextlib.contextmanager
-def _closed(checkpoints: train.Checkpoints) -> Iterator[None]:
-    """Closes at the end, which waits for what is being written; not after an error of one of several processes."""
-    try:
-        yield
-    except BaseException as error:
-        if not parallel.several() or isinstance(error, SystemExit | FloatingPointError):  # these are errors of all
-            checkpoints.close()
-        raise
-    checkpoints.close()
 
 
 def _end(experiment: Experiment, folder: pathlib.Path, metrics: Metrics, model: Any, say: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from rich.console import Console
 from sciml import cut, parallel, train
 from sciml.data import batch_rows
 from sciml.experiment._definition import Experiment
+from sciml.experiment._guards import check_shared
 
 ShowProgress = Callable[[str], contextlib.AbstractContextManager[train.Hook]]
 
@@ -47,31 +48,14 @@ def placement_of(experiment: Experiment, layout: parallel.Layout) -> parallel.Pl
                 "The batches of this experiment are not shared by devices (split_batches=False), got a layout. Leave "
                 "it out."
             )
-        _check_shared(experiment, 1)
+        check_shared(experiment, 1)
         return None
     grid = getattr(experiment.train, "grid", None)
     if layout.space:
         cut.check_model(experiment.model)
     placement = layout.on(experiment.batch, () if grid is None else grid.shape)
-    _check_shared(experiment, placement.mesh.size)
+    check_shared(experiment, placement.mesh.size)
     return placement
-
-
-def _check_shared(experiment: Experiment, used: int) -> None:
-    """Refuses what leaves devices of several processes without work."""
-    processes, devices, batch = parallel.number(), len(parallel.devices()), experiment.batch
-    if not parallel.several() or used == devices:
-        return
-    if not experiment.split_batches:
-        raise ValueError(
-            f"The batches of this experiment are not shared by devices (split_batches=False), so that {processes} "
-            "processes are no faster than one. Start it with one process."
-        )
-    fitting = [size for size in (batch // devices * devices, (batch // devices + 1) * devices) if size]
-    raise ValueError(
-        f"{devices} devices of {processes} processes cannot share a batch of {batch} samples equally. Use a batch "
-        f"of {' or '.join(map(str, fitting))} samples, or fewer processes."
-    )
 
 
 def cadences(experiment: Experiment) -> tuple[int, int]:

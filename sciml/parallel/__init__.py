@@ -11,7 +11,7 @@
 | `asked_to_end` | whether a SIGTERM to any of them ends all of them at this step |
 | `same`, `spread` | the arrays of process 0; arrays of each process on the devices of all |
 | `own`, `gathered` | of arrays on all devices the copy of this process; the arrays of all processes |
-| `leave` | ends all processes after an error of this one |
+| `last_word`, `leave` | ends all processes after an error of this one |
 | `Layout`, `Placement` | how a run is laid out over devices, in numbers and on given ones |
 | `Whole`, `Cut` | where parameters and optimiser are |
 | `exchanges`, `sent` | what the devices send one another in a compiled program |
@@ -37,6 +37,7 @@ from sciml.parallel._processes import by_first as by_first
 from sciml.parallel._processes import devices as devices
 from sciml.parallel._processes import first as first
 from sciml.parallel._processes import join as join
+from sciml.parallel._processes import last_word as last_word
 from sciml.parallel._processes import leave as leave
 from sciml.parallel._processes import number as number
 from sciml.parallel._processes import several as several

@@ -29,10 +29,10 @@ _ALONE = contextvars.ContextVar("alone", default=False)
 _AGREEMENTS, _BARRIERS, _STEPS = itertools.count(), itertools.count(), itertools.count(1)
 _FAILED, _VALUE = "sciml/failed", "sciml/value"
 _SLICE = 10_000  # ms in which a process that waits does not answer to Ctrl-C
-_DAY = 86_400  # s
+_DAY = 86_400.0  # s
 _FAREWELL = 5  # s in which all processes learn that one has failed
 _LAST = 1  # s by which process 0 outlives the others
-_leaving = threading.Lock()
+_leaving = threading.RLock()
 
 
 def join(
@@ -204,6 +204,15 @@ def asked_to_end() -> bool:
     if not several() or distributed.global_state.preemption_sync_manager is None:
         return False
     return multihost_utils.reached_preemption_sync_point(next(_STEPS))
+
+
+def last_word() -> None:
+    """Lets this process say why it ends, before `leave`; if another one has failed, it ends here and has said so.
+
+    An error is often no more than the consequence of another process's end.
+    """
+    if number() > 1 and not _leaving.acquire(blocking=False):
+        threading.Event().wait()
 
 
 def leave(code: int, message: str) -> None:

@@ -13,7 +13,7 @@ from process_groups import EXPERIMENT, explicit, group, slurm, until
 
 from sciml import experiment, train
 
-STEPS = 60
+STEPS = 60  # of the experiment's preset
 
 
 def saved(folder):
@@ -28,7 +28,7 @@ def latest(folder):
 def trained(folder, name, count, devices, *, variables=explicit, **more):
     """Processes that train the experiment into the run `name`."""
     (folder / "sums.py").write_text(EXPERIMENT)
-    arguments = ["train", folder / "sums.py", "--out", folder / name, "--steps", STEPS]
+    arguments = ["train", folder / "sums.py", "--out", folder / name]
     return group(folder, f"{name}-{time.monotonic_ns()}", count, devices, arguments, variables=variables, **more)
 
 
@@ -126,3 +126,40 @@ def test_an_error_of_one_process_ends_all(tmp_path):
         first, second = processes.errors()
     assert second == ["sciml: No space left on device"]
     assert first == ["sciml: process 1 ended: No space left on device"]
+
+
+COMMANDS = """
+import pathlib, sys
+from sciml import parallel
+parallel.join(heartbeat=10, shutdown=10, patience=60)
+from sciml.cli import main
+folder = pathlib.Path(sys.argv[1])
+assert main(["evaluate", f"{folder}/whole", "--condition", "batch=16"]) == 0
+assert main(["predict", f"{folder}/whole", f"{folder}/x.npy", "--out", f"{folder}/predicted"]) == 0
+from sciml import benchmark, experiment
+experiment.compare([folder / "whole", folder / "again"], folder / "compared")
+module = experiment.load_file(folder / "sums.py")
+config = experiment.with_settings(module.PRESETS["full"], {"epochs": 1})
+found = benchmark.benchmark(benchmark.Plan(module, config, ("wrong", "mlp"), 1, None, None), folder / "benchmark")
+print([(one["run"], one["failure"] is None) for one in found["runs"]])
+"""
+
+
+def test_commands_on_a_finished_run_and_a_benchmark(story):
+    folder = story[0]
+    x = np.random.default_rng(3).normal(size=(11, 3)).astype(np.float32)
+    np.save(folder / "x.npy", x)
+    with group(folder, "commands", 2, 1, [folder], program=COMMANDS) as processes:
+        assert processes.wait() == [0, 0], processes.texts()
+        first, second = processes.texts()
+    metrics = experiment.read_metrics(folder / "whole")
+    assert metrics.conditions["batch=16"] == metrics.test  # the test data do not depend on the batch
+    model = experiment.load(folder / "whole")
+    np.testing.assert_allclose(np.load(folder / "predicted/y.npy"), jax.vmap(model)(x), rtol=2e-6, atol=1e-6)
+    assert "11 sums, of which 2 processes have computed their share" in first
+    assert json.loads((folder / "compared/table.json").read_text())[1]["run"] == "again"
+    assert (folder / "benchmark/wrong-seed0.failure.txt").exists()
+    runs = "[('wrong-seed0', False), ('mlp-seed0', True)]"
+    assert runs in first
+    said = [line for line in second.splitlines() if "Gloo" not in line]
+    assert said == [runs]
