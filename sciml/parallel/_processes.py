@@ -28,6 +28,7 @@ Value = TypeVar("Value")
 _ALONE = contextvars.ContextVar("alone", default=False)
 _AGREEMENTS, _BARRIERS, _STEPS = itertools.count(), itertools.count(), itertools.count(1)
 _FAILED, _VALUE = "sciml/failed", "sciml/value"
+_BLOCK = 1000
 _SLICE = 10_000  # ms in which a process that waits does not answer to Ctrl-C
 _DAY = 86_400.0  # s
 _FAREWELL = 5  # s in which all processes learn that one has failed
@@ -155,7 +156,7 @@ def by_first(function: Callable[[], Value]) -> Value:
     """
     if not several():
         return function()
-    key = f"{_VALUE}/{next(_AGREEMENTS)}"
+    key = _next_key()
     if not first():
         found = msgspec.msgpack.decode(_waited_for(key))
         if "error" in found:
@@ -170,6 +171,16 @@ def by_first(function: Callable[[], Value]) -> Value:
         raise
     store.key_value_set_bytes(key, msgspec.msgpack.encode({"value": value}))
     return value
+
+
+def _next_key() -> str:
+    """The key of the next agreement. Those of a thousand are removed together, once all processes have read them."""
+    block, place = divmod(next(_AGREEMENTS), _BLOCK)
+    if place == 0 and block > 0:
+        barrier("agreements")
+        if first():
+            _store().key_value_delete(f"{_VALUE}/{block - 1}/")
+    return f"{_VALUE}/{block}/{place}"
 
 
 def _waited_for(key: str) -> bytes:

@@ -75,6 +75,11 @@ found["alone"] = parallel.by_first(lambda: float(train.predict(model, inputs).su
 
 # What process 0 has
 found["agreed"] = parallel.agreed([rank, float("nan"), 2.5])
+found["sum"] = sum(parallel.agreed(rank + i) for i in range(2500))
+if several:
+    from jax._src.distributed import global_state
+    parallel.barrier("all have added")
+    found["left"] = len(global_state.client.key_value_dir_get_bytes("sciml/value/"))
 same = parallel.same({"key": jax.random.key(rank), "x": jnp.full(3, rank), "name": f"of {rank}"})
 found |= {"key": jax.random.key_data(same["key"]), "x": same["x"], "name": same["name"]}
 spread = train.place({"key": jax.random.key(5), "y": jnp.arange(4)}, placement)
@@ -149,6 +154,8 @@ def test_process_0_decides_for_all(results):
         np.testing.assert_array_equal(found["key"], one["key"])
         np.testing.assert_array_equal(found["spread"], one["spread"])
         np.testing.assert_array_equal(found["x"], np.zeros(3))
+    assert first["sum"] == second["sum"] == sum(range(2500))
+    assert first["left"] == second["left"] <= 1000  # what was agreed on does not fill the memory of process 0
     assert first["error"] == "ZeroDivisionError: division by zero"
     assert second["error"] == "RuntimeError: Process 0: division by zero"
     assert (first["name"], second["name"]) == ("of 0", "of 1")  # what is no array stays
