@@ -11,6 +11,7 @@ multiplies, and goes back.
 """
 
 import argparse
+import dataclasses
 import functools
 import json
 import os
@@ -23,8 +24,10 @@ os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")  # before JAX starts
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import timer
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
 
 from sciml import cut, nn, operators, parallel
 from sciml.grid import Dirichlet, Grid
@@ -34,17 +37,60 @@ DEVICES = 8
 CHANNELS, BATCH = 32, 1
 
 
-def cut_fields(apply: Callable, mesh: jax.sharding.Mesh, fields: PartitionSpec) -> Callable:
-    """`apply(weights, x)` on parts, with the gradients of its mean square."""
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """A form of a layer or an operator.
 
-    def forward(weights, x):
-        return jax.shard_map(apply, mesh=mesh, in_specs=(PartitionSpec(), fields), out_specs=fields)(weights, x)
+    Attributes:
+        forward: `(weights, x) -> y`.
+        weights: Shapes of the weights.
+        x: Shape of the input.
+        fields: How input and output are cut.
+        mesh: The devices.
+        of_weights: How the weights are cut.
+        gradient: `(weights, x) -> gradient of the mean square`; by default JAX's of `forward`.
+    """
 
-    return forward
+    forward: Callable
+    weights: PyTree
+    x: jax.ShapeDtypeStruct
+    fields: PartitionSpec
+    mesh: jax.sharding.Mesh
+    of_weights: PartitionSpec
+    gradient: Callable | None = None
+
+
+def on_parts(apply: Callable, fields: PartitionSpec, mesh: jax.sharding.Mesh, weights: PartitionSpec) -> Callable:
+    """`apply(weights, x)` for each part."""
+    return jax.shard_map(apply, mesh=mesh, in_specs=(weights, fields), out_specs=fields)
+
+
+def trained(apply: Callable, fields: PartitionSpec, mesh: jax.sharding.Mesh) -> Callable:
+    """The gradient on parts as a step of training has it: those of stencils are summed over the parts at once."""
+
+    def part(weights, x):
+        leaves, structure = jax.tree.flatten(weights)
+        each = zip(leaves, nn.acts_on_modes(weights), strict=True)
+        own = jax.tree.unflatten(structure, [w if modes else cut.cast(w, mesh.axis_names) for w, modes in each])
+        slopes, slope = jax.grad(lambda w, x: cut.mean_square(apply(w, x)), argnums=(0, 1))(own, x)
+        leaves = jax.tree.leaves(slopes)
+        varying = [i for i, leaf in enumerate(leaves) if cut.varying(leaf)]
+        if varying:
+            sums = jax.lax.psum(jnp.concatenate([leaves[i].ravel() for i in varying]), mesh.axis_names)
+            ends = np.cumsum([leaves[i].size for i in varying])[:-1]
+            for i, found in zip(varying, jnp.split(sums, ends), strict=True):
+                leaves[i] = found.reshape(leaves[i].shape)
+        return jax.tree.unflatten(structure, leaves), slope
+
+    whole = PartitionSpec()
+    return jax.shard_map(part, mesh=mesh, in_specs=(whole, fields), out_specs=(whole, fields))
 
 
 def transposing(weight: jax.Array, x: jax.Array, *, modes: tuple[int, ...], name: str) -> jax.Array:
-    """A Fourier layer of slabs `(n / devices, n, n, batch, channels)` by a transposing FFT that drops modes early."""
+    """A Fourier layer of slabs `(n / devices, n, n, batch, channels)` by a transposing FFT that drops modes early.
+
+    Each device has the weights of its part of the modes along axis 1.
+    """
     m0, m1, m2 = modes[0], modes[1], modes[2] // 2 + 1
     n0, n1, n2 = x.shape[0] * jax.lax.axis_size(name), x.shape[1], x.shape[2]
 
@@ -56,8 +102,7 @@ def transposing(weight: jax.Array, x: jax.Array, *, modes: tuple[int, ...], name
     z = kept(z[:, :, :m2], m1, 1)
     z = jax.lax.all_to_all(z, name, split_axis=1, concat_axis=0, tiled=True)
     z = kept(jnp.fft.fft(z, axis=0, norm="forward"), m0, 0)
-    own = jax.lax.dynamic_slice_in_dim(weight, jax.lax.axis_index(name) * z.shape[1], z.shape[1], axis=1)
-    z = jnp.einsum("xyzbi,xyzio->xyzbo", z, jax.lax.complex(own[..., 0, :], own[..., 1, :]))
+    z = jnp.einsum("xyzbi,xyzio->xyzbo", z, jax.lax.complex(weight[..., 0, :], weight[..., 1, :]))
 
     def filled(z, n, axis):
         half = z.shape[axis] // 2
@@ -87,54 +132,61 @@ def plain(weight: jax.Array, x: jax.Array, *, modes: tuple[int, ...]) -> jax.Arr
     return jnp.fft.irfftn(y, x.shape[:3], axes=(0, 1, 2), norm="forward")
 
 
-def fourier(n: int, m: int) -> dict[str, tuple]:
-    """Forms of one Fourier layer in three dimensions: function, weight, input, how the input is cut, mesh."""
-    modes, mesh = (m,) * 3, jax.make_mesh((DEVICES,), (cut.SPACE[0],), axis_types=(AxisType.Auto,))
+def fourier(n: int, m: int) -> dict[str, Form]:
+    """Forms of one Fourier layer in three dimensions."""
+    name, modes = cut.SPACE[0], (m,) * 3
+    mesh = jax.make_mesh((DEVICES,), (name,), axis_types=(AxisType.Auto,))
     layer = jax.eval_shape(lambda key: nn.SpectralConv(CHANNELS, CHANNELS, modes, key=key), jax.random.key(0))
     x = jax.ShapeDtypeStruct((n, n, n, BATCH, CHANNELS), jnp.float32)
-    slabs = PartitionSpec(cut.SPACE[0])
+    whole, slabs, of_modes = PartitionSpec(), PartitionSpec(name), PartitionSpec(None, name)
     multiply = lambda layer, x: layer.multiply(x)
-    transposed = functools.partial(transposing, modes=modes, name=cut.SPACE[0])
+    transposed = functools.partial(transposing, modes=modes, name=name)
+    ours = on_parts(multiply, slabs, mesh, whole)
+    theirs = on_parts(transposed, slabs, mesh, of_modes)
     return {
-        "sciml": (cut_fields(multiply, mesh, slabs), layer, x, slabs, mesh),
-        "transposing FFT": (cut_fields(transposed, mesh, slabs), layer.weight, x, slabs, mesh),
-        "XLA": (multiply, layer, x, slabs, mesh),
-        "XLA, jnp.fft": (functools.partial(plain, modes=modes), layer.weight, x, slabs, mesh),
+        "sciml": Form(ours, layer, x, slabs, mesh, whole, gradient=trained(multiply, slabs, mesh)),
+        "transposing FFT": Form(theirs, layer.weight, x, slabs, mesh, of_modes),
+        "XLA": Form(multiply, layer, x, slabs, mesh, whole),
+        "XLA, jnp.fft": Form(functools.partial(plain, modes=modes), layer.weight, x, slabs, mesh, whole),
     }
 
 
-def multigrid(n: int, parts: tuple[int, int]) -> dict[str, tuple]:
+def multigrid(n: int, parts: tuple[int, int]) -> dict[str, Form]:
     """Forms of an MgNO in two dimensions."""
     names = cut.SPACE[: len(parts)]
     mesh = jax.make_mesh(parts, names, axis_types=(AxisType.Auto,) * len(parts))
     grid = Grid((n, n), boundary=Dirichlet())
     model = operators.MgNO(1, 1, grid=grid, width=24, depth=4, levels=6, key=jax.random.key(0))
     arrays, static = nn.partition(model)
-    x = jax.ShapeDtypeStruct((BATCH, 1, n, n), jnp.float32)
-    fields = PartitionSpec(None, None, *names)
-
+    x, fields = jax.ShapeDtypeStruct((BATCH, 1, n, n), jnp.float32), PartitionSpec(None, None, *names)
     apply = lambda arrays, x: jax.vmap(eqx.combine(arrays, static))(x)
+    whole = PartitionSpec()
+    ours = on_parts(apply, fields, mesh, whole)
     return {
-        "sciml": (cut_fields(apply, mesh, fields), arrays, x, fields, mesh),
-        "XLA": (apply, arrays, x, fields, mesh),
+        "sciml": Form(ours, arrays, x, fields, mesh, whole, gradient=trained(apply, fields, mesh)),
+        "XLA": Form(apply, arrays, x, fields, mesh, whole),
     }
 
 
-CASES: dict[str, Callable[[], dict[str, tuple]]] = {
+CASES: dict[str, Callable[[], dict[str, Form]]] = {
     "mgno 256^2": lambda: multigrid(256, (4, 2)),
     "fno 256^3": lambda: fourier(256, 32),
     "fno 512^3": lambda: fourier(512, 64),
 }
 
 
-def measured(function: Callable, weights, x: jax.ShapeDtypeStruct, fields: PartitionSpec, mesh) -> dict:
+def measured(form: Form) -> dict:
     """Bytes that a device sends, and what the compiler plans for its memory."""
-    whole, own = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, fields)
-    weights = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole), weights)
-    x = jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=own)
-    gradient = jax.grad(lambda weights, x: jnp.mean(function(weights, x) ** 2), argnums=(0, 1))
+    of_weights, own = NamedSharding(form.mesh, form.of_weights), NamedSharding(form.mesh, form.fields)
+    placed = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=of_weights)
+    whole = NamedSharding(form.mesh, PartitionSpec())
+    small = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole)
+    weights = jax.tree.map(lambda leaf: placed(leaf) if leaf.ndim > 1 else small(leaf), form.weights)
+    x = jax.ShapeDtypeStruct(form.x.shape, form.x.dtype, sharding=own)
+    by_jax = jax.grad(lambda weights, x: jnp.mean(form.forward(weights, x) ** 2), argnums=(0, 1))
+    gradient, out_gradient = form.gradient or by_jax, (jax.tree.map(lambda leaf: leaf.sharding, weights), own)
     found = {}
-    for name, one, out in (("forward", function, own), ("gradient", gradient, (whole, own))):
+    for name, one, out in (("forward", form.forward, own), ("gradient", gradient, out_gradient)):
         begun = time.perf_counter()
         compiled = jax.jit(one, out_shardings=out).lower(weights, x).compile()
         program = parallel.exchanges(compiled.as_text(), DEVICES)
@@ -159,9 +211,9 @@ def main() -> None:
     result |= {"jax": jax.__version__, "devices": DEVICES, "channels": CHANNELS, "batch": BATCH}
     for name in given.case:
         row = result.setdefault("cases", {}).setdefault(name, {})
-        for form, arguments in CASES[name]().items():
+        for form, described in CASES[name]().items():
             try:
-                row[form] = measured(*arguments)
+                row[form] = measured(described)
             except (jax.errors.JaxRuntimeError, MemoryError) as error:
                 row[form] = {"not_measured": str(error).splitlines()[0][:200]}
             shown = [f"{part} {it['sent_bytes']:,.0f} B" for part, it in row[form].items() if "sent_bytes" in it]

@@ -201,10 +201,15 @@ def _band(n: int, modes: int, last: bool) -> Band:
     return -min(modes // 2, n // 2), min((modes - 1) // 2, (n - 1) // 2)
 
 
+def _count(band: Band) -> int:
+    """Number of frequencies 0 <= k up to the largest one."""
+    return max(-band[0], band[1]) + 1
+
+
 @functools.lru_cache(maxsize=256)
 def _waves(n: int, band: Band) -> np.ndarray:
     """Cos and sin of 2 pi k j / n, axes (2, k, j), for 0 <= k <= the largest |frequency|."""
-    count = max(-band[0], band[1]) + 1
+    count = _count(band)
     phase = 2 * np.pi / n * (np.arange(count)[:, None] * np.arange(n) % n)
     return np.stack([np.cos(phase), np.sin(phase)])
 
@@ -223,12 +228,11 @@ def _analyse(x: Array, bands: tuple[Band, ...], names: tuple[str | None, ...]) -
     Of a part of a field these are its summands: the sum over all parts is left to do.
     """
     dimensions = len(bands)
-    counts = []
-    for axis, (band, name) in enumerate(zip(bands, names, strict=True)):
-        n = x.shape[axis] * cut.parts(name)
-        waves = _waves(n, band) / n
-        counts += waves.shape[:2]
-        x = _along(_own_columns(waves.reshape(-1, n), name, x), x, axis)
+    counts = [size for band in bands for size in (2, _count(band))]
+    for axis in _order(names):
+        n = x.shape[axis] * cut.parts(names[axis])
+        waves = _waves(n, bands[axis]).reshape(-1, n) / n
+        x = _along(_own_columns(waves, names[axis], x), x, axis)
     x = x.reshape(*counts, *x.shape[dimensions:])
     cosine, sine = _halves(x, 2 * dimensions - 2)
     real, imaginary = cosine, -sine
@@ -237,6 +241,11 @@ def _analyse(x: Array, bands: tuple[Band, ...], names: tuple[str | None, ...]) -
         real = _join(cr - si, cr + si, bands[axis], 2 * axis)
         imaginary = _join(ci + sr, ci - sr, bands[axis], 2 * axis)
     return real, imaginary
+
+
+def _order(names: tuple[str | None, ...]) -> list[int]:
+    """The axes in the order of their analysis: where a part has fewer points than there are rows, fields grow; last."""
+    return sorted(range(len(names)), key=lambda axis: names[axis] is not None)
 
 
 def _own_columns(matrix: np.ndarray, name: str | None, x: Array) -> np.ndarray | Array:
@@ -256,7 +265,7 @@ def _synthesise(
     x = jnp.stack([real, -imaginary], 2 * dimensions - 2)
     counts = [x.shape[2 * axis] * x.shape[2 * axis + 1] for axis in range(dimensions)]
     x = x.reshape(*counts, *x.shape[2 * dimensions :])
-    for axis in reversed(range(dimensions)):
+    for axis in reversed(_order(names)):
         n, waves = space[axis], _waves(space[axis], bands[axis])
         if axis == dimensions - 1:  # each positive frequency of the last axis stands for its mirror image as well
             k = np.arange(waves.shape[1])
@@ -322,7 +331,7 @@ def _join(negative: Array, positive: Array, band: Band, axis: int) -> Array:
 def _split(x: Array, band: Band, axis: int) -> tuple[Array, Array]:
     """Values at -k and k for 0 <= k from frequencies in ascending order, zero where there is none."""
     low, high = band
-    count = max(-low, high) + 1
+    count = _count(band)
     negative = jnp.flip(jax.lax.slice_in_dim(x, 0, -low, axis=axis), axis)
     positive = jax.lax.slice_in_dim(x, -low, x.shape[axis], axis=axis)
     pads = [(0, 0)] * x.ndim
