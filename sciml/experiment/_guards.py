@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import msgspec
 
-from sciml import parallel, train
+from sciml import cut, parallel, train
 from sciml.experiment._definition import Experiment, held_out
 from sciml.experiment._folder import as_numbers, provenance
 from sciml.experiment._records import FORMAT, Run, Start, read_run, write_record
@@ -120,7 +120,29 @@ def check_precision(folder: pathlib.Path, before: Run) -> None:
         )
 
 
-def check_shared(experiment: Experiment, used: int) -> None:
+def placement_of(experiment: Experiment, layout: parallel.Layout) -> parallel.Placement | None:
+    """The layout on the devices of all processes; None if one device does all of the work.
+
+    Raises:
+        ValueError: If they do not fit, or devices of several processes would have no work.
+    """
+    if not experiment.split_batches:
+        if layout != parallel.Layout():
+            raise ValueError(
+                "The batches of this experiment are not shared by devices (split_batches=False), got a layout. Leave "
+                "it out."
+            )
+        _check_shared(experiment, 1)
+        return None
+    grid = getattr(experiment.train, "grid", None)
+    if layout.space:
+        cut.check_model(experiment.model)
+    placement = layout.on(experiment.batch, () if grid is None else grid.shape)
+    _check_shared(experiment, placement.mesh.size)
+    return placement
+
+
+def _check_shared(experiment: Experiment, used: int) -> None:
     """Refuses what leaves devices of several processes without work, where `used` of all devices have some."""
     processes, devices, batch = parallel.number(), len(parallel.devices()), experiment.batch
     if not parallel.several() or used == devices:

@@ -23,11 +23,12 @@ from sciml.experiment._guards import (
     go_back,
     held,
     note_start,
+    placement_of,
     tested,
     with_remedy,
 )
 from sciml.experiment._records import Metrics, read_metrics, write_record
-from sciml.experiment._training import ShowProgress, placement_of, prepare, train_into
+from sciml.experiment._training import ShowProgress, prepare, train_into
 from sciml.files import write_json
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from rich.console import Console
 
-from sciml import cut, parallel, train
+from sciml import parallel, train
 from sciml.data import batch_rows
 from sciml.experiment._definition import Experiment
-from sciml.experiment._guards import check_shared
+from sciml.experiment._guards import placement_of
 
 ShowProgress = Callable[[str], contextlib.AbstractContextManager[train.Hook]]
 
@@ -34,28 +34,6 @@ def prepare(
         experiment.loss, experiment.optimiser, seed=experiment.seed, fetch=batches.fetch, placement=placement
     )
     return state, step, batches
-
-
-def placement_of(experiment: Experiment, layout: parallel.Layout) -> parallel.Placement | None:
-    """The layout on the devices of all processes; None if one device does all of the work.
-
-    Raises:
-        ValueError: As `prepare`.
-    """
-    if not experiment.split_batches:
-        if layout != parallel.Layout():
-            raise ValueError(
-                "The batches of this experiment are not shared by devices (split_batches=False), got a layout. Leave "
-                "it out."
-            )
-        check_shared(experiment, 1)
-        return None
-    grid = getattr(experiment.train, "grid", None)
-    if layout.space:
-        cut.check_model(experiment.model)
-    placement = layout.on(experiment.batch, () if grid is None else grid.shape)
-    check_shared(experiment, placement.mesh.size)
-    return placement
 
 
 def cadences(experiment: Experiment) -> tuple[int, int]:

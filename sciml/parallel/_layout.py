@@ -186,3 +186,35 @@ class Placement:
             return spread(array, sharding) if self.mesh.is_multi_process else jax.device_put(array, sharding)
 
         return jax.tree.map(one, tree, specs)
+
+    def own_rows(self, rows: np.ndarray) -> np.ndarray:
+        """The rows of a batch of which devices of this process have a part."""
+        return rows.reshape(len(self._by_part), -1)[self._own_parts].ravel()
+
+    def united(self, tree: PyTree) -> PyTree:
+        """Arrays `(batches, rows, ...)` on the devices of all processes, each of which gives its `own_rows`."""
+        own, parts = self._own_parts, len(self._by_part)
+
+        def one(array: np.ndarray, spec: PartitionSpec) -> jax.Array:
+            each = array.shape[1] // len(own)
+
+            def of_device(index: Any) -> np.ndarray:
+                at = own.index((index[1].start or 0) // each) * each
+                return array[(index[0], slice(at, at + each), *index[2:])]
+
+            shape = (array.shape[0], each * parts, *array.shape[2:])
+            return jax.make_array_from_callback(shape, NamedSharding(self.mesh, spec), of_device)
+
+        return jax.tree.map(one, tree, self.of_fields(tree, None, cut.BATCH))
+
+    @property
+    def _by_part(self) -> np.ndarray:
+        """The devices of each part of a batch."""
+        along = self.mesh.axis_names.index(cut.BATCH)
+        return np.moveaxis(self.mesh.devices, along, 0).reshape(self.mesh.shape[cut.BATCH], -1)
+
+    @property
+    def _own_parts(self) -> list[int]:
+        """Numbers of the parts of a batch that devices of this process have."""
+        here = jax.process_index()
+        return [i for i, part in enumerate(self._by_part) if any(one.process_index == here for one in part)]

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from sciml import cut, parallel
@@ -76,25 +75,8 @@ def streamed(data: Any, rows: Rows, *, placement: Placement | None = None) -> Ba
     if placement is None or not placement.mesh.is_multi_process:
         item = Ahead(lambda k: data[rows(k)])
         return Batches(item) if placement is None else Batches(item, together=_together(placement))
-    number = placement.mesh.axis_names.index(cut.BATCH)
-    by_part = np.moveaxis(placement.mesh.devices, number, 0).reshape(placement.mesh.shape[cut.BATCH], -1)
-    own = [i for i, part in enumerate(by_part) if any(one.process_index == jax.process_index() for one in part)]
-
-    def whole(part: np.ndarray, spec: PartitionSpec) -> jax.Array:
-        each = part.shape[1] // len(own)
-        shape = (part.shape[0], each * len(by_part), *part.shape[2:])
-
-        def of_device(index: Any) -> np.ndarray:
-            at = own.index((index[1].start or 0) // each) * each
-            return part[(index[0], slice(at, at + each), *index[2:])]
-
-        return jax.make_array_from_callback(shape, NamedSharding(placement.mesh, spec), of_device)
-
-    def together(items: Sequence[PyTree]) -> PyTree:
-        stacked = _stacked(items)
-        return jax.tree.map(whole, stacked, placement.of_fields(stacked, None, cut.BATCH))
-
-    return Batches(Ahead(lambda k: data[rows(k).reshape(len(by_part), -1)[own].ravel()]), together=together)
+    item = Ahead(lambda k: data[placement.own_rows(rows(k))])
+    return Batches(item, together=lambda items: placement.united(_stacked(items)))
 
 
 def batches(data: Any, rows: Rows, *, placement: Placement | None = None, limit: int | None = None) -> Batches:
