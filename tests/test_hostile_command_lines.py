@@ -193,7 +193,7 @@ def build(config):
     ],
 )
 def test_settings_that_make_no_experiment_are_one_error(error, message, empty, capsys, monkeypatch):
-    def built(module, config, folder):
+    def built(module, config, folder, layout):
         experiment.build_with(module, config)
 
     monkeypatch.setattr(experiment, "run_file", built)
@@ -221,7 +221,7 @@ def test_settings_that_make_no_experiment_are_one_error(error, message, empty, c
     ],
 )
 def test_errors_that_are_not_ours_are_reported_with_type_and_place(error, message, empty, capsys, monkeypatch):
-    monkeypatch.setattr(experiment, "run_file", lambda module, config, folder: module.build(config))
+    monkeypatch.setattr(experiment, "run_file", lambda module, config, folder, layout: module.build(config))
     (empty / "quick.py").write_text(BUILD.replace("ERROR", error))
     code, said = run(capsys, "train", "quick.py", "--out", "run")
     assert code == (130 if "Interrupt" in error else 1)

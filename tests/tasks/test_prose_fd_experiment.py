@@ -52,7 +52,7 @@ def test_the_loss_fits_every_model(module, folder, model, guess):
     config = experiment.with_settings(module.PRESETS["smoke"], changes)
     made = module.build(config)
     batch = made.train[:2]
-    value, logs = eqx.filter_eval_shape(made.loss, made.model, batch, jax.random.key(0))
+    value, logs = eqx.filter_eval_shape(made.loss, made.model, batch, jax.random.split(jax.random.key(0), 2))
     assert value.shape == ()
     assert set(logs) == {"data"}
     assert len(made.train) == 3 * 4 // 2 * 2 == len(made.train.made)

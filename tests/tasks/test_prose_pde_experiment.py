@@ -89,11 +89,11 @@ def test_frames_that_are_given_trained_and_judged(frames):
 def test_without_noise_the_loss_is_that_of_the_frames(data):
     module, config = smoke(data=data, noise=0.0)
     made = module.build(config)
-    batch, key = jax.tree.map(jnp.asarray, made.train[:3]), jax.random.key(0)
+    batch, keys = jax.tree.map(jnp.asarray, made.train[:3]), jax.random.split(jax.random.key(0), 3)
     model = module.untrained(dataclasses.replace(config, model="data-only"))
     even = prose.thinned(batch, np.arange(0, FRAMES, 2))
     exact = prose.prose_loss(history=GIVEN, squares=prose.relative_to_inputs)
-    values = [jax.jit(loss)(model, some, key)[0] for loss, some in ((made.loss, batch), (exact, even))]
+    values = [jax.jit(loss)(model, some, keys)[0] for loss, some in ((made.loss, batch), (exact, even))]
     np.testing.assert_allclose(*values, rtol=1e-5)  # the noise of level 0 is added to the states
 
 
