@@ -12,9 +12,10 @@ metric: the geometric mean over the first 100 steps of the mean over trajectorie
 
 Networks named as in `THEIRS` are built by pdequinox with the sizes of the paper, `OURS` by sciml. Ours predict the
 increment, normalised by statistics of the training data (`Residual(Normalised(...))`); the row "res increments" is
-APEBench's residual network with the same wrapper, which tells the wrapper's share from the network's. Every run is one
-file of results/apebench/, written when the run is finished: what exists is not run again. results/apebench.json holds
-the table.
+APEBench's residual network with the same wrapper, which tells the wrapper's share from the network's. "our fno" is
+APEBench's FNO of our layers, without the wrapper, with initial Fourier weights of 0.1 and 1 of our own. Every run is
+one file of results/apebench/, written when the run is finished: what exists is not run again. results/apebench.json
+holds the table.
 """
 
 import argparse
@@ -50,7 +51,17 @@ OURS: dict[str, Callable[[jax.Array], operators.AbstractOperator]] = {
     "modern resnet": lambda key: zoo.apebench_modern_resnet(1, 1, grid=GRID, key=key),
     "global resnet": lambda key: zoo.apebench_global_resnet(1, 1, grid=GRID, key=key),
 }
+FRAMES: dict[str, Callable[[jax.Array], operators.AbstractOperator]] = {
+    "our fno": lambda key: _fno(0.1, key),
+    "our fno gain 1": lambda key: _fno(1.0, key),
+}
 LARGEST, STEPS, BATCH, HORIZON = 33_000, 10_000, 20, 100
+
+
+def _fno(gain: float, key: jax.Array) -> operators.FNO:
+    """APEBench's FNO by our layers, with a factor of the initial weights of the Fourier layers."""
+    pointwise = operators.Pointwise(lifting=0, mixing=0, projection=0)
+    return operators.FNO(1, 1, modes=(22,), width=18, depth=4, pointwise=pointwise, gain=gain, key=key)
 
 
 def scenario_of(equation: str) -> Any:
@@ -84,6 +95,8 @@ class Peer(operators.AbstractOperator):
 
 def network_of(name: str, scenario: Any, known: np.ndarray, key: jax.Array) -> Any:
     """The untrained network of a row."""
+    if name in FRAMES:
+        return FRAMES[name](key)
     if name in OURS:
         return of_increments(OURS[name](key), known)
     network = scenario.get_network(THEIRS[name.removesuffix(" increments")], key)
@@ -187,7 +200,7 @@ def table(folder: pathlib.Path) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    known = [*THEIRS, "res increments", *OURS]
+    known = [*THEIRS, "res increments", *OURS, *FRAMES]
     parser.add_argument("--equations", nargs="+", choices=EQUATIONS, default=list(EQUATIONS))
     parser.add_argument("--networks", nargs="+", choices=known, default=known)
     parser.add_argument("--seeds", type=int, default=3)
