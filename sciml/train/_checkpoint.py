@@ -115,6 +115,7 @@ class Checkpoints:
             manager.check_for_errors()
             if step in manager.all_steps():
                 return
+            manager.wait_until_finished()  # as `save` does, but before the folder goes into which it moves old steps
             if parallel.first():
                 shutil.rmtree(self.folder / _REMOVED, ignore_errors=True)
             self._saving = step
