@@ -63,7 +63,8 @@ def test_the_coefficient_falls_from_the_given_one_to_a_tenth():
     module, config = smoke(EXPERIMENTS / "stiff_node.py", penalty="error", coefficient=3.0)
     built = module.build(config)
     batch = jnp.asarray(built.train[np.arange(config.run.batch)])
-    value = eqx.filter_jit(lambda model, step: built.loss.at(step)(model, batch, jax.random.split(jax.random.key(0), 1)))
+    keys = jax.random.split(jax.random.key(0), 1)
+    value = eqx.filter_jit(lambda model, step: built.loss.at(step)(model, batch, keys))
     for step, coefficient in ((0, 3.0), (config.run.steps, 0.3)):
         loss, logs = value(built.model, jnp.asarray(step))
         penalty = logs.pop("penalty")
@@ -225,7 +226,8 @@ def test_what_is_trained_and_saved_has_no_regulariser():
     built = module.build(config)
     assert built.model.solve.solve.regulariser is None
     batch = jax.tree.map(jnp.asarray, built.train[np.arange(16)])
-    losses = [float(built.loss.at(jnp.asarray(0))(built.model, batch, jax.random.split(jax.random.key(seed), 1))[0]) for seed in (0, 1)]
+    keys = [jax.random.split(jax.random.key(seed), 1) for seed in (0, 1)]
+    losses = [float(built.loss.at(jnp.asarray(0))(built.model, batch, each)[0]) for each in keys]
     assert losses[0] != losses[1]  # at other times
 
 
