@@ -35,7 +35,7 @@ Three were chosen by steps on two devices (benchmarks/allocator.py).
 
 COMPILER = "--xla_backend_optimization_level=2"
 """XLA's flag for how much LLVM optimises, 3 by default: on CPUs models of many small operations compile up to twice as
-fast with 2, and steps are as fast (benchmarks/compile_times.py). On machines with a GPU the default stays."""
+fast with 2, and most steps are as fast (benchmarks/compile_times.py). On machines with a GPU the default stays."""
 
 
 def environment(given: dict[str, str], flags: str, *, gpu: bool = False) -> dict[str, str]:

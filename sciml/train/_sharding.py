@@ -255,7 +255,7 @@ def _sums(found: tuple[tuple[Array, PyTree], PyTree], of_state: PyTree) -> tuple
     gradients of parameters that are cut over the batch's axis are sums over it already.
     """
     (value, logs), gradient = found
-    _check_sums({"loss": value, **logs})
+    _check_sums({**logs, "loss": value})
     means, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, (value, logs)))
     slopes, form = jax.tree.flatten(gradient)
     share = 1 / math.prod(jax.lax.axis_size(name) for name in cut.varying(value))
