@@ -6,7 +6,8 @@ import textwrap
 PROGRAM = """
 import warnings; warnings.simplefilter("error")
 import equinox as eqx, jax, jax.numpy as jnp, numpy as np, optax
-from sciml import nn, parallel, train
+from sciml import nn, operators, parallel, train
+from sciml.grid import Grid
 from sciml.nn import partition
 
 assert jax.local_device_count() == 4
@@ -55,6 +56,24 @@ assert any(is_cut) and not all(is_cut)
 for one, other in zip(jax.tree.leaves(alone), jax.tree.leaves(shared), strict=True):
     np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-6)
 np.testing.assert_allclose(train.predict(state.model, x, size=20), expected, rtol=1e-5, atol=1e-5)
+
+# Fields in parts: predictions, and a loss that would be a number of each part.
+grid = Grid((16, 6))
+fields = rng.normal(size=(5, 1, *grid.shape)).astype(np.float32)
+network = operators.FNO(1, 1, modes=(4, 4), width=4, depth=1, grid=grid, key=jax.random.key(0))
+network = operators.Normalised(network, operators.per_point(fields), operators.per_channel(fields))
+on_parts = parallel.Layout(space=(2,)).on(4, grid.shape)
+with train.predicting_on(on_parts):
+    np.testing.assert_allclose(train.predict(network, fields, size=3), jax.vmap(network)(fields), rtol=1e-4, atol=1e-5)
+wrong = lambda model, batch, keys: (jnp.mean((jax.vmap(model)(batch) - batch) ** 2), {})
+try:
+    train.make_step(wrong, optax.sgd(0.1), placement=on_parts)(
+        train.place(train.init(network, optax.sgd(0.1)), on_parts), None, fields[None, :4]
+    )
+except ValueError as error:
+    assert "Expected the loss of whole fields, got one of each part" in str(error), error
+else:
+    raise AssertionError("a loss of parts was taken for one of whole fields")
 
 # An optimiser that searches a line asks for the loss of the whole batch.
 def found(placement):
