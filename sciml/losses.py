@@ -103,14 +103,8 @@ def square_symmetry(sample: PyTree, key: Key[Array, ""]) -> PyTree:
 def transposition(sample: PyTree, key: Key[Array, ""]) -> PyTree:
     """Exchanges the two axes of a sample with probability 1/2.
 
-    As `square_symmetry`, of which it is one element, for problems that have this symmetry alone.
-
-    Args:
-        sample: Fields `(channels, n, n)`.
-        key: Randomness.
-
-    Raises:
-        ValueError: If a field is not square, or its space is cut over devices.
+    As `square_symmetry`, of which it is one element, for problems that have this symmetry alone; it takes and raises the
+    same.
     """
     _check_squares(sample)
     across = jax.random.bernoulli(key)

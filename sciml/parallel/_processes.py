@@ -28,7 +28,7 @@ Value = TypeVar("Value")
 _ALONE = contextvars.ContextVar("alone", default=False)
 _AGREEMENTS, _BARRIERS, _STEPS = itertools.count(), itertools.count(), itertools.count(1)
 _FAILED, _VALUE = "sciml/failed", "sciml/value"
-_BLOCK = 1000
+_BLOCK = 1000  # agreements whose values are removed together
 _SLICE = 10_000  # ms in which a process that waits does not answer to Ctrl-C
 _DAY = 86_400.0  # s
 _FAREWELL = 5  # s in which all processes learn that one has failed
@@ -139,7 +139,7 @@ def agreed(value: Value) -> Value:
     For what may differ from process to process: clocks, what a folder holds, sums of floating-point numbers.
 
     Args:
-        value: What JSON can hold, also NaN and bytes.
+        value: Numbers, NaN included, texts and bytes, and lists and dicts of them.
     """
     return by_first(lambda: value)
 
@@ -148,7 +148,7 @@ def by_first(function: Callable[[], Value]) -> Value:
     """What a function returns on process 0, on all processes; the others do not call it.
 
     Args:
-        function: Returns what JSON can hold. In it process 0 works `alone`.
+        function: Returns what `agreed` takes. In it process 0 works `alone`.
 
     Raises:
         Exception: What the function raises, on process 0.
