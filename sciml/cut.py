@@ -139,7 +139,9 @@ def joined(x: Array, names: tuple[str | None, ...], axis: int = 0) -> Array:
 
 
 def received(x: Array, name: str, axis: int, width: int, *, towards: int, ring: bool) -> Array:
-    """The `width` values next to this part that the neighbour has (halo exchange); zeros at the ends of an axis that is no ring.
+    """The `width` values next to this part that the neighbour has: a halo exchange.
+
+    At the ends of an axis that is no ring these are zeros.
 
     Args:
         x: A part of a field.

@@ -103,8 +103,8 @@ def square_symmetry(sample: PyTree, key: Key[Array, ""]) -> PyTree:
 def transposition(sample: PyTree, key: Key[Array, ""]) -> PyTree:
     """Exchanges the two axes of a sample with probability 1/2.
 
-    As `square_symmetry`, of which it is one element, for problems that have this symmetry alone; it takes and raises the
-    same.
+    As `square_symmetry`, of which it is one element, for problems that have this symmetry alone. Arguments and errors
+    are the same.
     """
     _check_squares(sample)
     across = jax.random.bernoulli(key)
