@@ -7,6 +7,7 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 from sciml import cut, losses, metrics, nn, operators
+from sciml.cli._main import main
 from sciml.grid import Grid
 from sciml.parallel import Cut, Layout
 
@@ -89,6 +90,24 @@ def test_layouts_that_do_not_fit(layout, batch, grid, message):
 def test_what_needs_whole_fields_or_even_parts_says_so(function, message):
     with pytest.raises(ValueError, match=message):
         on_a_part(function, jnp.ones((2, 6, 6)))
+
+
+def test_the_command_line_refuses_words_that_it_does_not_know(tmp_path, capsys):
+    command = (
+        "train",
+        "darcy",
+        "--preset",
+        "smoke",
+        "--model",
+        "fno",
+        "--mesh",
+        "space=a",
+        "--out",
+        str(tmp_path / "run"),
+    )
+    assert main(command) == 2
+    assert "--mesh space=a: Expected words like data=8" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_modules_of_others_are_trusted_if_they_say_so():
