@@ -1,10 +1,10 @@
-"""How much time does a single arena of glibc's allocator cost in a process that has compiled its training step?
+"""How do the settings of glibc's allocator change training steps in processes that compile them?
 
     python benchmarks/allocator.py [--case mgno fno unet fno-gallery]
 
-The training step of benchmarks/compile_times.py on two devices, in processes that compile it themselves: with the
-settings of the command line, among them MALLOC_ARENA_MAX=3, and with a single arena. `fno-gallery` is the step of
-benchmarks/train_step.py of that name, whose buffers are larger than 64 MB.
+The training step of benchmarks/compile_times.py on two devices, in processes that compile it themselves: with heaps
+of 4 GB and an arena for each thread, as on the command line where it can, with its three arenas elsewhere, and with a
+single one. `fno-gallery` is the step of benchmarks/train_step.py of that name, whose buffers are larger than 64 MB.
 """
 
 import dataclasses
@@ -14,6 +14,8 @@ import compile_times
 import timer
 import train_step
 from timer import Case
+
+from sciml.cli import _process
 
 SHOWN = ("mgno", "fno", "unet", "fno-gallery")
 RESULTS = pathlib.Path(__file__).resolve().parent / "results" / "allocator.json"
@@ -26,9 +28,10 @@ def cases(peer: str) -> dict[str, Case]:
     for name, case in (train_step.cases(peer) | compile_times.cases(peer)).items():
         if name in SHOWN:
             last = case.contenders[-1]
-            plain = dataclasses.replace(last, name="sciml", env=last.env | uncached)
-            single = dataclasses.replace(plain, name="one arena", env=plain.env | {"MALLOC_ARENA_MAX": "1"})
-            table[name] = dataclasses.replace(case, contenders=(plain, single))
+            large = dataclasses.replace(last, name="large heaps", env=last.env | uncached | _process.LARGE_HEAPS)
+            few = dataclasses.replace(large, name="few arenas", env=large.env | _process.FEW_ARENAS)
+            single = dataclasses.replace(few, name="one arena", env=few.env | {"MALLOC_ARENA_MAX": "1"})
+            table[name] = dataclasses.replace(case, contenders=(large, few, single))
     return {name: table[name] for name in SHOWN}
 
 

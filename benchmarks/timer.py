@@ -60,7 +60,7 @@ def allocator() -> dict[str, str]:
     """Environment variables of all workers: those of the command line. To be called in the parent, which has sciml."""
     from sciml.cli import _process
 
-    return _process.ALLOCATOR
+    return _process.allocator_settings()
 
 
 def xla_flags() -> dict[str, str]:

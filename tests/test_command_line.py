@@ -337,7 +337,7 @@ for _ in range(3):
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="these are settings of glibc")
 def test_a_restarted_process_keeps_freed_memory_so_that_steps_take_no_page_faults():
-    plain = {name: value for name, value in os.environ.items() if name not in _process.ALLOCATOR}
+    plain = {name: value for name, value in os.environ.items() if name not in _process.FEW_ARENAS}
 
     def faults(mode):
         command = [sys.executable, "-c", FAULTS, mode]
@@ -349,12 +349,49 @@ def test_a_restarted_process_keeps_freed_memory_so_that_steps_take_no_page_fault
     assert max(faults("plain")) > 1000
 
 
-def test_the_allocator_is_left_alone_where_the_user_has_set_it_or_there_is_no_glibc():
-    assert _process.allocator({}, "glibc 2.36") == _process.ALLOCATOR
-    assert _process.allocator({"MALLOC_TOP_PAD_": "1"}, "glibc 2.36") == {}
-    assert _process.allocator(_process.ALLOCATOR, "glibc 2.36") == {}  # the restarted process starts no other
-    assert _process.allocator({}, "") == {}
-    assert _process.allocator({}, "glibc 2.36", limited=True) == {}
+def test_the_allocator_is_left_alone_where_the_user_has_set_it_or_there_is_no_glibc(tmp_path):
+    wanted = _process.LARGE_HEAPS
+    assert _process.allocator({}, wanted) == wanted
+    assert _process.allocator({"MALLOC_TOP_PAD_": "1"}, wanted) == {}
+    assert _process.allocator({"MALLOC_ARENA_MAX": "1"}, wanted) == {}
+    assert _process.allocator(wanted, wanted) == {}  # the restarted process starts no other
+    assert _process.allocator({}, wanted, limited=True) == {}
+    (tmp_path / "hugepages-1048576kB").mkdir()
+    assert _process.allocator_settings("glibc 2.36", tmp_path) == _process.LARGE_HEAPS
+    assert _process.allocator_settings("glibc 2.36", tmp_path / "none") == _process.FEW_ARENAS
+    assert _process.allocator_settings("glibc 2.34", tmp_path) == _process.FEW_ARENAS
+    assert _process.allocator_settings(" ", tmp_path) == {}
+
+
+@pytest.mark.skipif(_process.allocator_settings() != _process.LARGE_HEAPS, reason="glibc has no large heaps here")
+def test_a_buffer_larger_than_usual_heaps_is_kept_in_every_thread():
+    program = """
+import ctypes, resource, threading
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+size, found = 200 << 20, []
+def work():
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        buffer = libc.malloc(ctypes.c_size_t(size))
+        ctypes.memset(buffer, 1, size)
+        libc.free(buffer)
+        found.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+print(*found)
+"""
+
+    def faults(settings):
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=True)
+        return [int(count) for count in done.stdout.split()]
+
+    first, *later = faults(_process.LARGE_HEAPS)
+    assert first > 1000
+    assert max(later) < 100
+    assert min(faults(_process.FEW_ARENAS)) > 50  # pages of 2 MB, at every turn
 
 
 def test_a_limit_of_the_memory_of_the_process_is_noticed(monkeypatch):

@@ -18,19 +18,17 @@ XLA runs several operations, convolutions among them, on one thread, so that two
 does (benchmarks/train_step.py). The environment variable SCIML_CPU_DEVICES overrides it, 0 stands for one per core.
 """
 
-ALLOCATOR = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": "-1",
-    "MALLOC_TOP_PAD_": str(64 << 20),
-    "MALLOC_ARENA_MAX": "3",
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-}
-"""Variables by which glibc keeps freed memory, and takes more of it in pages of 2 MB.
+_KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1", "MALLOC_TOP_PAD_": str(64 << 20)}
+LARGE_HEAPS = {**_KEPT, "GLIBC_TUNABLES": f"glibc.malloc.hugetlb={1 << 30}"}
+FEW_ARENAS = {**_KEPT, "MALLOC_ARENA_MAX": "3", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+"""Variables by which glibc keeps freed memory.
 
 Without them a training step returns its buffers to the system and takes a page fault for each 4 kB when it asks for
-them again. In a single arena all threads wait for one lock, above all in the process that has compiled the step. But
-glibc maps buffers of more than 64 MB anew each time in all arenas but the main one, so that many arenas are slow too.
-Three were chosen by steps on two devices (benchmarks/allocator.py).
+them again. glibc gives every thread an arena, since in a single one all threads wait for one lock, above all in the
+process that has compiled the step. But an arena other than the main one has heaps of 64 MB, and a buffer that does not
+fit is mapped anew each time. `LARGE_HEAPS` makes heaps of four pages of 1 GB, of which only what is used takes memory,
+and needs no such pages. Where glibc does not know the setting or the processor the pages, `FEW_ARENAS` is a compromise:
+few arenas, and memory in pages of 2 MB, of which it takes fewer to map a buffer anew (benchmarks/allocator.py).
 """
 
 COMPILER = "--xla_backend_optimization_level=2"
@@ -71,17 +69,31 @@ def xla_flags(flags: str, *, gpu: bool) -> list[str]:
     return wide if gpu else [*wide, COMPILER]
 
 
-def allocator(given: dict[str, str], c_library: str, *, limited: bool = False) -> dict[str, str]:
-    """Environment variables to set for the allocator: none if the user has set one of them, or without glibc.
+def allocator(given: dict[str, str], settings: dict[str, str], *, limited: bool = False) -> dict[str, str]:
+    """Environment variables to set for the allocator: none if the user has set one of them.
 
     Args:
         given: The environment.
-        c_library: Name and version, as `platform.libc_ver` gives them, joined by a space.
+        settings: Those of `allocator_settings`.
         limited: Whether the memory of the process is limited; memory that is kept would count.
     """
-    if limited or not c_library.startswith("glibc") or any(name in given for name in ALLOCATOR):
+    return {} if limited or any(name in given for name in (*FEW_ARENAS, *settings)) else settings
+
+
+def allocator_settings(
+    c_library: str | None = None, pages: pathlib.Path = pathlib.Path("/sys/kernel/mm/hugepages")
+) -> dict[str, str]:
+    """The variables that suit this machine; none without glibc.
+
+    Args:
+        c_library: Name and version, as `platform.libc_ver` gives them, joined by a space.
+        pages: Folder in which Linux lists the sizes of large pages.
+    """
+    name, _, version = (" ".join(platform.libc_ver()) if c_library is None else c_library).partition(" ")
+    if name != "glibc":
         return {}
-    return ALLOCATOR
+    large = (pages / f"hugepages-{1 << 20}kB").exists() and tuple(map(int, version.split(".")[:2])) >= (2, 35)
+    return LARGE_HEAPS if large else FEW_ARENAS
 
 
 def _limited() -> bool:
@@ -99,8 +111,7 @@ def prepare(*, restart: bool) -> None:
             which glibc reads when a process starts.
     """
     os.environ.update(environment(dict(os.environ), processor_flags(), gpu=has_gpu()))
-    library = " ".join(platform.libc_ver())
-    missing = allocator(dict(os.environ), library, limited=_limited()) if restart else {}
+    missing = allocator(dict(os.environ), allocator_settings(), limited=_limited()) if restart else {}
     if missing:
         # The new process begins without an answer to Ctrl-C: it waits until `main` asks for it.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
