@@ -29,6 +29,7 @@ import optax
 
 from sciml import nde, plot, symbolic, tasks
 from sciml.experiment import Count, Experiment, NonNegative, Training, chosen
+from sciml.parallel import Automatic
 
 hare, lynx = symbolic.states(2)
 SIMULATED = (0.55 * hare + -0.028 * (hare * lynx), -0.8 * lynx + 0.026 * (hare * lynx))
@@ -169,10 +170,11 @@ def build(config: Config) -> Experiment:
         train=windows,
         steps=steps,
         batch=min(training.batch, len(windows)),
+        accumulate=training.accumulate,
         evaluate=evaluate,
         test=series,
         metric="forecast",
         figures=figures,
-        split_batches=False,  # shard_map does not differentiate diffrax's loop
+        parallel=Automatic(),  # shard_map does not differentiate diffrax's loop
         seed=training.seed,
     )

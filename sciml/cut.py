@@ -40,6 +40,12 @@ def cast(x: Array, axes: frozenset[str] | tuple[str, ...]) -> Array:
     return lax.pcast(x, missing, to="varying") if missing else x
 
 
+def zeros(shape: jax.ShapeDtypeStruct) -> Array:
+    """Zeros like the array of which `jax.eval_shape` tells the shape, and that vary along the same axes."""
+    kind = shape.manual_axis_type  # None outside of `shard_map`
+    return cast(jnp.zeros(shape.shape, shape.dtype), () if kind is None else kind.varying)
+
+
 def like(a: Array, b: Any) -> Array:
     """`a` as an array that varies along all axes along which `b` does; primitives of our own need such operands."""
     return cast(a, varying(b))

@@ -95,7 +95,7 @@ def _calibrate(plan: Plan, out: pathlib.Path, failures: dict[str, str], board: B
             board.say(model, "is compiled and measured" if turn == 1 else "is measured again")
             try:
                 built = experiment.build_with(plan.module, plan.config_of(model, plan.first_seed))
-                found = parallel.agreed(measure(built, plan.budget))
+                found = parallel.agreed(measure(built, plan.budget, plan.layout))
             except Exception as error:
                 _check_of_all(error)
                 known.pop(model, None)
@@ -160,6 +160,7 @@ def _attempt(
             out / name,
             console=board.console,
             progress=board.progress_of(which[0], number),
+            layout=plan.layout,
         )
     except Exception as error:
         _check_of_all(error)

@@ -12,7 +12,7 @@ _LEAST_STEPS = 10  # of a run
 _WINDOWS, _SECONDS = 6, 6.0  # least that is timed; steps are slower for some seconds after they were compiled
 
 
-def measure(experiment: Experiment, budget: float | None) -> dict[str, Any]:
+def measure(experiment: Experiment, budget: float | None, layout: parallel.Layout) -> dict[str, Any]:
     """Compiles the step of an experiment and, for a budget, times it.
 
     The timed steps are those of `train.fit` with the experiment's data and optimiser. A run of many steps looks at its
@@ -21,7 +21,7 @@ def measure(experiment: Experiment, budget: float | None) -> dict[str, Any]:
     Returns:
         `steps_per_epoch` and `step_bytes`, with a budget also `seconds_per_step`, a median, and `timed_steps`.
     """
-    start = prepare(experiment)
+    start = prepare(experiment, layout)
     found = {"steps_per_epoch": len(experiment.train) / experiment.batch, "step_bytes": step_bytes(*start)}
     if budget is None:
         return found
@@ -30,7 +30,7 @@ def measure(experiment: Experiment, budget: float | None) -> dict[str, Any]:
     steps = int(budget / seconds)
     cadence = cadences(dataclasses.replace(experiment, steps=steps))[1]
     if 1 < cadence <= steps // (_WINDOWS + 2):
-        seconds, timed = _time(prepare(experiment), least, cadence=cadence, steps=steps)
+        seconds, timed = _time(prepare(experiment, layout), least, cadence=cadence, steps=steps)
     return {**found, "seconds_per_step": seconds, "timed_steps": timed}
 
 

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from sciml.experiment import LARGEST_SEED, settings, to_json, with_settings
+from sciml.parallel import Layout
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
@@ -69,6 +70,7 @@ class Plan:
             They do not contain compilation, validation, checkpoints and the test.
         target: Name and value of a validation error; the time until a run reaches it is measured. By default the
             largest final one of all runs, which all of them reach.
+        layout: How each run is laid out over the devices.
 
     Raises:
         ValueError: If the Config lacks a field, a model does not exist or is given twice, or a number is not positive.
@@ -80,6 +82,7 @@ class Plan:
     seeds: int = 3
     budget: float | None = None
     target: tuple[str, float] | None = None
+    layout: Layout = Layout()
 
     def __post_init__(self):
         check_fields(self.module)
@@ -133,7 +136,8 @@ class Plan:
         """What must be the same when a benchmark goes on; models and seeds may be added."""
         free = {"model", "seed"} if self.budget is None else {"model", "seed", "epochs"}
         kept = {name: to_json(value) for name, value in settings(self.config) if name not in free}
-        return {"experiment": self.file.name, "budget": self.budget, **kept}
+        layout = {"layout": words} if (words := self.layout.words()) else {}
+        return {"experiment": self.file.name, "budget": self.budget, **layout, **kept}
 
 
 def _takes_floats(config: Any, name: str) -> bool:

@@ -16,6 +16,25 @@ _TRACK = Annotated[
     tyro.conf.arg(help="Tool for which logs and metrics are written too, into the folder of a run; nothing is sent."),
 ]
 
+_MESH = Annotated[
+    str | None,
+    tyro.conf.arg(
+        metavar="LAYOUT",
+        help="How a run is laid out over devices: data=8 parts of a batch, space=4x2 parts of the axes of space, "
+        "state=cut for parameters and optimiser in parts; with commas between. By default all share each batch.",
+    ),
+]
+
+
+def _layout(words: str | None) -> Any:
+    """The layout of `--mesh`."""
+    from sciml import parallel
+
+    try:
+        return parallel.Layout() if words is None else parallel.Layout.parse(words)
+    except ValueError as error:
+        raise Usage(f"--mesh {words}: {error}") from None
+
 
 def _tracked(module: ModuleType, tool: str | None, out: pathlib.Path) -> ModuleType:
     """An experiment file whose runs are tracked by a tool, if one is given.
@@ -40,21 +59,14 @@ _TRAIN: dict[str, Any] = {
         tyro.conf.arg(name="from", metavar="STEP", help="Go on from the checkpoint of this step, not from the last."),
     ],
     "track": _TRACK,
-    "mesh": Annotated[
-        str | None,
-        tyro.conf.arg(
-            metavar="LAYOUT",
-            help="How the run is laid out over devices: data=8 parts of a batch, space=4x2 parts of the axes of space, "
-            "state=cut for parameters and optimiser in parts; with commas between. By default all share each batch.",
-        ),
-    ],
+    "mesh": _MESH,
 }
 _TRAIN_DEFAULTS = {"from_step": None, "track": None, "mesh": None}
 
 
 def train(arguments: Sequence[str]) -> int:
     """Trains one model of an experiment, or goes on with an interrupted run."""
-    from sciml import experiment, parallel
+    from sciml import experiment
 
     arguments = with_data(arguments)
     if not arguments or arguments[0].startswith("-"):
@@ -67,10 +79,7 @@ def train(arguments: Sequence[str]) -> int:
         raise Usage(f"There is no model {model!r} in {arguments[0]}, only {', '.join(module.MODELS)}.")
     if options.from_step is not None and options.from_step < 0:
         raise Usage(f"Expected --from STEP, the step of a checkpoint of the run, got {options.from_step}.")
-    try:
-        layout = parallel.Layout() if options.mesh is None else parallel.Layout.parse(options.mesh)
-    except ValueError as error:
-        raise Usage(f"--mesh {options.mesh}: {error}") from None
+    layout = _layout(options.mesh)
     experiment.check_settings(config)
     config = _resolved(module, config)
     start = {} if options.from_step is None else {"start": options.from_step}
@@ -101,8 +110,9 @@ _BENCHMARK: dict[str, Any] = {
     "seeds": Annotated[int, tyro.conf.arg(help="Runs of each model, with consecutive seeds from --seed on.")],
     "target": Annotated[str | None, tyro.conf.arg(help="Validation error to reach, such as relative_l2=0.02.")],
     "track": _TRACK,
+    "mesh": _MESH,
 }
-_DEFAULTS = {"budget": None, "seeds": 3, "target": None, "track": None}
+_DEFAULTS = {"budget": None, "seeds": 3, "target": None, "track": None, "mesh": None}
 
 
 def benchmark(arguments: Sequence[str]) -> int:
@@ -127,7 +137,7 @@ def benchmark(arguments: Sequence[str]) -> int:
         target = None if options.target is None else benchmark.target(options.target)
         models = tuple(dict.fromkeys(options.models))
         config, tracked = _resolved(module, options.config), _tracked(module, options.track, options.out)
-        plan = benchmark.Plan(tracked, config, models, options.seeds, budget, target)
+        plan = benchmark.Plan(tracked, config, models, options.seeds, budget, target, _layout(options.mesh))
     except ValueError as error:
         raise Usage(str(error)) from None
     failed = {one["run"]: one["failure"] for one in benchmark.benchmark(plan, options.out)["runs"] if one["failure"]}

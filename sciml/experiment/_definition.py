@@ -8,6 +8,7 @@ from typing import Any
 
 from sciml.experiment._ranges import Count, Seed, Steps, check_value
 from sciml.losses import Curriculum, Loss
+from sciml.parallel import Alone, Automatic, Mapped
 from sciml.train import Every, Optimiser, Scheduled
 
 
@@ -54,9 +55,10 @@ class Experiment:
         figures: `(models by name, folder)`, draws the figures of one or several trained models into the folder.
         predict: How the trained model is applied to a user's file.
         hooks: Further hooks for the folder of the run, such as `[train.every(100, train.tensorboard(folder))]`.
-        split_batches: Whether all devices share each batch. False for losses that are no mean over independent samples,
-            such as a batch solved as one equation, and for gradients through diffrax's checkpointed adjoint, which
-            `jax.shard_map` does not differentiate (diffrax 0.7.2).
+        parallel: How devices share each batch. `Mapped()` needs a loss that is a mean over independent samples;
+            `Automatic()` is for gradients through diffrax's checkpointed adjoint, which `jax.shard_map` does not
+            differentiate (diffrax 0.7.2); with `Alone()` they do not.
+        accumulate: Number of parts of a batch that each device computes one after another, to save memory.
         seed: Seed of the batches and of the loss.
 
     Raises:
@@ -82,13 +84,15 @@ class Experiment:
     figures: Callable[[Mapping[str, Any], pathlib.Path], None] | None = None
     predict: Prediction | None = None
     hooks: Callable[[pathlib.Path], Sequence[Every]] = lambda folder: ()
-    split_batches: bool = True
+    parallel: Mapped | Automatic | Alone = Mapped()
+    accumulate: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_value("steps", Steps, self.steps)
         check_value("batch", Count, self.batch)
         check_value("seed", Seed, self.seed)
+        check_value("accumulate", Count, self.accumulate)
         check_value("every", Steps | None, self.every)
         check_value("patience", Count | None, self.patience)
         if not isinstance(self.metric, str) or not self.metric:
@@ -102,6 +106,8 @@ class Experiment:
                 f"A batch holds 1 to {len(self.train)} samples, as many as there are, got {self.batch}. "
                 "Use a smaller batch."
             )
+        if self.batch % self.accumulate:
+            raise ValueError(f"Expected a batch that {self.accumulate} parts divide (accumulate), got {self.batch}.")
 
 
 def held_out(experiment: Experiment, resolution: int | None = None) -> Any:

@@ -1,6 +1,7 @@
 """What guards a run folder: who works in it, what a run was begun with, from where it goes on."""
 
 import contextlib
+import dataclasses
 import math
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
@@ -126,37 +127,30 @@ def placement_of(experiment: Experiment, layout: parallel.Layout) -> parallel.Pl
     Raises:
         ValueError: If they do not fit, or devices of several processes would have no work.
     """
-    if not experiment.split_batches:
+    if isinstance(experiment.parallel, parallel.Alone):
         if layout != parallel.Layout():
+            raise ValueError("One device computes the batches of this experiment (Alone), got a layout. Leave it out.")
+        if parallel.several():
             raise ValueError(
-                "The batches of this experiment are not shared by devices (split_batches=False), got a layout. Leave "
-                "it out."
+                f"One device computes the batches of this experiment (Alone), so that {parallel.number()} processes "
+                "are no faster than one. Start it with one process."
             )
-        _check_shared(experiment, 1)
         return None
+    automatic = isinstance(experiment.parallel, parallel.Automatic)
     grid = getattr(experiment.train, "grid", None)
-    if layout.space:
+    if layout.space and not automatic:
         cut.check_model(experiment.model)
-    placement = layout.on(experiment.batch, () if grid is None else grid.shape)
-    _check_shared(experiment, placement.mesh.size)
-    return placement
-
-
-def _check_shared(experiment: Experiment, used: int) -> None:
-    """Refuses what leaves devices of several processes without work, where `used` of all devices have some."""
-    processes, devices, batch = parallel.number(), len(parallel.devices()), experiment.batch
-    if not parallel.several() or used == devices:
-        return
-    if not experiment.split_batches:
+    batch = experiment.batch // experiment.accumulate
+    placement = layout.on(batch, () if grid is None else grid.shape)
+    used, devices = placement.mesh.size, len(parallel.devices())
+    if parallel.several() and used != devices:
+        fitting = [size for size in (batch // devices * devices, (batch // devices + 1) * devices) if size]
+        sizes = " or ".join(str(size * experiment.accumulate) for size in fitting)
         raise ValueError(
-            f"The batches of this experiment are not shared by devices (split_batches=False), so that {processes} "
-            "processes are no faster than one. Start it with one process."
+            f"{devices} devices of {parallel.number()} processes cannot share a batch of {experiment.batch} samples "
+            f"equally. Use a batch of {sizes} samples, or fewer processes."
         )
-    fitting = [size for size in (batch // devices * devices, (batch // devices + 1) * devices) if size]
-    raise ValueError(
-        f"{devices} devices of {processes} processes cannot share a batch of {batch} samples equally. Use a batch "
-        f"of {' or '.join(map(str, fitting))} samples, or fewer processes."
-    )
+    return dataclasses.replace(placement, automatic=automatic)
 
 
 def note_start(
@@ -165,11 +159,11 @@ def note_start(
     metric: str | None,
     known: dict[str, Any],
     before: Run | None,
-    step: int,
+    start: dict[str, Any],
     say: Callable[[str], None],
 ) -> None:
-    """Writes what the run, or its continuation, runs on; earlier entries stay."""
-    here = msgspec.convert({"step": step, **provenance(file)}, Start)
+    """Writes what the run, or its continuation, runs on, with the `step` and `layout` of `start`; earlier ones stay."""
+    here = msgspec.convert({**start, **provenance(file)}, Start)
     starts = [] if before is None else before.starts
     then = starts[-1].device.count if starts else here.device.count
     if then != here.device.count:

@@ -109,7 +109,7 @@ def _check(name: str, known: Range, whole: bool, value: Any) -> None:
 class Training:
     """Options of training that experiment files share, a field of their Config: `run: Training = Training(epochs=8)`.
 
-    The command line has them as `--epochs`, `--steps`, `--batch`, `--lr` and `--seed`.
+    The command line has them as `--epochs`, `--steps`, `--batch`, `--lr`, `--seed` and `--accumulate`.
 
     Raises:
         ValueError: If a number is impossible; it names the option.
@@ -125,6 +125,8 @@ class Training:
     """Peak learning rate; by default the model's own."""
     seed: Seed = 0
     """Seed of the initial weights, of the order of the samples and of random draws in the loss."""
+    accumulate: Count = 1
+    """Parts of a batch that are computed one after another, to save memory."""
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -31,7 +31,7 @@ class Device(AbstractRecord):
 
 
 class Start(AbstractRecord, kw_only=True):
-    """A start of a run, or a continuation: the step, and what it ran on."""
+    """A start of a run, or a continuation: the step, what it ran on, and its layout on the devices (`--mesh`)."""
 
     step: int
     commit: str | None
@@ -39,6 +39,7 @@ class Start(AbstractRecord, kw_only=True):
     device: Device
     versions: dict[str, str]
     x64: bool | None = None
+    layout: str | None = None
 
 
 class Run(AbstractRecord, kw_only=True):

@@ -103,7 +103,7 @@ def run(
         BlockingIOError: If another process works in the folder.
         OSError: If the disk is full; earlier checkpoints are intact.
         KeyboardInterrupt: With a message that says from where the run can go on.
-        SystemExit: With the code 0, in several processes, if a SIGTERM ended them; the run is saved.
+        SystemExit: With the code 0 if a SIGTERM ended the training; the run is saved.
     """
     names = ("steps", "batch", "metric", "seed")
     config = {name: getattr(experiment, name) for name in names} | {"model": structure.describe(experiment.model)}
@@ -139,8 +139,9 @@ def _run(
     done = parallel.by_first(finished)
     if done is not None:
         return done
-    prepared = prepare(experiment, layout)
-    with held(folder), train.predicting_on(placement_of(experiment, layout)):
+    placement = placement_of(experiment, layout)
+    prepared, words = prepare(experiment, layout), None if placement is None else placement.words()
+    with held(folder), train.predicting_on(placement):
         check_again = lambda: check_folder(folder, made_of.config)  # another process may have begun it in the meantime
         parallel.by_first(check_again)
         done = parallel.by_first(finished)
@@ -148,7 +149,9 @@ def _run(
             return done
         metric = None if experiment.validation is None else experiment.metric
         with with_remedy():
-            parallel.by_first(functools.partial(_begin, experiment, folder, made_of, known, description, start, say))
+            parallel.by_first(
+                functools.partial(_begin, experiment, folder, made_of, known, description, (start, words), say)
+            )
             checkpoints = train.Checkpoints(folder / "checkpoints", metric=metric)
             with closed(checkpoints):
                 log = train_into(folder, experiment, prepared, checkpoints, console, progress)
@@ -173,10 +176,11 @@ def _begin(
     made_of: _Made,
     known: dict[str, Any],
     description: Any,
-    start: int | None,
+    begins: tuple[int | None, str | None],
     say: Any,
 ) -> None:
-    """Writes what a run is made of, or checks that it goes on with the same."""
+    """Writes what a run is made of, or checks that it goes on with the same: from a step, in a layout."""
+    start, layout = begins
     before = begun(folder, known)
     name, count = made_of.name or name_of(experiment.model), train.parameters(experiment.model)
     say(f"{folder}: {name}, {count:,} parameters, trains on {summary(experiment.train)}")
@@ -186,7 +190,7 @@ def _begin(
         go_back(folder, start, say)
     metric = None if experiment.validation is None else experiment.metric
     latest = train.Checkpoints(folder / "checkpoints", metric=metric).latest or 0
-    note_start(folder, made_of.file, metric, known, before, latest, say)
+    note_start(folder, made_of.file, metric, known, before, {"step": latest, "layout": layout}, say)
 
 
 def _end(experiment: Experiment, folder: pathlib.Path, metrics: Metrics, model: Any, say: Any) -> dict[str, Any]:

@@ -31,7 +31,12 @@ def prepare(
     which = functools.partial(batch_rows, experiment.train, experiment.batch, experiment.seed)
     batches = train.batches(experiment.train, which, placement=placement)
     step = train.make_step(
-        experiment.loss, experiment.optimiser, seed=experiment.seed, fetch=batches.fetch, placement=placement
+        experiment.loss,
+        experiment.optimiser,
+        seed=experiment.seed,
+        fetch=batches.fetch,
+        placement=placement,
+        accumulate=experiment.accumulate,
     )
     return state, step, batches
 
@@ -55,7 +60,7 @@ def train_into(
     Raises:
         FloatingPointError: If the loss is not finite, or if no validation error was.
         ValueError: If `evaluate` does not return the metric that chooses the checkpoint.
-        SystemExit: With the code 0, on all of several processes, after a SIGTERM to any of them; the state is saved.
+        SystemExit: With the code 0 after a SIGTERM, on all of several processes; the state is saved.
     """
     state, step, batches = prepared
     latest = parallel.agreed(checkpoints.latest)
@@ -68,7 +73,7 @@ def train_into(
     if experiment.patience is not None and train.stalled(history, experiment.patience):
         _check_validated(log, experiment, checkpoints)
         return log
-    with progress(folder.name) as show:
+    with progress(folder.name) as show, parallel.ending():
         hooks = [*_hooks(experiment, checkpoints, log, show, history), *experiment.hooks(folder)]
         try:
             checkpoints.save(train.fit(state, step, batches, steps=experiment.steps, hooks=hooks))

@@ -8,12 +8,13 @@
 | `agreed`, `by_first` | the value that process 0 has; what a function returns there |
 | `alone` | in the block, this process works by itself, with its own devices |
 | `barrier` | waits until all processes are there |
-| `asked_to_end` | whether a SIGTERM to any of them ends all of them at this step |
+| `asked_to_end`, `ending` | whether a SIGTERM ends all of them at this step; in the block, one by itself too |
 | `same`, `spread` | the arrays of process 0; arrays of each process on the devices of all |
 | `own`, `gathered` | of arrays on all devices the copy of this process; the arrays of all processes |
 | `last_word`, `leave` | ends all processes after an error of this one |
 | `Layout`, `Placement` | how a run is laid out over devices, in numbers and on given ones |
 | `Whole`, `Cut` | where parameters and optimiser are |
+| `Mapped`, `Automatic`, `Alone` | who shares a batch among devices: the layers, XLA, nobody |
 | `exchanges`, `sent` | what the devices send one another in a compiled program |
 
 With one process they cost nothing.
@@ -25,8 +26,11 @@ from sciml.parallel._arrays import same as same
 from sciml.parallel._arrays import spread as spread
 from sciml.parallel._launch import Launch as Launch
 from sciml.parallel._launch import launch as launch
+from sciml.parallel._layout import Alone as Alone
+from sciml.parallel._layout import Automatic as Automatic
 from sciml.parallel._layout import Cut as Cut
 from sciml.parallel._layout import Layout as Layout
+from sciml.parallel._layout import Mapped as Mapped
 from sciml.parallel._layout import Placement as Placement
 from sciml.parallel._layout import Whole as Whole
 from sciml.parallel._processes import agreed as agreed
@@ -35,6 +39,7 @@ from sciml.parallel._processes import asked_to_end as asked_to_end
 from sciml.parallel._processes import barrier as barrier
 from sciml.parallel._processes import by_first as by_first
 from sciml.parallel._processes import devices as devices
+from sciml.parallel._processes import ending as ending
 from sciml.parallel._processes import first as first
 from sciml.parallel._processes import join as join
 from sciml.parallel._processes import last_word as last_word

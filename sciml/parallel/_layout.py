@@ -36,6 +36,28 @@ class Cut:
 
 
 @dataclasses.dataclass(frozen=True)
+class Mapped:
+    """Each device computes the loss of its part, and layers ask other devices for what they lack (`jax.shard_map`).
+
+    What is sent is what the layers need and no more. The loss is a mean over the samples of a batch.
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class Automatic:
+    """The step is written for whole batches, and XLA decides what each device computes and sends (`jax.jit`).
+
+    For gradients that `jax.shard_map` does not take, such as those by diffrax's default adjoint, for losses that are no
+    mean over the samples, and for operators that need whole fields, of which more is sent then.
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class Alone:
+    """One device computes each batch, for steps whose parts would wait for one another more than they compute."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Layout:
     """How a run is laid out over devices, in numbers: `Layout(data=8, space=(4, 2))`.
 
@@ -82,6 +104,10 @@ class Layout:
                 )
         return cls(**found)
 
+    def words(self) -> str:
+        """The layout in the words of `parse`; empty for the default."""
+        return _words(self.data, self.space, cut=isinstance(self.state, Cut))
+
     def on(self, batch: int, grid: tuple[int, ...] = (), devices: Sequence[Any] | None = None) -> "Placement":
         """The layout of a batch on devices. Without `data`, a batch of 50 uses 2 of 4 devices.
 
@@ -115,6 +141,11 @@ class Layout:
         return Placement(mesh, grid if self.space else (), self.state.smallest if isinstance(self.state, Cut) else None)
 
 
+def _words(data: int | None, space: tuple[int, ...], *, cut: bool) -> str:
+    given = (f"data={data}", data), (f"space={'x'.join(map(str, space))}", space), ("state=cut", cut)
+    return ",".join(word for word, there in given if there)
+
+
 def _check_axes(space: tuple[int, ...], grid: tuple[int, ...]) -> None:
     if len(space) > len(grid):
         raise ValueError(f"Expected parts of at most {len(grid)} axes of space, as many as the grid has, got {space}.")
@@ -135,11 +166,18 @@ class Placement:
         mesh: The devices along the axes `cut.BATCH` and those of `cut.SPACE` that are cut.
         grid: Shape of the grid of fields that are cut; empty for whole ones.
         smallest: Bytes of the smallest array of the state that is cut over `cut.BATCH`; None for a state that is whole.
+        automatic: Whether XLA decides what each device computes, see `Automatic`.
     """
 
     mesh: Mesh
     grid: tuple[int, ...] = ()
     smallest: int | None = None
+    automatic: bool = False
+
+    def words(self) -> str:
+        """The layout in the words of `Layout.parse`."""
+        space = tuple(self.mesh.shape[name] for name in cut.SPACE if name in self.mesh.shape)
+        return _words(self.mesh.shape[cut.BATCH], space, cut=self.smallest is not None)
 
     @property
     def cuts_space(self) -> bool:
@@ -186,6 +224,11 @@ class Placement:
             return spread(array, sharding) if self.mesh.is_multi_process else jax.device_put(array, sharding)
 
         return jax.tree.map(one, tree, specs)
+
+    def held(self, tree: PyTree, specs: PyTree) -> PyTree:
+        """The arrays of a tree inside of a compiled function, cut as `specs` says: what XLA has to keep to."""
+        hold = lambda array, spec: jax.lax.with_sharding_constraint(array, NamedSharding(self.mesh, spec))
+        return jax.tree.map(hold, tree, specs)
 
     def own_rows(self, rows: np.ndarray) -> np.ndarray:
         """The rows of a batch of which devices of this process have a part."""

@@ -9,6 +9,7 @@ import contextlib
 import contextvars
 import itertools
 import os
+import signal
 import sys
 import threading
 import time
@@ -33,7 +34,7 @@ _SLICE = 10_000  # ms in which a process that waits does not answer to Ctrl-C
 _DAY = 86_400.0  # s
 _FAREWELL = 5  # s in which all processes learn that one has failed
 _LAST = 1  # s by which process 0 outlives the others
-_leaving = threading.RLock()
+_leaving, _asked = threading.RLock(), threading.Event()
 
 
 def join(
@@ -207,12 +208,37 @@ def barrier(name: str, *, seconds: float = _DAY) -> None:
         _store().wait_at_barrier(f"sciml/{name}/{count}", int(1000 * seconds))
 
 
+@contextlib.contextmanager
+def ending() -> Iterator[None]:
+    """In the block a process by itself is not ended by a first SIGTERM: it asks `asked_to_end`, and saves its work.
+
+    Of several processes JAX itself listens to the signal. Signals reach the main thread alone, so that the block does
+    nothing in another one.
+    """
+    if several() or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def note(number: int, frame: Any) -> None:
+        _asked.set()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    before = signal.signal(signal.SIGTERM, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        _asked.clear()
+
+
 def asked_to_end() -> bool:
     """Whether a SIGTERM to one or several of the processes ends all of them now, at the same step.
 
-    All processes call this once in each step. A process by itself is ended by the signal, as any other one.
+    All processes call this once in each step; a process by itself in the block of `ending`.
     """
-    if not several() or distributed.global_state.preemption_sync_manager is None:
+    if not several():
+        return _asked.is_set()
+    if distributed.global_state.preemption_sync_manager is None:
         return False
     return multihost_utils.reached_preemption_sync_point(next(_STEPS))
 

@@ -16,6 +16,7 @@ import optax
 
 from sciml import data, nde, plot, train
 from sciml.experiment import Experiment, NonNegative, Training, check_settings, chosen
+from sciml.parallel import Alone
 from sciml.tasks._field_errors import or_infinite
 from sciml.tasks._memory import within_memory
 
@@ -131,9 +132,10 @@ def dynamics(
         train=samples,
         steps=steps,
         batch=training.batch,
+        accumulate=training.accumulate,
         evaluate=evaluate,
         test=chosen("a split", config.regularise.split, data),
-        split_batches=False,
+        parallel=Alone(),
         seed=training.seed,
     )
     return dataclasses.replace(built, **options)

@@ -210,6 +210,7 @@ def fields(
         train=known,
         steps=steps,
         batch=training.batch,
+        accumulate=training.accumulate,
         evaluate=relative_errors,
         test=parts.test,
         validation=parts.validation,

@@ -130,6 +130,7 @@ def prose(
         train=task.training,
         steps=steps,
         batch=training.batch,
+        accumulate=training.accumulate,
         evaluate=task.evaluate,
         test=task.test,
         validation=task.validation,

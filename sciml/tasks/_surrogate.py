@@ -222,6 +222,7 @@ def surrogate(
         train=data.Streamed(windows) if source.load == "stream" else windows.in_memory(),
         steps=steps,
         batch=training.batch,
+        accumulate=training.accumulate,
         evaluate=rollout_metrics,
         test=test,
         baselines=baseline_metrics(moments.frames.mean),

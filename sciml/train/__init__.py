@@ -32,9 +32,9 @@ from sciml.train._optimisers import one_cycle as one_cycle
 from sciml.train._optimisers import one_cycle_adam as one_cycle_adam
 from sciml.train._phases import CompiledStep as CompiledStep
 from sciml.train._phases import Scheduled as Scheduled
+from sciml.train._predict import predict as predict
+from sciml.train._predict import predicting_on as predicting_on
 from sciml.train._sharding import place as place
-from sciml.train._sharding import predict as predict
-from sciml.train._sharding import predicting_on as predicting_on
 from sciml.train._state import Optimiser as Optimiser
 from sciml.train._state import TrainState as TrainState
 from sciml.train._state import init as init

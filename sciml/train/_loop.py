@@ -65,7 +65,7 @@ class Stop(Exception):
 
 
 class Preempted(Exception):
-    """Raised by `fit` on all of several processes, at the same step, after a SIGTERM to any of them.
+    """Raised by `fit` after a SIGTERM: on all of several processes at the same step, on one inside `parallel.ending`.
 
     Attributes:
         state: That of the last step, to be saved.
@@ -73,7 +73,7 @@ class Preempted(Exception):
 
     def __init__(self, state: TrainState):
         self.state = state
-        self.args = (f"The processes were asked to end, at step {int(state.step)}.",)
+        self.args = (f"The run was asked to end, at step {int(state.step)}.",)
 
 
 def _dispatch_size(limit: int | None, cadences: Sequence[int]) -> int:
@@ -112,7 +112,7 @@ def fit(
 
     Raises:
         FloatingPointError: If the loss is not finite. Hooks are not called with such a state.
-        Preempted: If several processes are asked to end.
+        Preempted: After a SIGTERM, see there.
     """
     start = done = int(state.step)
     size = _dispatch_size(dispatch, [steps, *(one.steps for one in hooks)])

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from sciml import cut
@@ -66,6 +66,7 @@ def make_step(
     seed: int = 0,
     fetch: Callable[[PyTree, PyTree], PyTree] = lambda source, item: item,
     placement: Placement | None = None,
+    accumulate: int = 1,
 ) -> CompiledStep:
     """Compiles `step(state, source, items) -> (state, logs)`, which does one optimiser step for each of `items`.
 
@@ -73,8 +74,8 @@ def make_step(
     item into a batch inside the compiled step (see `resident` and `streamed`). The arrays of `state` are donated. Step
     k gets the key `fold_in(key(seed), k)`, so that a resumed run repeats exactly what an uninterrupted one does.
 
-    Gradient clipping, accumulation, schedules and EMAs are part of the optimiser: `optax.chain(
-    optax.clip_by_global_norm(1.0), optax.adam(schedule), ema(0.999))`, `optax.MultiSteps(optimiser, 4)`.
+    Gradient clipping, schedules and EMAs are part of the optimiser: `optax.chain(optax.clip_by_global_norm(1.0),
+    optax.adam(schedule), ema(0.999))`; so is accumulation over several batches, `optax.MultiSteps(optimiser, 4)`.
     Optimisers that need the loss (`optax.contrib.reduce_on_plateau`) or its function (`optax.lbfgs`) get them.
 
     Args:
@@ -89,15 +90,18 @@ def make_step(
         placement: Devices that share each batch along its leading axis, fields where these are cut, and the state where
             it is. Each device computes the loss of its part and the gradients are averaged, hence the loss and its logs
             must be means over the samples.
+        accumulate: Number of parts of the batch, or of what a device has of it, that are computed one after another, so
+            that the memory is that of one part. The gradients are summed before devices exchange them.
 
     Raises:
-        ValueError: When it compiles, if the loss is not one of whole fields, or a layer refuses parts.
+        ValueError: When it compiles, if the loss is not one of whole fields, a layer refuses parts, or a batch is not
+            divided by the number of its parts.
 
     Returns:
         The step. Its logs hold one entry for each step: `loss`, the loss function's own logs, `gradient_norm`, and
         `learning_rate` if known.
     """
-    compiled = functools.partial(_jitted, optimiser=optimiser, fetch=fetch, placement=placement)
+    compiled = functools.partial(_jitted, optimiser=optimiser, fetch=fetch, placement=placement, accumulate=accumulate)
     if isinstance(loss, Curriculum):
         return CompiledStep([compiled(one) for _, one in loss.phases], loss.starts, jax.random.key(seed))
     return CompiledStep([compiled(loss)], (0,), jax.random.key(seed))
@@ -108,9 +112,10 @@ def _jitted(
     optimiser: Optimiser,
     fetch: Callable[[PyTree, PyTree], PyTree],
     placement: Placement | None,
+    accumulate: int,
 ) -> Callable[[tuple[Form, PRNGKeyArray, PyTree, PyTree], list[Array]], tuple[list[Array], Logs]]:
     """`((form, key, source, items), arrays) -> (arrays, logs)`, which donates the arrays of the state."""
-    gradient = _gradient(loss, fetch)
+    gradient = _gradient(loss, fetch, accumulate)
     mesh = None if placement is None else placement.mesh
     if placement is not None and placement.mesh.size > 1:
         gradient = shared(gradient, placement)
@@ -132,7 +137,7 @@ def _jitted(
     return step
 
 
-def _gradient(loss: Loss | Scheduled, fetch: Callable[[PyTree, PyTree], PyTree]) -> Gradient:
+def _gradient(loss: Loss | Scheduled, fetch: Callable[[PyTree, PyTree], PyTree], accumulate: int) -> Gradient:
     """The loss of one batch, its logs and its gradient, of a part of them on several devices."""
 
     def gradient(
@@ -147,18 +152,39 @@ def _gradient(loss: Loss | Scheduled, fetch: Callable[[PyTree, PyTree], PyTree])
     ) -> tuple[tuple[Float[Array, ""], Logs], PyTree]:
         now = loss.at(step) if isinstance(loss, Scheduled) else loss
         batch = fetch(source, item)
-        keys = cut.sample_keys(key, batch)
-        return jax.value_and_grad(lambda own: now(eqx.combine(whole(own), rest), batch, keys), has_aux=True)(trainable)
+        model, back = jax.vjp(whole, trainable)
+        of_part = jax.value_and_grad(lambda model, part: now(eqx.combine(model, rest), *part), has_aux=True)
+        found, slopes = _mean(functools.partial(of_part, model), (batch, cut.sample_keys(key, batch)), accumulate)
+        return found, back(slopes)[0]
 
     return gradient
+
+
+def _mean(function: Callable[[PyTree], PyTree], samples: PyTree, parts: int) -> PyTree:
+    """The mean of a function over parts of some samples, of which one after another is computed."""
+    if parts == 1:
+        return function(samples)
+    counts = {leaf.shape[:1] for leaf in jax.tree.leaves(samples)}
+    if len(counts) != 1 or () in counts or max(counts)[0] % parts:
+        raise ValueError(
+            f"Expected batches whose arrays have a leading axis of samples that {parts} parts (accumulate) divide, got "
+            f"the leading axes {', '.join(map(str, sorted(counts)))} on a device."
+        )
+    # A part has every n-th sample and not n samples in a row, which may all be on one device.
+    each = jax.tree.map(lambda leaf: jnp.moveaxis(leaf.reshape(-1, parts, *leaf.shape[1:]), 1, 0), samples)
+    first = jax.eval_shape(function, jax.tree.map(lambda leaf: leaf[0], each))
+    add = lambda total, part: (jax.tree.map(jnp.add, total, function(part)), None)
+    # On CPUs convolutions are slow inside of loops.
+    unroll = parts if jax.default_backend() == "cpu" else 1
+    total, _ = jax.lax.scan(add, jax.tree.map(cut.zeros, first), each, unroll=unroll)
+    return jax.tree.map(lambda leaf: leaf / parts, total)
 
 
 def _kept(arrays: list[Array], placement: Placement | None) -> list[Array]:
     """The arrays of a state, cut as those before."""
     if placement is None or placement.smallest is None:
         return arrays
-    each = zip(arrays, placement.of_state(arrays), strict=True)
-    return [jax.lax.with_sharding_constraint(array, NamedSharding(placement.mesh, spec)) for array, spec in each]
+    return placement.held(arrays, placement.of_state(arrays))
 
 
 def _one_step(

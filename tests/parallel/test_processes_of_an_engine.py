@@ -63,13 +63,13 @@ found |= plain("restored", back)
 # Predictions: an uneven number of samples, a process with little memory, process 0 by itself
 inputs = x[:17]
 found["predicted"] = train.predict(model, inputs, size=6)
-apply = train._sharding._apply
-def narrow(arrays, static, batch, mesh):
+apply = train._predict._apply
+def narrow(arrays, static, batch, placement):
     if len(batch[0]) > 2: raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: for this test")
-    return apply(arrays, static, batch, mesh)
-if rank == 1: train._sharding._apply = narrow
+    return apply(arrays, static, batch, placement)
+if rank == 1: train._predict._apply = narrow
 found["with little memory"] = train.predict(model, inputs, size=16)
-train._sharding._apply = apply
+train._predict._apply = apply
 found["a single one"] = train.predict(model, inputs, size=1)
 found["alone"] = parallel.by_first(lambda: float(train.predict(model, inputs).sum()))
 

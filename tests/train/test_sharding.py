@@ -5,7 +5,8 @@ import textwrap
 
 PROGRAM = """
 import warnings; warnings.simplefilter("error")
-import equinox as eqx, jax, jax.numpy as jnp, numpy as np, optax
+import dataclasses
+import diffrax, equinox as eqx, jax, jax.numpy as jnp, numpy as np, optax
 from sciml import nn, operators, parallel, train
 from sciml.grid import Grid
 from sciml.nn import partition
@@ -26,11 +27,11 @@ def loss(model, batch, keys):
     error = jax.vmap(model)(batch[0]) - batch[1] + noise
     return jnp.mean(error**2), {"absolute": jnp.mean(jnp.abs(error)), "noise": noise.mean(), "whole": jnp.asarray(7)}
 
-def result(placement, make, dispatch):
+def result(placement, make, dispatch, **more):
     optimiser = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(1e-2), train.ema(0.9))
     batches = make(Data(), lambda k: np.random.default_rng(k).integers(0, 50, BATCH))
     state = train.place(train.init(eqx.nn.MLP(IN, OUT, 8, 1, key=jax.random.key(0)), optimiser), placement)
-    step = train.make_step(loss, optimiser, fetch=batches.fetch, placement=placement)
+    step = train.make_step(loss, optimiser, fetch=batches.fetch, placement=placement, **more)
     logs = []
     hook = train.every(STEPS, lambda event: logs.append(event.logs))
     state = train.fit(state, step, batches, steps=STEPS, hooks=[hook], dispatch=dispatch)
@@ -57,8 +58,58 @@ for one, other in zip(jax.tree.leaves(alone), jax.tree.leaves(shared), strict=Tr
     np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-6)
 np.testing.assert_allclose(train.predict(state.model, x, size=20), expected, rtol=1e-5, atol=1e-5)
 
-# Fields in parts: predictions, and a loss that would be a number of each part.
+# Parts of a batch one after another: each device has 3 samples, and the loss still draws what it drew.
+def check_like_alone(shared):
+    for one, other in zip(jax.tree.leaves(alone), jax.tree.leaves(shared), strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-6)
+
+by_xla = dataclasses.replace(parts, automatic=True)
+check_like_alone(result(None, train.resident, 1, accumulate=4)[0])
+check_like_alone(result(parts, lambda *a: train.resident(*a, placement=parts), 1, accumulate=3)[0])
+try:
+    result(placement, lambda *a: train.resident(*a, placement=placement), 1, accumulate=2)
+except ValueError as error:
+    assert "of samples that 2 parts (accumulate) divide, got the leading axes (3,) on a device" in str(error), error
+else:
+    raise AssertionError("3 samples were halved")
+
+# What XLA cuts: the state, batches, a joint solve by diffrax's own adjoint, and fields of what needs whole ones.
+shared, state = result(by_xla, lambda *a: train.resident(*a, placement=by_xla), 1, accumulate=3)
+check_like_alone(shared)
+assert [not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(eqx.filter(state, eqx.is_array))] == is_cut
+
+def joint(model, batch, keys):
+    field = diffrax.ODETerm(lambda t, y, _: jnp.tanh(jax.vmap(model)(y)))
+    control = diffrax.PIDController(rtol=1e-3, atol=1e-3)
+    sol = diffrax.diffeqsolve(field, diffrax.Tsit5(), 0.0, 1.0, 0.1, batch, stepsize_controller=control)
+    return jnp.mean(sol.ys**2), {"steps": sol.stats["num_steps"]}
+
+def trained(model, loss, batch, placement):
+    state = train.place(train.init(model, optax.adam(1e-2)), placement)
+    step = train.make_step(loss, optax.adam(1e-2), placement=placement)
+    for _ in range(3):
+        state, logs = step(state, None, batch[None])
+    return state.model, jax.tree.leaves((eqx.filter(state, eqx.is_array), logs))
+
 grid = Grid((16, 6))
+fields = rng.normal(size=(4, 1, *grid.shape)).astype(np.float32)
+squares = lambda model, batch, keys: (jnp.mean((jax.vmap(model)(batch) - batch) ** 2), {})
+slicing = operators.Slicing(heads=2, slices=5)
+attends = operators.Transolver(1, 1, grid=grid, width=8, depth=1, slicing=slicing, key=jax.random.key(0))
+in_parts = dataclasses.replace(parallel.Layout(space=(2,)).on(4, grid.shape), automatic=True)
+for model, loss, batch, placed in (
+    (eqx.nn.Linear(IN, IN, key=jax.random.key(0)), joint, x[:BATCH], dataclasses.replace(placement, automatic=True)),
+    (attends, squares, fields, in_parts),
+):
+    (_, expected), (model, found) = (trained(model, loss, batch, one) for one in (None, placed))
+    for one, other in zip(expected, found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-5)
+with train.predicting_on(in_parts):
+    plain = jax.device_put(eqx.filter(model, eqx.is_array), jax.devices()[0])
+    expected = jax.vmap(eqx.combine(plain, model))(fields)
+    np.testing.assert_allclose(train.predict(model, fields, size=3), expected, rtol=1e-4, atol=1e-5)
+
+# Fields in parts: predictions, and a loss that would be a number of each part.
 fields = rng.normal(size=(5, 1, *grid.shape)).astype(np.float32)
 network = operators.FNO(1, 1, modes=(4, 4), width=4, depth=1, grid=grid, key=jax.random.key(0))
 network = operators.Normalised(network, operators.per_point(fields), operators.per_channel(fields))
