@@ -54,7 +54,10 @@ class Automatic:
 
 @dataclasses.dataclass(frozen=True)
 class Alone:
-    """One device computes each batch, for steps whose parts would wait for one another more than they compute."""
+    """One device computes each batch, unless a layout is given: then as by `Automatic`.
+
+    For steps in which devices would wait for one another more than they compute, such as small neural ODEs.
+    """
 
 
 @dataclasses.dataclass(frozen=True)

@@ -389,7 +389,7 @@ def test_a_budget_gives_all_models_the_same_time(module, tmp_path, clock):
 def test_the_shorter_of_two_times_counts_and_a_failure_of_the_second_is_one_of_the_model(module, tmp_path, monkeypatch):
     times = iter([1 / 4, 1 / 16, 1 / 16])  # narrow, wide, narrow again; then wide fails
 
-    def measured(made, budget):
+    def measured(made, budget, layout):
         try:
             return {"steps_per_epoch": SAMPLES / BATCH, "step_bytes": None, "seconds_per_step": next(times)}
         except StopIteration:

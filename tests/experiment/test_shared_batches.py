@@ -40,11 +40,11 @@ def made(**changes):
     return dataclasses.replace(built, **changes)
 
 
-def test_an_experiment_for_one_device_takes_no_layout():
+def test_one_device_computes_all_batches_unless_a_layout_is_given():
     alone = made(parallel=Alone())
     assert placement_of(alone, Layout()) is None
-    with pytest.raises(ValueError, match=r"One device computes the batches of this experiment \(Alone\), got a layout"):
-        placement_of(alone, Layout(data=1))
+    placement = placement_of(alone, Layout(data=1))
+    assert placement.automatic
 
 
 @pytest.mark.parametrize("parallel", [Mapped(), Automatic()])
