@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from sciml import data, losses, train
+from sciml import data, losses, parallel, train
 from sciml.experiment import Count, Experiment, NonNegative, Prediction, Training, Whole, check_settings, chosen
 from sciml.files import write_json
 from sciml.operators import (
@@ -204,7 +204,7 @@ def surrogate(
             them.
     """
     source, training, parts, windows, _ = _prepared(source, stepping, training)
-    moments = data.moments(parts.train)
+    moments = parallel.after_first(lambda: data.moments(parts.train))  # which keeps them in a file
     key = jax.random.key(training.seed)
     model = within_memory(lambda: _model(architecture, windows, moments, stepping, key))
     steps = training.steps_for(len(parts.train))
