@@ -1,5 +1,6 @@
 """The ways to make an experiment: operators between fields, and the forecasts of PROSE."""
 
+from sciml.tasks._activations import Activations as Activations
 from sciml.tasks._data_path import DataPath as DataPath
 from sciml.tasks._data_path import data_card as data_card
 from sciml.tasks._dynamics import Cubes as Cubes

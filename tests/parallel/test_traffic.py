@@ -23,6 +23,7 @@ CASES = (
     ("fno", "space=4x2", 0, 1),
     ("mgno", "data=2,space=2x2", 0, 1),
     ("convnet", "data=2,space=4", 0, 1),
+    ("rematerialised", "space=4x2", 0, 1),
 )
 
 
@@ -62,6 +63,11 @@ def test_spectral_layers_of_parts_exchange_their_modes_alone(words, parts):
     others = sum(size for _, size, *_ in found) - sum(of_modes)
     assert {kind for kind, *_ in found} == {"all-reduce"}
     assert others == 4 * (parameters(("fno", words, 0, 1)) + 1) + 2 * 4 * samples  # gradient and loss, norms of samples
+
+
+def test_layers_that_are_computed_again_send_nothing_again():
+    again, once = (results()[name, "space=4x2", 0, 1] for name in ("rematerialised", "fno"))
+    assert sorted(again["exchanges"]) == sorted(once["exchanges"])
 
 
 @pytest.mark.parametrize(("name", "words"), [("mgno", "data=2,space=2x2"), ("convnet", "data=2,space=4")])
