@@ -39,6 +39,17 @@ class Undivided:
 pairs = data.Pairs(x, -x[:, :1], grid=windows.grid)
 order = lambda k: np.random.default_rng(k).permutation(12)[:batch]
 of_windows = lambda k: streamed.batch_rows(batch, 0, k)
+found = {}  # before a thread reads ahead
+asked.clear()
+train.resident(windows, of_windows, placement=placement)
+found["half"] = sum(asked)
+asked.clear()
+windows.source()
+found["all"] = sum(asked)
+asked.clear()
+assert train.batches(streamed, of_windows, placement=placement, limit=windows.nbytes - 1).source is None
+found["to choose"] = sum(asked)
+
 for known, rows, make in (
     (pairs, order, train.resident),
     (pairs, order, train.streamed),
@@ -59,17 +70,6 @@ for known, rows, make in (
             np.testing.assert_array_equal(shard.data, whole[shard.index])
         halves += 2 * shard.data.size == whole.size
     assert halves == 2, halves
-
-found = {}
-asked.clear()
-train.resident(windows, of_windows, placement=placement)
-found["half"] = sum(asked)
-asked.clear()
-windows.source()
-found["all"] = sum(asked)
-asked.clear()
-assert train.batches(streamed, of_windows, placement=placement, limit=windows.nbytes - 1).source is None
-found["to choose"] = sum(asked)
 
 def loss(model, batch, keys):
     frames = batch["frames"]
