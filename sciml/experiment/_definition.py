@@ -6,6 +6,8 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from jaxtyping import PRNGKeyArray
+
 from sciml.experiment._ranges import Count, Seed, Steps, check_value
 from sciml.losses import Curriculum, Loss
 from sciml.parallel import Alone, Automatic, Mapped
@@ -50,6 +52,7 @@ class Experiment:
         every: Number of steps between evaluations and checkpoints; by default a twentieth of the run.
         save_seconds: Shortest time between two checkpoints. The best state so far and the last are saved always.
         patience: Number of evaluations without improvement after which the run ends; by default it never does.
+        member: From a key to another untrained model like `model`, for ensembles (`--members`, `ensemble`).
         at_resolution: `(model, resolution) -> (model, note)`, the model to evaluate at another resolution, for example
             in `operators.Resampled`, and a sentence that says what was done.
         figures: `(models by name, folder)`, draws the figures of one or several trained models into the folder.
@@ -80,6 +83,7 @@ class Experiment:
     every: int | None = None
     save_seconds: float = 10.0
     patience: int | None = None
+    member: Callable[[PRNGKeyArray], Any] | None = None
     at_resolution: Callable[[Any, int], tuple[Any, str]] = unchanged
     figures: Callable[[Mapping[str, Any], pathlib.Path], None] | None = None
     predict: Prediction | None = None

@@ -186,10 +186,11 @@ def fields(
     if where is None:
         raise ValueError("The training data have no grid. Give it: data.Pairs(x, y, grid=Grid(x.shape[2:])).")
     x, y = known[np.arange(1)]
-    key = jax.random.key(training.seed)
-    model = within_memory(lambda: architecture.make(x.shape[1], y.shape[1], grid=where, key=key))
+    make = lambda key: within_memory(lambda: architecture.make(x.shape[1], y.shape[1], grid=where, key=key))
+    model = make(jax.random.key(training.seed))
     if statistics is not None:
         model = statistics.around(model, known)
+    member = make if statistics is None else lambda key: Normalised(make(key), model.x, model.y)
     steps = training.steps_for(len(known))
 
     def at_resolution(trained: AbstractOperator, resolution: int) -> tuple[AbstractOperator, str]:
@@ -214,6 +215,7 @@ def fields(
         evaluate=relative_errors,
         test=parts.test,
         validation=parts.validation,
+        member=member,
         at_resolution=at_resolution,
         figures=figures,
         predict=Prediction(ForecastFile, forecast_file),

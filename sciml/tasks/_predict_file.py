@@ -13,10 +13,10 @@ import numpy as np
 from sciml import data, plot, train
 from sciml.data import Layout
 from sciml.experiment import Count, Whole, check_settings
-from sciml.operators import Conditioned
+from sciml.operators import Conditioned, members_of
 from sciml.rollout import Conditions, rollout_batch
 from sciml.tasks._forecast_files import check_free, check_kind, write_forecast
-from sciml.tasks._surrogate_errors import Forecaster, Rollouts, errors_between, forecaster, joined
+from sciml.tasks._surrogate_errors import Forecaster, Rollouts, errors_between, forecaster, joined, mean_forecast
 
 _DRAWN = 3  # samples
 _DRAWINGS = (".png", ".gif")  # of which further channels have further ones, -2 and so on
@@ -102,11 +102,13 @@ def _applied(model: Any, layout: Layout, path: pathlib.Path) -> tuple[int, Forec
     Raises:
         ValueError: If the data do not fit the model, or have too few frames.
     """
-    if isinstance(model, Conditioned):
-        _check(model, layout, path)
-        history, found = model.history, forecaster(model)
+    members = members_of(model)
+    if isinstance(members[0], Conditioned):
+        _check(members[0], layout, path)
+        history, found = members[0].history, forecaster(model)
     else:
-        history, found = _history(model, layout, path), _of_fields(functools.partial(train.predict, model))
+        history = _history(members[0], layout, path)
+        found = mean_forecast([_of_fields(functools.partial(train.predict, one)) for one in members])
     if layout.frames < history:
         raise ValueError(f"Expected at least {history} frames, which the model sees, got {layout.frames} in {path}.")
     return history, found

@@ -205,8 +205,7 @@ def surrogate(
     """
     source, training, parts, windows, _ = _prepared(source, stepping, training)
     moments = data.moments(parts.train)
-    key = jax.random.key(training.seed)
-    model = within_memory(lambda: _model(architecture, windows, moments, stepping, key))
+    make = lambda key: within_memory(lambda: _model(architecture, windows, moments, stepping, key))
     steps = training.steps_for(len(parts.train))
     rollout = stepping.rollout or parts.test.layout.frames
     test = _rollouts(parts.test, windows.history, rollout)
@@ -216,7 +215,7 @@ def surrogate(
         return ()
 
     built = Experiment(
-        model=model,
+        model=make(jax.random.key(training.seed)),
         loss=_loss(stepping, windows.history),
         optimiser=optimiser_of(architecture, training, steps),
         train=data.Streamed(windows) if source.load == "stream" else windows.in_memory(),
@@ -229,6 +228,7 @@ def surrogate(
         validation=_rollouts(parts.validation, windows.history, min(rollout, _VALIDATION_STEPS)),
         figures=draw_errors(test, moments.frames.mean),
         predict=Prediction(ForecastFile, forecast_file),
+        member=make,
         hooks=hooks,
         seed=training.seed,
     )
