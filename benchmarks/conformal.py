@@ -31,7 +31,7 @@ from sciml.pdes import Burgers, Darcy
 from sciml.rollout import rollout_batch
 
 HERE = pathlib.Path(__file__).resolve().parent
-LEVELS, SPLITS, POOL, CALIBRATION, SHIFTED, FLOOR = (0.8, 0.9, 0.95), 200, 600, 200, 200, 0.1
+LEVELS, SPLITS, POOL, CALIBRATION, SHIFTED, FLOORS = (0.8, 0.9, 0.95), 200, 600, 200, 200, (0.1, 1.0)
 DARCY = Darcy(resolution=64, every=2)
 BURGERS = Burgers(resolution=64, frames=10, viscosity=0.02)
 DARCY_SHIFTS = {
@@ -47,19 +47,23 @@ BURGERS_SHIFTS = {
 }
 
 
-def darcy(folder: str, members: int) -> tuple[experiment.Experiment, data.Pairs, dict[str, data.Pairs]]:
+Case = tuple[experiment.Experiment, np.ndarray, data.Pairs, dict[str, data.Pairs]]
+"""The experiment, inputs of its training, the pool, and shifted data."""
+
+
+def darcy(folder: str, members: int) -> Case:
     known = data.cached(DARCY, folder, n=460 + POOL, seed=0)
     training, validation, pool = data.split(known, (400, 60, POOL), seed=None)
-    make = lambda into, out, *, grid, key: FNO(into, out, modes=(10, 10), width=16, depth=3, key=key)
+    make = lambda into, out, *, grid, key: FNO(into, out, modes=(8, 8), width=12, depth=3, key=key)
     architecture = dataclasses.replace(zoo.MODELS["fno"], make=make)
     built = tasks.fields(
-        architecture, tasks.Parts(training, validation, pool), experiment.Training(steps=500, batch=16)
+        architecture, tasks.Parts(training, validation, pool), experiment.Training(steps=400, batch=16)
     )
     shifts = {name: data.cached(one, folder, n=SHIFTED, seed=1) for name, one in DARCY_SHIFTS.items()}
-    return experiment.ensemble(built, members), pool, shifts
+    return experiment.ensemble(built, members), training.x, pool, shifts
 
 
-def burgers(folder: str, members: int) -> tuple[experiment.Experiment, data.Pairs, dict[str, data.Pairs]]:
+def burgers(folder: str, members: int) -> Case:
     known = data.cached(BURGERS, folder, n=230 + POOL, seed=0)
     training, validation, pool = data.split(known, (200, 30, POOL), seed=None)
 
@@ -78,7 +82,7 @@ def burgers(folder: str, members: int) -> tuple[experiment.Experiment, data.Pair
         loss=losses.supervised(metrics.relative_l2),
     )
     shifts = {name: data.cached(one, folder, n=SHIFTED, seed=1) for name, one in BURGERS_SHIFTS.items()}
-    return experiment.ensemble(built, members), pool, shifts
+    return experiment.ensemble(built, members), training.x, pool, shifts
 
 
 def predicted(model: Ensemble, pairs: data.Pairs, *, rollout: bool) -> np.ndarray:
@@ -93,16 +97,18 @@ def predicted(model: Ensemble, pairs: data.Pairs, *, rollout: bool) -> np.ndarra
 
 def kinds(members: np.ndarray, *, rollout: bool) -> dict[str, tuple[np.ndarray, np.ndarray | None, Any]]:
     """Prediction, scale and score of each kind of band, from the predictions of all members."""
-    one, mean, scale = members[:, 0], members.mean(axis=1), uq.spread(members, floor=FLOOR)
+    one, mean = members[:, 0], members.mean(axis=1)
+    low, high = (uq.spread(members, floor=floor) for floor in FLOORS)
     found: dict[str, tuple[np.ndarray, np.ndarray | None, Any]] = {
         "one model": (one, None, uq.SupNorm()),
         "ensemble": (mean, None, uq.SupNorm()),
-        "ensemble, scaled by its spread": (mean, scale, uq.SupNorm()),
+        f"ensemble, scaled by its spread, floor {FLOORS[0]:g}": (mean, low, uq.SupNorm()),
+        f"ensemble, scaled by its spread, floor {FLOORS[1]:g}": (mean, high, uq.SupNorm()),
         "ensemble, L2 ball": (mean, None, uq.L2Norm()),
     }
     if rollout:
         found["ensemble, each step"] = (mean, None, uq.EachStep())
-        found["ensemble, each step, scaled by its spread"] = (mean, scale, uq.EachStep())
+        found[f"ensemble, each step, scaled by its spread, floor {FLOORS[1]:g}"] = (mean, high, uq.EachStep())
     return found
 
 
@@ -151,7 +157,7 @@ def scores(members: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
 
 
 def of_case(case: Any, folder: str, members: int, *, rollout: bool) -> tuple[dict[str, Any], experiment.Experiment]:
-    built, pool, shifts = case(folder, members)
+    built, inputs, pool, shifts = case(folder, members)
     with tempfile.TemporaryDirectory() as run:
         done = experiment.run(built, pathlib.Path(run) / "run")
         model = experiment.load(pathlib.Path(run) / "run")
@@ -159,7 +165,7 @@ def of_case(case: Any, folder: str, members: int, *, rollout: bool) -> tuple[dic
     true = lambda pairs: np.asarray(pairs.y[axis] if rollout else pairs.y)
     found, truth = predicted(model, pool, rollout=rollout), true(pool)
     half = POOL // 2
-    flag = uq.input_flag(built.train.x if not rollout else pool.x[: half // 2], pool.x[half // 2 : half])
+    flag = uq.input_flag(inputs, pool.x[:half])
     result: dict[str, Any] = {
         "run": {name: done[name] for name in ("parameters", "steps", "train_seconds", "test")},
         "scores": scores(found, truth),
@@ -205,13 +211,10 @@ def cost(together: experiment.Experiment, alone: experiment.Experiment, rounds: 
             clocks[name] = time.perf_counter() - begun[0], time.process_time() - begun[1]
         for i, kind in enumerate(("wall", "processor")):
             found[kind].append(clocks["together"][i] / clocks["alone"][i])
-    return found | {
-        kind: {
-            "median_ratio": statistics.median(found[kind]),
-            "quartiles": np.quantile(found[kind], [0.25, 0.75]).tolist(),
-        }
-        for kind in ("wall", "processor")
-    }
+    for kind in ("wall", "processor"):
+        quartiles = np.quantile(found[kind], [0.25, 0.75]).tolist()
+        found[kind] = {"median_ratio": statistics.median(found[kind]), "quartiles": quartiles}
+    return found
 
 
 def main() -> None:
@@ -226,7 +229,7 @@ def main() -> None:
             "pool": POOL,
             "calibration": CALIBRATION,
             "splits": SPLITS,
-            "floor_of_the_spread": FLOOR,
+            "floors_of_the_spread": FLOORS,
             "shifted_samples": SHIFTED,
         },
         "cost": {},

@@ -55,6 +55,8 @@ class Experiment:
         member: From a key to another untrained model like `model`, for ensembles (`--members`, `ensemble`).
         at_resolution: `(model, resolution) -> (model, note)`, the model to evaluate at another resolution, for example
             in `operators.Resampled`, and a sentence that says what was done.
+        coverage: `(model, calibration data, test data, level) -> metrics`, of conformal bands (`sciml evaluate
+            --coverage`): `coverage`, `width`, and `calibration`, the number of calibration samples.
         figures: `(models by name, folder)`, draws the figures of one or several trained models into the folder.
         predict: How the trained model is applied to a user's file.
         hooks: Further hooks for the folder of the run, such as `[train.every(100, train.tensorboard(folder))]`.
@@ -85,6 +87,7 @@ class Experiment:
     patience: int | None = None
     member: Callable[[PRNGKeyArray], Any] | None = None
     at_resolution: Callable[[Any, int], tuple[Any, str]] = unchanged
+    coverage: Callable[[Any, Any, Any, float], Mapping[str, float]] | None = None
     figures: Callable[[Mapping[str, Any], pathlib.Path], None] | None = None
     predict: Prediction | None = None
     hooks: Callable[[pathlib.Path], Sequence[Every]] = lambda folder: ()

@@ -15,6 +15,7 @@ from sciml.data import Pairs, cached, split
 from sciml.experiment import Count, Depth, Experiment, Prediction, Seed, Training, Whole, check_settings, unchanged
 from sciml.grid import Grid
 from sciml.operators import AbstractOperator, Normalised, Normaliser, Resampled, per_channel
+from sciml.tasks._bands import calibration_of_pairs, coverage_of, of_pairs
 from sciml.tasks._field_errors import draw_predictions, relative_errors
 from sciml.tasks._memory import within_memory
 from sciml.tasks._predict_file import ForecastFile, forecast_file
@@ -217,8 +218,11 @@ def fields(
         validation=parts.validation,
         member=member,
         at_resolution=at_resolution,
+        coverage=coverage_of(of_pairs) if isinstance(known, Pairs) else None,
         figures=figures,
-        predict=Prediction(ForecastFile, forecast_file),
+        predict=Prediction(
+            ForecastFile, functools.partial(forecast_file, calibrate=calibration_of_pairs(parts.validation))
+        ),
         seed=training.seed,
     )
     return dataclasses.replace(built, **options)

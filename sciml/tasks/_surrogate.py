@@ -1,6 +1,7 @@
 """Surrogates of data in any format: maps from fixed fields to a frame, and steps from frames to the next ones."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +23,7 @@ from sciml.operators import (
     as_channels,
     number_statistics,
 )
+from sciml.tasks._bands import calibration_of_rollouts, coverage_of, of_rollouts
 from sciml.tasks._data_path import DataPath, Split, data_card, resolved, split_of
 from sciml.tasks._fields import optimiser_of
 from sciml.tasks._memory import within_memory
@@ -227,8 +229,12 @@ def surrogate(
         baselines=baseline_metrics(moments.frames.mean),
         validation=_rollouts(parts.validation, windows.history, min(rollout, _VALIDATION_STEPS)),
         figures=draw_errors(test, moments.frames.mean),
-        predict=Prediction(ForecastFile, forecast_file),
+        predict=Prediction(
+            ForecastFile,
+            functools.partial(forecast_file, calibrate=calibration_of_rollouts(parts.validation, windows.history)),
+        ),
         member=make,
+        coverage=coverage_of(of_rollouts),
         hooks=hooks,
         seed=training.seed,
     )

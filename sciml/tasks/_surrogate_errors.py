@@ -75,12 +75,8 @@ def forecaster(model: Any) -> Forecaster:
             return np.asarray(step(frames, conditions))
         return np.asarray(forecast_batch(step, frames, conditions, n))
 
-    return mean_forecast([functools.partial(of_one, member) for member in members_of(model)])
-
-
-def mean_forecast(each: Sequence[Forecaster]) -> Forecaster:
-    """The mean of several forecasts; of one alone it is that forecast."""
-    return lambda frames, conditions, n: np.mean([one(frames, conditions, n) for one in each], axis=0)
+    members = members_of(model)
+    return lambda frames, conditions, n: np.mean([of_one(one, frames, conditions, n) for one in members], axis=0)
 
 
 def baselines(rollouts: Rollouts, mean: np.ndarray) -> dict[str, Forecaster]:

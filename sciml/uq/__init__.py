@@ -8,8 +8,10 @@ from sciml.uq._conformal import Conformal as Conformal
 from sciml.uq._conformal import EachStep as EachStep
 from sciml.uq._conformal import L2Norm as L2Norm
 from sciml.uq._conformal import SupNorm as SupNorm
+from sciml.uq._conformal import calibrated as calibrated
 from sciml.uq._conformal import conformal as conformal
 from sciml.uq._conformal import coverage_interval as coverage_interval
+from sciml.uq._conformal import sizes as sizes
 from sciml.uq._flags import InputFlag as InputFlag
 from sciml.uq._flags import SpectralFeatures as SpectralFeatures
 from sciml.uq._flags import input_flag as input_flag

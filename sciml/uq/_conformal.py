@@ -196,7 +196,15 @@ def conformal(
         ValueError: If there are too few samples for the level, naming how many are needed; if a prediction, truth or
             scale is not possible, naming the sample.
     """
-    known = sizes(score, predictions, truth, scale)
+    return calibrated(sizes(score, predictions, truth, scale), level=level, score=score)
+
+
+def calibrated(known: Float[np.ndarray, "samples parts"], *, level: float, score: AbstractScore) -> Conformal:
+    """As `conformal`, from the scores of the calibration samples, for data that are read in batches; see `sizes`.
+
+    Raises:
+        ValueError: If there are too few samples for the level.
+    """
     each = 1 - (1 - level) / known.shape[1]
     which = rank(len(known), each)
     return Conformal(level, score, np.sort(known, axis=0)[which - 1], len(known))
@@ -205,7 +213,7 @@ def conformal(
 def sizes(
     score: AbstractScore, predictions: Values, truth: Values, scale: Values | None = None
 ) -> Float[np.ndarray, "samples parts"]:
-    """The scores of samples; arguments and errors as in `conformal`."""
+    """The scores of samples, what `calibrated` gets and `Conformal.quantiles` bounds; as in `conformal`."""
     predictions, truth = checked(predictions, "predictions"), checked(truth, "true fields")
     if predictions.shape != truth.shape:
         raise ValueError(
