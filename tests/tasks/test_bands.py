@@ -82,14 +82,34 @@ def test_the_command_line_shows_bands(tmp_path, monkeypatch, capsys):
     assert "Expected at least 99 calibration samples for the level 0.99, got" in capsys.readouterr().err
 
 
-def test_experiments_without_bands_say_what_they_lack(tmp_path, monkeypatch, capsys):
+PLAIN = """
+import dataclasses
+import equinox as eqx, jax, jax.numpy as jnp, numpy as np, optax
+from sciml import data, experiment
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    run: experiment.Training = experiment.Training(steps=1, batch=2)
+
+PRESETS, MODELS = {"one": Config()}, {"linear": None}
+
+def build(config):
+    known = data.Pairs(np.ones((4, 1, 1), np.float32), np.ones((4, 1, 1), np.float32))
+    return experiment.Experiment(
+        model=eqx.nn.Linear(1, 1, key=jax.random.key(0)), optimiser=optax.sgd(1e-3), train=known, steps=1, batch=2,
+        loss=lambda model, batch, keys: (jnp.mean(jax.vmap(model)(batch[0][..., 0]) ** 2), {}),
+        evaluate=lambda model, pairs: {"relative_l2": 1.0}, test=known)
+"""
+
+
+def test_experiments_without_bands_or_members_say_what_they_lack(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    none = ["--samples", "6", "0", "3"]
-    assert (
-        cli.main(["train", "darcy", "--preset", "smoke", "--model", "fno", *none, "--batch", "6", "--out", "run"]) == 0
-    )
+    (tmp_path / "plain.py").write_text(PLAIN)
+    assert cli.main(["train", "plain.py", "--out", "run"]) == 0
     assert cli.main(["evaluate", "run", "--coverage", "0.9"]) == 1
-    assert "this one has no validation data, which calibrate them" in capsys.readouterr().err
+    assert "Expected an experiment with bands, and this one has no `coverage`" in capsys.readouterr().err
+    assert cli.main(["train", "plain.py", "--members", "2", "--out", "more"]) == 1
+    assert "this one has no `member`. Train one model (--members 1)" in capsys.readouterr().err
 
 
 @pytest.mark.slow  # the same calls as above, in a benchmark
