@@ -1,6 +1,6 @@
 """Do conformal bands cover as often as they promise, what does an ensemble add, and what does shifted data do to them?
 
-    python benchmarks/conformal.py [--data FOLDER] [--members 5]
+    python benchmarks/conformal.py [--data FOLDER] [--members 5] [--case burgers darcy]
 
 Fields: Darcy flow on 32x32 points, an ensemble of FNOs, and its first member alone. Rollouts: Burgers' equation, 10
 frames on 64 points, an ensemble of FNOs that take one step. A pool of 600 samples that no training saw is split 200
@@ -14,6 +14,7 @@ in one program beside those of single models, interleaved. Writes results/confor
 import argparse
 import dataclasses
 import functools
+import json
 import os
 import pathlib
 import statistics
@@ -54,11 +55,9 @@ Case = tuple[experiment.Experiment, np.ndarray, data.Pairs, dict[str, data.Pairs
 def darcy(folder: str, members: int) -> Case:
     known = data.cached(DARCY, folder, n=460 + POOL, seed=0)
     training, validation, pool = data.split(known, (400, 60, POOL), seed=None)
-    make = lambda into, out, *, grid, key: FNO(into, out, modes=(8, 8), width=12, depth=3, key=key)
+    make = functools.partial(zoo.fno, width=12, depth=3, modes=12)
     architecture = dataclasses.replace(zoo.MODELS["fno"], make=make)
-    built = tasks.fields(
-        architecture, tasks.Parts(training, validation, pool), experiment.Training(steps=400, batch=16)
-    )
+    built = tasks.fields(architecture, tasks.Parts(training, validation, pool), experiment.Training(steps=400, batch=8))
     shifts = {name: data.cached(one, folder, n=SHIFTED, seed=1) for name, one in DARCY_SHIFTS.items()}
     return experiment.ensemble(built, members), training.x, pool, shifts
 
@@ -217,11 +216,17 @@ def cost(together: experiment.Experiment, alone: experiment.Experiment, rounds: 
     return found
 
 
+CASES = {"burgers": (burgers, True), "darcy": (darcy, False)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="data", help="folder for the generated samples")
     parser.add_argument("--members", type=int, default=5)
+    parser.add_argument("--case", nargs="+", default=list(CASES), choices=list(CASES), help="the others are kept")
     options = parser.parse_args()
+    out = HERE / "results" / "conformal.json"
+    before = json.loads(out.read_text()) if out.exists() else {}
     result: dict[str, Any] = {
         "machine": timer.machine(os.cpu_count() or 1),
         "settings": {
@@ -232,14 +237,16 @@ def main() -> None:
             "floors_of_the_spread": FLOORS,
             "shifted_samples": SHIFTED,
         },
-        "cost": {},
+        "cost": before.get("cost", {}),
     }
-    for name, case, rollout in (("burgers", burgers, True), ("darcy", darcy, False)):
+    result = {**before, **result}
+    for name in options.case:
+        case, rollout = CASES[name]
         result[name], together = of_case(case, options.data, options.members, rollout=rollout)
         alone = case(options.data, 1)[0]
         result["cost"][name] = cost(together, alone)
         print(name, result["cost"][name], flush=True)
-        timer.write(HERE / "results" / "conformal.json", result)
+        timer.write(out, result)
 
 
 if __name__ == "__main__":
