@@ -30,18 +30,21 @@ def ensemble(experiment: Experiment, members: int) -> Experiment:
     """
     if members == 1:
         return experiment
-    if members < 1 or experiment.seed + members - 1 > LARGEST_SEED:
+    last, make, at_resolution = experiment.seed + members - 1, experiment.member, experiment.at_resolution
+    if not experiment.seed <= last <= LARGEST_SEED:
         raise ValueError(
             f"Expected at least 1 member, of seeds up to {LARGEST_SEED}, got {members} from the seed {experiment.seed} "
             "on. Use fewer members, or a lower seed."
         )
-    if experiment.member is None:
-        raise ValueError(
-            f"Expected an experiment that makes further models, for {members} members, and this one has no `member`. "
+    if make is None:
+        lacks = (
+            f"Expected an experiment that makes further models, for {members} members, and this one has no `member`."
+        )
+        remedy = (
             "Train one model (--members 1), or set Experiment.member to a function from a key to an untrained model."
         )
-    others = [experiment.member(jax.random.key(experiment.seed + k)) for k in range(1, members)]
-    at_resolution = experiment.at_resolution
+        raise ValueError(f"{lacks} {remedy}")
+    others = [make(jax.random.key(experiment.seed + k)) for k in range(1, members)]
 
     def each_at(model: Any, resolution: int) -> tuple[Any, str]:
         stacked, note = at_resolution(model.stacked, resolution)
