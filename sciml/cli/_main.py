@@ -48,7 +48,7 @@ _COMMANDS = {
 }
 """Command -> module and function. They are imported by `main`, since it takes seconds in which Ctrl-C is answered."""
 
-_SHARED = ("train", "benchmark", "evaluate", "predict")
+_SHARED = ("train", "benchmark", "evaluate", "predict", "generate")
 """Commands whose work several processes share. Of the others process 0 does all, and the rest have nothing to do."""
 
 _LONGEST = 4096  # characters of an option, which messages repeat

@@ -60,9 +60,9 @@ class Experiment:
         figures: `(models by name, folder)`, draws the figures of one or several trained models into the folder.
         predict: How the trained model is applied to a user's file.
         hooks: Further hooks for the folder of the run, such as `[train.every(100, train.tensorboard(folder))]`.
-        parallel: How devices share each batch. `Mapped()` needs a loss that is a mean over independent samples;
-            `Automatic()` is for gradients through diffrax's checkpointed adjoint, which `jax.shard_map` does not
-            differentiate (diffrax 0.7.2); with `Alone()` they do not.
+        parallel: How devices share each batch. `Mapped()` needs a loss that is a mean over independent samples, and
+            gradients that `jax.shard_map` takes, which those through diffrax's checkpointed adjoint are not (diffrax
+            0.7.2). `Automatic()` takes any. With `Alone()` they share it if a layout is given, as by `Automatic()`.
         accumulate: Number of parts of a batch that each device computes one after another, to save memory.
         seed: Seed of the batches and of the loss.
 

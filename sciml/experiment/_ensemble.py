@@ -37,13 +37,10 @@ def ensemble(experiment: Experiment, members: int) -> Experiment:
             "on. Use fewer members, or a lower seed."
         )
     if make is None:
-        lacks = (
-            f"Expected an experiment that makes further models, for {members} members, and this one has no `member`."
-        )
-        remedy = (
+        raise ValueError(
+            f"Expected an experiment that makes further models, for {members} members, and this one has no `member`. "
             "Train one model (--members 1), or set Experiment.member to a function from a key to an untrained model."
         )
-        raise ValueError(f"{lacks} {remedy}")
     others = [make(jax.random.key(experiment.seed + k)) for k in range(1, members)]
 
     def each_at(model: Any, resolution: int) -> tuple[Any, str]:

@@ -128,16 +128,17 @@ def placement_of(experiment: Experiment, layout: parallel.Layout) -> parallel.Pl
     Raises:
         ValueError: If they do not fit, or devices of several processes would have no work.
     """
-    if isinstance(experiment.parallel, parallel.Alone):
-        if layout != parallel.Layout():
-            raise ValueError("One device computes the batches of this experiment (Alone), got a layout. Leave it out.")
+    alone = isinstance(experiment.parallel, parallel.Alone)
+    if alone and layout == parallel.Layout():
         if parallel.several():
+            processes = parallel.number()
             raise ValueError(
-                f"One device computes the batches of this experiment (Alone), so that {parallel.number()} processes "
-                "are no faster than one. Start it with one process."
+                f"One device computes the batches of this experiment (Alone), so that {processes} processes are no "
+                "faster than one. Start it with one process, or give a layout such as --mesh data=2: XLA then shares "
+                "each batch."
             )
         return None
-    automatic = isinstance(experiment.parallel, parallel.Automatic)
+    automatic = alone or isinstance(experiment.parallel, parallel.Automatic)
     grid = getattr(experiment.train, "grid", None)
     if layout.space and not automatic:
         cut.check_model(experiment.model)

@@ -52,3 +52,4 @@ from sciml.operators._wrappers import Residual as Residual
 from sciml.operators._wrappers import WithFields as WithFields
 from sciml.operators._wrappers import per_channel as per_channel
 from sciml.operators._wrappers import per_point as per_point
+from sciml.operators._wrappers import rematerialised as rematerialised

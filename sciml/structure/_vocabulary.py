@@ -9,8 +9,9 @@ TABLE: dict[str, str] = {
     "sciml.grid": "Grid Periodic Dirichlet Neumann",
     "sciml.nn": """
         AxialSpectralConv Conv CycleConfig Dense DepthwiseConv DilatedConv FieldNorm FourierFeatures Frozen InstanceNorm
-        LayerNorm MLP MultiHeadAttention PlainFeature PostNorm PreNorm Prolongation RMSNorm Rotary SpectralConv
-        Transformer TransformerBlock TransformerConfig TransformerLayer TransposedConv TuckerSpectralConv VCycle gelu
+        LayerNorm MLP MultiHeadAttention PlainFeature PostNorm PreNorm Prolongation RMSNorm Rematerialised Rotary
+        SpectralConv Transformer TransformerBlock TransformerConfig TransformerLayer TransposedConv TuckerSpectralConv
+        VCycle gelu
         """,
     "sciml.pdes": """
         BalanceLaw Bistable BurgersFlux CubicFlux LinearDiffusion LinearFlux LinearReaction Logistic PorousMedium

@@ -12,7 +12,7 @@ import numpy as np
 
 from sciml import data, plot, train, uq
 from sciml.data import Layout
-from sciml.experiment import Count, Whole, check_settings
+from sciml.experiment import Count, Prediction, Whole, check_settings
 from sciml.operators import Conditioned, members_of
 from sciml.rollout import Conditions, rollout_batch
 from sciml.tasks._bands import Calibrate, banded
@@ -118,6 +118,11 @@ def forecast_file(
     if bands is not None:
         lines.append(f"{' and '.join(map(str, _bounds(out)))}: bounds that hold with probability {options.band:g}")
     return [*lines, *_draw(predicted, rollouts, layout, out)]
+
+
+def forecasts(calibrate: Calibrate) -> Prediction:
+    """`Experiment.predict` of operators and surrogates, with bands that are calibrated so."""
+    return Prediction(ForecastFile, functools.partial(forecast_file, calibrate=calibrate))
 
 
 def _bounds(out: pathlib.Path) -> list[pathlib.Path]:

@@ -1,7 +1,6 @@
 """Surrogates of data in any format: maps from fixed fields to a frame, and steps from frames to the next ones."""
 
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -10,8 +9,8 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from sciml import data, losses, train
-from sciml.experiment import Count, Experiment, NonNegative, Prediction, Training, Whole, check_settings, chosen
+from sciml import data, losses, parallel, train
+from sciml.experiment import Count, Experiment, NonNegative, Training, Whole, check_settings, chosen
 from sciml.files import write_json
 from sciml.operators import (
     Conditioned,
@@ -27,7 +26,7 @@ from sciml.tasks._bands import calibration_of_rollouts, coverage_of, of_rollouts
 from sciml.tasks._data_path import DataPath, Split, data_card, resolved, split_of
 from sciml.tasks._fields import optimiser_of
 from sciml.tasks._memory import within_memory
-from sciml.tasks._predict_file import ForecastFile, forecast_file
+from sciml.tasks._predict_file import forecasts
 from sciml.tasks._surrogate_errors import Rollouts, baseline_metrics, draw_errors, rollout_metrics
 from sciml.zoo import Architecture
 
@@ -206,7 +205,7 @@ def surrogate(
             them.
     """
     source, training, parts, windows, _ = _prepared(source, stepping, training)
-    moments = data.moments(parts.train)
+    moments = parallel.after_first(lambda: data.moments(parts.train))  # which keeps them in a file
     make = lambda key: within_memory(lambda: _model(architecture, windows, moments, stepping, key))
     steps = training.steps_for(len(parts.train))
     rollout = stepping.rollout or parts.test.layout.frames
@@ -229,10 +228,7 @@ def surrogate(
         baselines=baseline_metrics(moments.frames.mean),
         validation=_rollouts(parts.validation, windows.history, min(rollout, _VALIDATION_STEPS)),
         figures=draw_errors(test, moments.frames.mean),
-        predict=Prediction(
-            ForecastFile,
-            functools.partial(forecast_file, calibrate=calibration_of_rollouts(parts.validation, windows.history)),
-        ),
+        predict=forecasts(calibration_of_rollouts(parts.validation, windows.history)),
         member=make,
         coverage=coverage_of(of_rollouts),
         hooks=hooks,
