@@ -11,7 +11,8 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from sciml.experiment._definition import Experiment
-from sciml.experiment._ranges import check_settings
+from sciml.experiment._ensemble import ensemble
+from sciml.experiment._ranges import Training, check_settings
 
 Config = TypeVar("Config")
 Value = TypeVar("Value")
@@ -100,7 +101,13 @@ def build_with(module: ModuleType, config: Any) -> Experiment:
         ) from error
     if not isinstance(built, Experiment):
         raise ValueError(f"Expected an Experiment from build of {module.__file__}, got {type(built).__name__}.")
-    return built
+    return ensemble(built, _members(config))
+
+
+def _members(config: Any) -> int:
+    """The number of members that the `Training` of a config asks for."""
+    groups = [getattr(config, field.name) for field in dataclasses.fields(config)]
+    return next((group.members for group in groups if isinstance(group, Training)), 1)
 
 
 def settings(config: Any) -> list[tuple[str, Any]]:

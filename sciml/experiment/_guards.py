@@ -15,6 +15,7 @@ from sciml.experiment._definition import Experiment, held_out
 from sciml.experiment._folder import as_numbers, provenance
 from sciml.experiment._records import FORMAT, Run, Start, read_run, write_record
 from sciml.files import Damaged, check_tree, digest_of, locked
+from sciml.operators import members_of
 
 
 @contextlib.contextmanager
@@ -184,12 +185,15 @@ def note_start(
 
 
 def tested(experiment: Experiment, model: Any, data: Any, folder: pathlib.Path) -> dict[str, float]:
-    """The errors of a trained model on test data, all of them finite.
+    """The errors of a trained model on test data, all of them finite; of an ensemble also the means of its members'.
 
     Raises:
         FloatingPointError: If one is not finite.
     """
-    found = as_numbers(experiment.evaluate(model, data))
+    found, members = as_numbers(experiment.evaluate(model, data)), members_of(model)
+    if len(members) > 1:
+        each = [as_numbers(experiment.evaluate(member, data)) for member in members]
+        found |= {f"member_{name}": math.fsum(one[name] for one in each) / len(each) for name in found}
     wrong = [name for name, value in found.items() if not math.isfinite(value)]
     if wrong:
         raise FloatingPointError(

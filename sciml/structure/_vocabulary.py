@@ -18,7 +18,7 @@ TABLE: dict[str, str] = {
         SineFlux SquaredLogistic
         """,
     "sciml.operators": """
-        AsChannels CNO Conditioned ConvNeXtUNet ConvNet DeepONet DilatedResNet FFNO FNO FiLM FlaxOperator
+        AsChannels CNO Conditioned ConvNeXtUNet ConvNet DeepONet DilatedResNet Ensemble FFNO FNO FiLM FlaxOperator
         GalerkinTransformer GlobalResNet InPrecision Increments MgNO MgNOConfig ModernResNet NextFrames Normalised
         Normaliser Numbers Padded Patched Pointwise PointwiseHead Resampled Residual ResidualMgNO ResidualUNet Slicing
         SpectralHead Stage TFNO Transferred Transolver UNO UNet WithFields

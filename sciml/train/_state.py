@@ -168,4 +168,4 @@ def _one_step(
 
 def _learning_rate(opt_state: PyTree) -> Logs:
     found = optax.tree_utils.tree_get_all_with_path(opt_state, "learning_rate")
-    return {"learning_rate": jnp.asarray(found[0][1], jnp.float32)} if found else {}
+    return {"learning_rate": jnp.asarray(found[0][1], jnp.float32).ravel()[0]} if found else {}  # one for all members
