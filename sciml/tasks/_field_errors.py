@@ -70,7 +70,8 @@ def draw_first(test: Any) -> Callable[[Mapping[str, Any], pathlib.Path], None]:
     """`Experiment.figures` that draws the first three test samples; `test` as `Experiment.test`."""
 
     def figures(models: Mapping[str, Any], folder: pathlib.Path) -> None:
-        known = test(None) if callable(test) else test
+        source: Any = test
+        known: Any = source(None) if callable(source) else source
         draw_predictions(models, known.take(slice(0, 3)), folder / "predictions.png")
 
     return figures

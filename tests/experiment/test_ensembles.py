@@ -60,9 +60,16 @@ OPTIMISERS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("make", "name"), [(fno, "muon and ema"), (fno, "clipped adamw"), (fno, "accumulated"), (mgno, "muon and ema")]
-)
+SLOW = pytest.mark.slow  # the same with another optimiser or operator
+CASES = [
+    (fno, "muon and ema"),
+    (fno, "clipped adamw"),
+    pytest.param(fno, "accumulated", marks=SLOW),
+    pytest.param(mgno, "muon and ema", marks=SLOW),
+]
+
+
+@pytest.mark.parametrize(("make", "name"), CASES)
 def test_each_member_trains_as_it_would_alone(make, name):
     single = fields(make, OPTIMISERS[name]())
     together = trained(experiment.ensemble(single, MEMBERS))
@@ -131,6 +138,7 @@ def test_a_run_has_the_errors_of_the_mean_and_of_the_members_and_resumes_exactly
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow  # the next tests have all of its parts but the options
 def test_the_command_line_trains_evaluates_and_resumes_members(tmp_path, monkeypatch, capsys):
     from sciml import cli
 
