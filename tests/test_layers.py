@@ -24,6 +24,7 @@ LAYER = {
     "prose": 3,
     "zoo": 3,
     "interop": 3,
+    "uq": 3,
     "structure": 4,
     "train": 4,
     "experiment": 5,
