@@ -66,6 +66,10 @@ class AbstractLinear(AbstractBounded):
         """The equations that belong to an input of the network."""
 
     @abc.abstractmethod
+    def mesh(self) -> Mesh:
+        """Where the unknowns are."""
+
+    @abc.abstractmethod
     def field(self, unknowns: Float[Array, "*unknowns"]) -> Float[Array, "1 *space"]:
         """The field S u on the grid of the network, a linear map without kernel."""
 
@@ -91,7 +95,7 @@ class AbstractLinear(AbstractBounded):
         of `S (w - v)` by at most that of `S (u - w)`.
         """
         system = self.system(x)
-        v, mean = _without_mean(system, self.unknowns(prediction))
+        v, mean = without_mean(system, self.unknowns(prediction))
         found = enclose(system, v)
         if krylov is not None:
             found = sharpen(system, v, found, krylov)
@@ -112,14 +116,14 @@ def _size(norm: Array, error: Array) -> Interval:
 
 
 def relative(error: Interval, size: Interval) -> Interval:
-    """Bounds of a quotient; the upper one is infinite if the solution may be zero."""
+    """Bounds of a quotient; the upper one is infinite if the size may be zero."""
     positive = size.lower > 0
     upper = jnp.where(positive, error.upper / jnp.where(positive, size.lower, 1), jnp.inf)
     lower = error.lower / jnp.where(size.upper > 0, size.upper, 1)
     return Interval(jnp.minimum(lower, upper), jnp.where(error.upper == 0, 0, upper))
 
 
-def _without_mean(system: System, v: Array) -> tuple[Array, Array]:
+def without_mean(system: System, v: Array) -> tuple[Array, Array]:
     """The field without its mean, and the mean, if the system is singular; else the field and 0."""
     if not system.singular:
         return v, jnp.zeros((), v.dtype)
@@ -181,26 +185,30 @@ class Diffusion(AbstractLinear):
     grid: Grid = eqx.field(static=True)
     forcing: float | Float[Array, "*space"] = 1.0
 
+    def mesh(self) -> Mesh:
+        """The points that are on no Dirichlet wall."""
+        return Mesh(self.grid)
+
     def system(self, x: Float[Array, "1 *space"]) -> System:
         """The flux scheme with the coefficient `x[0]`."""
         self.grid.check(x)
-        mesh = Mesh(self.grid)
+        mesh = self.mesh()
         f = jnp.broadcast_to(jnp.asarray(self.forcing, x.dtype), self.grid.shape)[mesh.inner]
         return System(mesh, _positive(mesh.at_faces(x[0])), _compatible(mesh, f, 0.0))
 
     def unknowns(self, field: Float[Array, "1 *space"]) -> Float[Array, "*unknowns"]:
         """The values that are on no Dirichlet wall."""
         self.grid.check(field)
-        return field[0][Mesh(self.grid).inner]
+        return field[0][self.mesh().inner]
 
     def field(self, unknowns: Float[Array, "*unknowns"]) -> Float[Array, "1 *space"]:
         """The unknowns, and zero on Dirichlet walls."""
-        pairs = zip(Mesh(self.grid).inner, self.grid.shape, strict=True)
+        pairs = zip(self.mesh().inner, self.grid.shape, strict=True)
         return jnp.pad(unknowns, [(part.start, n - part.stop) for part, n in pairs])[None]
 
     def norm(self, field: Float[Array, "1 *space"]) -> Float[Array, ""]:
         """As in `AbstractLinear`; by `Mesh`, and the half of a cell at a Dirichlet wall."""
-        mesh = Mesh(self.grid)
+        mesh = self.mesh()
         walls = field[0].at[mesh.inner].set(0)
         own = mesh.inner_product(field[0][mesh.inner], field[0][mesh.inner])
         return jnp.sqrt(own + mesh.volume / 2 * jnp.sum(walls**2))
@@ -235,13 +243,14 @@ class SplineDarcy(AbstractLinear):
                 "solution on the stored grid: uq.Diffusion(darcy.grid, darcy.forcing)."
             )
 
-    def _mesh(self) -> Mesh:
+    def mesh(self) -> Mesh:
+        """The inner nodes of the generator's solver."""
         return Mesh(Grid((self.darcy.resolution,) * 2, 1.0, Dirichlet(0.0)))
 
     def system(self, x: Float[Array, "1 x y"]) -> System:
         """That of the nodes, for the permeability `x[0]` at the cell centres."""
         self.darcy.grid.check(x)
-        mesh = self._mesh()
+        mesh = self.mesh()
         faces = mesh.at_faces(self.darcy.nodal_permeability(x[0]))
         return System(mesh, _positive(faces), jnp.full(mesh.shape, self.darcy.forcing, x.dtype))
 
@@ -415,14 +424,16 @@ def problem_of(generator: Any) -> AbstractBounded:
 _KNOWN = "uq.Diffusion, uq.SplineDarcy (data of pdes.Darcy), uq.Semilinear, uq.ImplicitHeat"
 
 
-def checked_double(*fields: Float[Array | np.ndarray, "..."]) -> tuple[Array, ...]:
-    """Fields in float64.
+def checked_double(
+    x: Float[Array | np.ndarray, "inputs *points"], prediction: Float[Array | np.ndarray, "outputs *space"]
+) -> tuple[Array, Array]:
+    """Input and prediction in float64.
 
     Raises:
         ValueError: If float64 is switched off.
     """
-    found = tuple(jnp.asarray(one, float) for one in fields)
-    if any(one.dtype != jnp.float64 for one in found):
+    found = jnp.asarray(x, float), jnp.asarray(prediction, float)
+    if found[0].dtype != jnp.float64:
         raise ValueError(
             f"Bounds are computed in float64, got {found[0].dtype}. Switch it on around the call: "
             "`with jax.enable_x64(True):`; the network may stay in float32."
@@ -466,7 +477,7 @@ def dual_norm(problem: AbstractLinear) -> Callable[[Array, Array], Array]:
 
     def squared(x: Float[Array, "1 *points"], prediction: Float[Array, "1 *space"]) -> Float[Array, ""]:
         system = problem.system(x)
-        v, _ = _without_mean(system, problem.unknowns(prediction))
+        v, _ = without_mean(system, problem.unknowns(prediction))
         r, _ = residual(system, v)
         return upper_energy(system, r, system.precondition(r), 0.0) ** 2
 
