@@ -54,6 +54,8 @@ class Experiment:
             in `operators.Resampled`, and a sentence that says what was done.
         figures: `(models by name, folder)`, draws the figures of one or several trained models into the folder.
         predict: How the trained model is applied to a user's file.
+        certify: `(model, data, tolerance) -> metrics` of predictions with a guarantee: the fraction `accepted`, the
+            mean number of `iterations` of the solver that corrects the others, and the largest `bound` of an error.
         hooks: Further hooks for the folder of the run, such as `[train.every(100, train.tensorboard(folder))]`.
         parallel: How devices share each batch. `Mapped()` needs a loss that is a mean over independent samples;
             `Automatic()` is for gradients through diffrax's checkpointed adjoint, which `jax.shard_map` does not
@@ -83,6 +85,7 @@ class Experiment:
     at_resolution: Callable[[Any, int], tuple[Any, str]] = unchanged
     figures: Callable[[Mapping[str, Any], pathlib.Path], None] | None = None
     predict: Prediction | None = None
+    certify: Callable[[Any, Any, float], Mapping[str, float]] | None = None
     hooks: Callable[[pathlib.Path], Sequence[Every]] = lambda folder: ()
     parallel: Mapped | Automatic | Alone = Mapped()
     accumulate: int = 1

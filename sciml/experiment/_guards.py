@@ -183,12 +183,13 @@ def note_start(
 
 
 def tested(experiment: Experiment, model: Any, data: Any, folder: pathlib.Path) -> dict[str, float]:
-    """The errors of a trained model on test data, all of them finite.
+    """The errors of a trained model on test data; raises as `finite`."""
+    return finite(experiment.evaluate(model, data), folder)
 
-    Raises:
-        FloatingPointError: If one is not finite.
-    """
-    found = as_numbers(experiment.evaluate(model, data))
+
+def finite(metrics: Mapping[str, Any], folder: pathlib.Path) -> dict[str, float]:
+    """Metrics as numbers; raises FloatingPointError if one is not finite."""
+    found = as_numbers(metrics)
     wrong = [name for name, value in found.items() if not math.isfinite(value)]
     if wrong:
         raise FloatingPointError(

@@ -10,7 +10,7 @@ from sciml.experiment._definition import Experiment, Prediction, held_out
 from sciml.experiment._figures import draw_run
 from sciml.experiment._file import build_with, load_file, with_settings
 from sciml.experiment._folder import config_from_json
-from sciml.experiment._guards import check_precision, held, tested
+from sciml.experiment._guards import check_precision, finite, held, tested
 from sciml.experiment._records import Metrics, read_metrics, read_part, read_run, write_record
 from sciml.files import digest_of
 
@@ -103,6 +103,7 @@ def evaluate(
     resolutions: Sequence[int] = (),
     conditions: Sequence[Mapping[str, Any]] = (),
     *,
+    certify: Sequence[float] = (),
     file: Any = None,
 ) -> dict[str, Any]:
     """Evaluates a finished run on other test data, adds the results to its `metrics.json` and draws its figures.
@@ -113,11 +114,12 @@ def evaluate(
         folder: The folder of the run.
         resolutions: Numbers of points along each axis of the test data.
         conditions: Settings of the experiment's config that make other test data: `{"noise": 0.1}`.
+        certify: Tolerances, each of which the predictions of the test data are to keep (`uq.certify`).
         file: The experiment file to execute, if it is not the recorded one; see `module_of`.
 
     Returns:
         The content of `metrics.json`, with `resolutions: {"32": {"relative_l2": ..., "note": how it was evaluated}}`
-        and `conditions: {"noise=0.1": {"relative_l2": ...}}`.
+        and `conditions: {"noise=0.1": {"relative_l2": ...}, "certified 0.01": {"accepted": ...}}`.
 
     Raises:
         FileNotFoundError: If the folder is not a run, or its experiment file is gone.
@@ -125,7 +127,8 @@ def evaluate(
         BlockingIOError: If another process works in the folder.
         Damaged: If a file of the run has changed since it was written.
         FloatingPointError: If an error is not finite.
-        ValueError: If the run is not finished, or there are no such test data.
+        ValueError: If the run is not finished, there are no such test data, or the problem of the experiment has no
+            bound.
     """
     folder = pathlib.Path(folder)
     read_run(folder)
@@ -143,6 +146,14 @@ def evaluate(
             changed = build_with(module, with_settings(config, condition))
             name = " ".join(f"{setting}={value}" for setting, value in condition.items())
             metrics.conditions[name] = tested(changed, trained, held_out(changed), folder)
+        for tolerance in certify:
+            if experiment.certify is None:
+                raise ValueError(
+                    f"The experiment of {folder} has no `certify`: the errors of its predictions have no bound. "
+                    "Experiments with bounds: darcy."
+                )
+            found = experiment.certify(trained, held_out(experiment), tolerance)
+            metrics.conditions[f"certified {tolerance:g}"] = finite(found, folder)
         parallel.by_first(lambda: _note(experiment, folder, metrics, trained))
     return metrics.as_json()
 

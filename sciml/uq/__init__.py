@@ -3,6 +3,7 @@
 from sciml.uq._certified import Certificate as Certificate
 from sciml.uq._certified import Certified as Certified
 from sciml.uq._certified import certify as certify
+from sciml.uq._certified import certify_all as certify_all
 from sciml.uq._enclosure import Interval as Interval
 from sciml.uq._enclosure import Krylov as Krylov
 from sciml.uq._problems import AbstractBounded as AbstractBounded

@@ -1,13 +1,15 @@
 """Predictions that keep a tolerance: accepted where a bound says so, corrected by conjugate gradients elsewhere."""
 
+import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from sciml import pdes
 from sciml.uq._enclosure import Interval, System, enclose, residual, upper_energy
@@ -28,10 +30,10 @@ class Certificate(eqx.Module):
         accepted: Whether the prediction itself was within the tolerance.
     """
 
-    field: Float[Array, "1 *space"]
-    bound: Float[Array, ""]
-    iterations: Int[Array, ""]
-    accepted: Bool[Array, ""]
+    field: Float[Array | np.ndarray, "*field"]
+    bound: Float[Array | np.ndarray, "*batch"]
+    iterations: Int[Array | np.ndarray, "*batch"]
+    accepted: Bool[Array | np.ndarray, "*batch"]
 
 
 def least_tolerance(mesh: Mesh) -> float:
@@ -127,6 +129,66 @@ def _corrected(
     start = (v, jnp.zeros((), int), jnp.zeros((), int), jnp.zeros((), bool))
     u, iterations, *_ = jax.lax.while_loop(unmet, again, start)
     return u, iterations
+
+
+def certify_all(
+    problem: AbstractLinear,
+    x: Float[Array | np.ndarray, "samples 1 *points"],
+    predictions: Float[Array | np.ndarray, "samples 1 *space"],
+    tolerance: float,
+    *,
+    size: int = 16,
+) -> Certificate:
+    """`certify` for many samples: all are judged, in batches, and those alone that are not accepted are corrected.
+
+    Args:
+        problem: The equations.
+        x: Inputs.
+        predictions: Outputs.
+        tolerance: As for `certify`.
+        size: Number of samples in a batch. Within a batch all samples take the steps of the slowest.
+
+    Returns:
+        NumPy arrays with a leading axis of samples.
+
+    Raises as `certify`.
+    """
+    _check_tolerance(problem, tolerance)
+    bound = _in_batches(functools.partial(_judged, problem), (x, predictions), size)
+    accepted = bound <= tolerance
+    found = Certificate(np.array(predictions, np.float64), bound, np.zeros(len(bound), np.int64), accepted)
+    (open_,) = np.nonzero(~accepted)
+    if not len(open_):
+        return found
+    correct = functools.partial(_certified, problem, tolerance)
+    closed = _in_batches(correct, (np.asarray(x)[open_], np.asarray(predictions)[open_]), size)
+
+    def filled(all_: np.ndarray, some: np.ndarray) -> np.ndarray:
+        all_ = all_.copy()
+        all_[open_] = some
+        return all_
+
+    return jax.tree.map(filled, found, closed)
+
+
+@eqx.filter_jit
+def _judged(problem: AbstractLinear, x: Array, predictions: Array) -> Array:
+    return jax.vmap(lambda x, v: problem.enclose(*checked_double(x, v)).relative_l2.upper)(x, predictions)
+
+
+@eqx.filter_jit
+def _certified(problem: AbstractLinear, tolerance: float, x: Array, predictions: Array) -> Certificate:
+    return jax.vmap(lambda x, v: certify(problem, x, v, tolerance))(x, predictions)
+
+
+def _in_batches(function: Callable[..., PyTree], inputs: tuple[Any, ...], size: int) -> PyTree:
+    """The outputs as NumPy arrays; the last batch is filled up, so that there is one compilation."""
+    count = len(inputs[0])
+    parts = []
+    for start in range(0, count, size):
+        rows = np.minimum(np.arange(start, start + size), count - 1)
+        parts.append(jax.tree.map(np.asarray, function(*(np.asarray(one)[rows] for one in inputs))))
+    return jax.tree.map(lambda *found: np.concatenate(found)[:count], *parts)
 
 
 class Certified(eqx.Module):

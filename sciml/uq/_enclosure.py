@@ -125,6 +125,7 @@ class Enclosure(eqx.Module):
         slack: A bound of the L2 norm of the rounding in the residual.
         near: An approximate solution `w`: `v` itself, or one that is closer to the solution.
         rest: Upper bounds of `|u - w|_A` and of `|u - w|`.
+        size: A lower bound of `|u|`.
     """
 
     energy: Interval
@@ -133,6 +134,7 @@ class Enclosure(eqx.Module):
     slack: Float[Array, ""]
     near: Float[Array, "*unknowns"]
     rest: tuple[Float[Array, ""], Float[Array, ""]]
+    size: Float[Array, ""]
 
 
 def upper_energy(
@@ -163,6 +165,19 @@ def residual(system: System, v: Float[Array, "*unknowns"]) -> tuple[Float[Array,
     return system.forcing - system.mesh.divergence(fluxes) - system.mass * v, slack
 
 
+def least_size(system: System, w: Float[Array, "*unknowns"]) -> Float[Array, ""]:
+    """A lower bound of the solution's norm from any `w`: `|u| >= (f, w)^2 / (|w|_A^2 |f|)`.
+
+    For `|u|_A >= (f, w) / |w|_A`, and `|u|_A^2 = (f, u) <= |f| |u|`.
+    """
+    mesh, f = system.mesh, system.forcing
+    norm, energy = mesh.norm(f), system.energy(w)
+    product = jnp.abs(mesh.inner_product(f, w)) - system.sums * norm * mesh.norm(w)
+    positive = (product > 0) & (energy > 0) & (norm > 0)
+    found = product**2 / jnp.where(positive, energy**2 * norm, 1) * (1 - 4 * system.sums)
+    return jnp.where(positive, found, 0)
+
+
 def enclose(system: System, v: Float[Array, "*unknowns"], *, lipschitz: float = 0.0) -> Enclosure:
     """Bounds from one residual and two fast solves, `z = L^(-1) r` and `y = L^(-1) z`.
 
@@ -191,7 +206,9 @@ def enclose(system: System, v: Float[Array, "*unknowns"], *, lipschitz: float = 
     product = mesh.norm(system.apply(y)) + system.rounding(y, system.flux(y))
     l2 = tested(y, product + _times(lipschitz, mesh.norm(y)))
     rest = (upper, upper / root)
-    return Enclosure(Interval(energy, rest[0]), Interval(l2, rest[1]), r, slack, v, rest)
+    smooth = mesh.solve(system.forcing, 1.0, system.mass)  # one for all samples of a batch with one forcing
+    size = jnp.maximum(least_size(system, v), least_size(system, smooth))
+    return Enclosure(Interval(energy, rest[0]), Interval(l2, rest[1]), r, slack, v, rest, size)
 
 
 def _times(lipschitz: float, norm: Array) -> Array:
@@ -246,7 +263,8 @@ def sharpen(system: System, v: Float[Array, "*unknowns"], first: Enclosure, kryl
     rest = (best, jnp.minimum(after.l2.upper, best / jnp.sqrt(system.coercivity)))
     l2 = Interval(size * (1 - system.sums) - rest[1], size * (1 + system.sums) + rest[1])
     energy, l2 = intersection(first.energy, Interval(lower, upper)), intersection(first.l2, l2)
-    return Enclosure(energy, l2, first.residual, first.slack, w, rest)
+    size = jnp.maximum(first.size, after.size)
+    return Enclosure(energy, l2, first.residual, first.slack, w, rest, size)
 
 
 def intersection(one: Interval, other: Interval) -> Interval:

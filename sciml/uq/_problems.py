@@ -107,12 +107,18 @@ class AbstractLinear(AbstractBounded):
         left = jnp.hypot(self.norm(self.field(self.unknowns(prediction)) - prediction), shift)
         l2 = Interval(jnp.hypot(part.lower, left), jnp.hypot(part.upper, left))
         sizes = _size(system.energy(found.near), found.rest[0]), _size(self.norm(self.field(found.near)), rest)
+        least_energy = jnp.sqrt(system.coercivity) * found.size
+        sizes = _at_least(sizes[0], least_energy), _at_least(sizes[1], least * found.size)
         return Bounds(found.energy, relative(found.energy, sizes[0]), l2, relative(l2, sizes[1]))
 
 
 def _size(norm: Array, error: Array) -> Interval:
     """The norm of the solution from that of an approximation and a bound of its error."""
     return Interval(norm - error, norm + error)
+
+
+def _at_least(size: Interval, least: Array) -> Interval:
+    return Interval(jnp.maximum(size.lower, least), size.upper)
 
 
 def relative(error: Interval, size: Interval) -> Interval:

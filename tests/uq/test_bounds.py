@@ -214,6 +214,20 @@ def dense_long(grid, a):
     return matrix
 
 
+def test_the_size_of_the_solution_is_bounded_whatever_the_prediction():
+    """`(f, w)^2 / (|w|_A^2 |f|)`: without it the relative bound of a bad prediction would be infinite."""
+    from sciml.uq._enclosure import least_size
+
+    problem, a, u, noise = case("cell centres")
+    system = problem.system(jnp.asarray(a[None]))
+    true = dense.errors(problem.grid, a, u, 0 * u)[1]
+    for w in (u, noise, u + noise, 0 * u):
+        assert least_size(system, jnp.asarray(w)) <= true
+    assert least_size(system, jnp.asarray(u)) > 0.05 * true  # cosine of the angle between a random forcing and u
+    found = bounded(problem, a[None], 10 * np.abs(u).max() * noise[None])
+    assert found.relative_l2.upper < 1e5
+
+
 def test_a_batch_is_a_loop():
     grid = GRIDS["cell centres"]
     rng = np.random.default_rng(3)
