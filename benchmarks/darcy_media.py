@@ -55,10 +55,11 @@ def medium(name: str, count: int, seed: int) -> Medium:
 
     smooth and rough: two values (3 and 12; 1 and 100) by the sign of a Gaussian field, samples of `pdes.Darcy`.
     multiscale: the six oscillating factors of `pdes.MultiscaleDarcy` at the nodes, contrast about 10,000.
+    oscillating: its first two factors, contrast at most 81.
     """
     with jax.enable_x64(True):
-        if name == "multiscale":
-            return _multiscale(count, seed)
+        if name in ("multiscale", "oscillating"):
+            return _multiscale(6 if name == "multiscale" else 2, count, seed)
         settings = {"smooth": {}, "rough": {"low": 1.0, "high": 100.0, "tau": 7.0}}[name]
         darcy = pdes.Darcy(resolution=CELLS, **settings)
         x = np.asarray(data.draw(darcy, n=count, seed=seed).x, np.float64)
@@ -70,11 +71,11 @@ def medium(name: str, count: int, seed: int) -> Medium:
         return _solved(uq.problem_of(darcy), x, solve)
 
 
-def _multiscale(count: int, seed: int) -> Medium:
-    generator = pdes.MultiscaleDarcy(resolution=CELLS - 1, every=1, factors=6)
+def _multiscale(factors: int, count: int, seed: int) -> Medium:
+    generator = pdes.MultiscaleDarcy(resolution=CELLS - 1, every=1, factors=factors)
     keys = jax.random.split(jax.random.key(seed), count)
-    octaves = jnp.asarray(2.0 ** np.arange(6))
-    draw = lambda key: generator.permeability(octaves * jax.random.uniform(key, (6,), float, 1.0, 1.5), *points)
+    octaves = jnp.asarray(2.0 ** np.arange(factors))
+    draw = lambda key: generator.permeability(octaves * jax.random.uniform(key, (factors,), float, 1.0, 1.5), *points)
     points = generator.grid.points()
     x = np.asarray(jax.jit(jax.vmap(draw))(keys))[:, None]
 

@@ -152,9 +152,16 @@ def upper_energy(
     q = [system.scale * slope for slope in mesh.gradient(z)]
     left = r - mesh.divergence(q) - system.mass * z
     rounding = system.rounding(z, q) + 4 * jnp.finfo(r.dtype).eps * mesh.norm(r)
-    weighted = [one / a for one, a in zip(q, system.faces, strict=True)]
-    bulk = jnp.sqrt(mesh.face_integral(weighted, q) + system.mass * mesh.inner_product(z, z))
+    bulk = jnp.sqrt(complementary_energy(system, z))
     return (bulk + (mesh.norm(left) + rounding + slack) / jnp.sqrt(system.coercivity)) * (1 + system.sums)
+
+
+def complementary_energy(system: System, z: Float[Array, "*unknowns"]) -> Float[Array, ""]:
+    """`|a^(-1/2) q|^2 + mass |z|^2` with `q = scale D z`."""
+    mesh = system.mesh
+    q = [system.scale * slope for slope in mesh.gradient(z)]
+    weighted = [one / a for one, a in zip(q, system.faces, strict=True)]
+    return mesh.face_integral(weighted, q) + system.mass * mesh.inner_product(z, z)
 
 
 def residual(system: System, v: Float[Array, "*unknowns"]) -> tuple[Float[Array, "*unknowns"], Float[Array, ""]]:
