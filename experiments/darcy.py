@@ -44,6 +44,8 @@ class Config:
     """Sizes of mgno and fno; by default those of MODELS."""
     patch: Count = 1
     """Points of a patch along each axis that an operator sees as the channels of one point (`operators.Patched`)."""
+    activations: tasks.Activations = tasks.Activations()
+    """What a step of training keeps, and in which precision."""
     recipe: str = "ours"
     """One of RECIPES: ours (the optimiser of the model, mean of the L2 and H1 errors), or published."""
     normalise: str = "channel"
@@ -129,6 +131,7 @@ def published_loss(grid: Grid, batch: int) -> losses.Loss:
 def build(config: Config) -> Experiment:
     """The experiment of a config; generates its data unless an earlier run has."""
     model = config.sizes.of(config.model, chosen("a model", config.model, MODELS)).in_patches(config.patch)
+    model = config.activations.of(model)
     statistics = chosen("statistics", config.normalise, STATISTICS)
     equation, published = problem(config), chosen("a recipe", config.recipe, RECIPES)
     parts = config.source.parts(equation, equation.at)

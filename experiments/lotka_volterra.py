@@ -29,7 +29,7 @@ import optax
 
 from sciml import nde, plot, symbolic, tasks
 from sciml.experiment import Count, Experiment, NonNegative, Training, chosen
-from sciml.parallel import Automatic
+from sciml.parallel import Alone
 
 hare, lynx = symbolic.states(2)
 SIMULATED = (0.55 * hare + -0.028 * (hare * lynx), -0.8 * lynx + 0.026 * (hare * lynx))
@@ -175,6 +175,6 @@ def build(config: Config) -> Experiment:
         test=series,
         metric="forecast",
         figures=figures,
-        parallel=Automatic(),  # shard_map does not differentiate diffrax's loop
+        parallel=Alone(),
         seed=training.seed,
     )

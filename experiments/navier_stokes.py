@@ -39,6 +39,8 @@ class Config:
     """Number of frames that the rollout predicts; training uses the frames up to the last of them."""
     patch: Count = 1
     """Points of a patch along each axis that an operator sees as the channels of one point (`operators.Patched`)."""
+    activations: tasks.Activations = tasks.Activations()
+    """What a step of training keeps, and in which precision."""
     noise: NonNegative = 0.0
     """Deviation of the noise added to the operator's input in training, relative to the deviation of the input."""
     recipe: str = "ours"
@@ -85,7 +87,7 @@ RECIPES = {"ours": False, "published": True}
 
 def build(config: Config) -> Experiment:
     """The experiment of a config; generates its data unless an earlier run has."""
-    base = chosen("a model", config.model, MODELS).in_patches(config.patch)
+    base = config.activations.of(chosen("a model", config.model, MODELS).in_patches(config.patch))
     published = chosen("a recipe", config.recipe, RECIPES)
     parts = tasks.rollout_parts(config.source, config.problem, history=config.history, horizon=config.horizon)
     forcing = config.problem.forcing_field()

@@ -24,6 +24,8 @@ class Config:
     """One of MODELS."""
     patch: Count = 1
     """Points of a patch along each axis that an operator sees as the channels of one point (`operators.Patched`)."""
+    activations: tasks.Activations = tasks.Activations()
+    """What a step of training keeps, and in which precision."""
     source: tasks.DataPath = tasks.DataPath()
     """Data, and how they are split."""
     stepping: tasks.Stepping = tasks.Stepping()
@@ -48,5 +50,5 @@ def resolve(config: Config) -> tuple[Config, list[str]]:
 
 def build(config: Config) -> Experiment:
     """The experiment of a config."""
-    model = chosen("a model", config.model, MODELS).in_patches(config.patch)
+    model = config.activations.of(chosen("a model", config.model, MODELS).in_patches(config.patch))
     return tasks.surrogate(model, config.source, config.stepping, config.run)

@@ -17,6 +17,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 BATCH = "data"
@@ -122,6 +123,17 @@ def _modules(tree: PyTree, is_module: Callable[[Any], bool]) -> Iterator[Any]:
                 yield from _modules(getattr(node, field.name, None), is_module)
 
 
+_RECEIVED = "received"
+
+KEEPS_RECEIVED = jax.checkpoint_policies.save_only_these_names(_RECEIVED)
+"""A policy of `jax.checkpoint` that keeps what came from other devices, so that it is not sent again."""
+
+
+def kept(x: PyTree) -> PyTree:
+    """What came from other devices, marked for `KEEPS_RECEIVED`."""
+    return checkpoint_name(x, _RECEIVED)
+
+
 def first(name: str | None, size: int) -> Int[Array, ""] | int:
     """Number of the first of `size` points of this device on an axis that is cut into equal parts."""
     return 0 if name is None else lax.axis_index(name) * size
@@ -140,7 +152,7 @@ def joined(x: Array, names: tuple[str | None, ...], axis: int = 0) -> Array:
     """The whole array from the parts of all devices, which all of them get: the inverse of `own_part`."""
     for i, name in enumerate(names, start=axis):
         if name is not None:
-            x = lax.all_gather(x, name, axis=i, tiled=True)
+            x = kept(lax.all_gather(x, name, axis=i, tiled=True))
     return x
 
 
@@ -168,17 +180,17 @@ def received(x: Array, name: str, axis: int, width: int, *, towards: int, ring: 
         )
     ends = (n - width, n) if towards > 0 else (0, width)
     pairs = [(i, (i + towards) % devices) for i in range(devices) if ring or 0 <= i + towards < devices]
-    return lax.ppermute(lax.slice_in_dim(x, *ends, axis=axis), name, pairs)
+    return kept(lax.ppermute(lax.slice_in_dim(x, *ends, axis=axis), name, pairs))
 
 
 def sum_over_parts(x: Array) -> Array:
     """The sum over the parts of the fields, for sums over the points of one part."""
-    return lax.psum(x, cuts) if (cuts := _all_axes(x)) else x
+    return kept(lax.psum(x, cuts)) if (cuts := _all_axes(x)) else x
 
 
 def mean_over_parts(x: Array) -> Array:
     """The mean over the parts of the fields, which have equal sizes, for means over the points of one part."""
-    return lax.pmean(x, cuts) if (cuts := _all_axes(x)) else x
+    return kept(lax.pmean(x, cuts)) if (cuts := _all_axes(x)) else x
 
 
 def mean_over_batch(x: Array) -> Array:

@@ -7,7 +7,9 @@ place in the batch, not on the devices that share the batch.
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,6 +50,20 @@ def unsupervised(measure: Callable[[Array, Array], Float[Array, ""]]) -> Loss:
         return jnp.mean(jax.vmap(lambda x: measure(x, model(x)))(batch[0])), {}
 
     return loss
+
+
+def of_members(loss: Loss) -> Loss:
+    """`loss` of each member of an `operators.Ensemble`, of which value and logs are the means over the members.
+
+    All members see the same batch and the same random draws. The gradient in the parameters of a member is that of its
+    own loss divided by the number of members, which `train.each_member` takes back: each trains as if it were alone.
+    """
+
+    def mean(ensemble: Any, batch: PyTree, keys: Keys) -> tuple[Float[Array, ""], dict[str, Array]]:
+        found = eqx.filter_vmap(lambda member: loss(member, batch, keys))(ensemble.stacked)
+        return jax.tree.map(lambda each: jnp.mean(each, axis=0), found)
+
+    return mean
 
 
 def informed(loss: Loss, residual: Callable[[Array, Array], Array], *, weight: float) -> Loss:
@@ -364,6 +380,29 @@ class Noisy(AbstractForecastLoss):
         frames = jnp.asarray(batch["frames"])
         seen = _with_noise(frames[:, : self.history], self.sigma, 2, noise)
         return self.loss(model, {**batch, "frames": jnp.concatenate((seen, frames[:, self.history :]), axis=1)}, rest)
+
+
+@dataclasses.dataclass(frozen=True)
+class OfMembers(AbstractForecastLoss):
+    """As `of_members`, of a loss of windows.
+
+    Args:
+        loss: The loss of a member.
+    """
+
+    loss: AbstractForecastLoss
+    history: int = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "history", self.loss.history)
+
+    def horizon(self, bundle: int = 1) -> int:
+        """As in `AbstractForecastLoss`."""
+        return self.loss.horizon(bundle)
+
+    def __call__(self, model: Any, batch: Batch, keys: Keys) -> tuple[Float[Array, ""], Logs]:
+        """As in `AbstractForecastLoss`."""
+        return of_members(self.loss)(model, batch, keys)
 
 
 @dataclasses.dataclass(frozen=True)

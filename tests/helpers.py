@@ -42,6 +42,7 @@ from sciml.operators import (
     Transolver,
     UNet,
     per_channel,
+    rematerialised,
 )
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -179,6 +180,9 @@ OPERATORS = {
         1,
     ),
     "patched": OperatorCase(_patched, True, 2),
+    "rematerialised": OperatorCase(
+        lambda into, out, grid, key: rematerialised(OPERATORS["fno"].make(into, out, grid, key)), True, 1
+    ),
     "flax": OperatorCase(_flax, True, 1),
     "normalised": OperatorCase(_normalised, True, 1),
     "resampled": OperatorCase(

@@ -57,6 +57,15 @@ def test_time_dependent(capsys):
     assert "384 windows" in capsys.readouterr().out
 
 
+@pytest.mark.slow  # `make docs` runs it too; tests/uq and tests/experiment/test_ensembles.py are the quick ones
+def test_uncertainty(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found: dict = {}
+    exec(compile(code_of("uncertainty.md"), "uncertainty.md", "exec"), found)
+    assert found["low"].shape == found["high"].shape == (40, 1, 16, 16)
+    assert 0.6 <= found["bands"].covers(found["mean"], found["test"].y, found["scale"]).mean() <= 1  # 0.9 by 1,000 to 1
+
+
 @pytest.mark.slow  # `make docs` runs it too; test_your_own_data is the quick test of the same calls
 def test_quickstart(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -91,7 +100,7 @@ def test_the_road_from_an_experiment_to_a_trained_model_is_short():
     files = re.findall(r"^\d\. \[(\S+)\]\(\1\)", text, re.MULTILINE)
     assert files[0] == "experiments/darcy.py"
     assert len(files) <= 9
-    assert sum(len((ROOT / file).read_text().splitlines()) for file in files) <= 1350
+    assert sum(len((ROOT / file).read_text().splitlines()) for file in files) <= 1420
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

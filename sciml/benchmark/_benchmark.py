@@ -162,6 +162,8 @@ def _attempt(
             progress=board.progress_of(which[0], number),
             layout=plan.layout,
         )
+        if plan.coverage is not None and f"{plan.coverage:g}" not in experiment.read_metrics(out / name).bands:
+            experiment.evaluate(out / name, coverage=(plan.coverage,), file=plan.file)
     except Exception as error:
         _check_of_all(error)
         failures[name] = _note(error, reason)

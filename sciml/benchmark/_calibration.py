@@ -12,11 +12,18 @@ _LEAST_STEPS = 10  # of a run
 _WINDOWS, _SECONDS = 6, 6.0  # least that is timed; steps are slower for some seconds after they were compiled
 
 
-def measure(experiment: Experiment, budget: float | None, layout: parallel.Layout) -> dict[str, Any]:
+def measure(
+    experiment: Experiment, budget: float | None, layout: parallel.Layout = parallel.Layout()
+) -> dict[str, Any]:
     """Compiles the step of an experiment and, for a budget, times it.
 
     The timed steps are those of `train.fit` with the experiment's data and optimiser. A run of many steps looks at its
     losses only after several of them, which is quicker on accelerators; then it is timed again in that way.
+
+    Args:
+        experiment: Its step is timed.
+        budget: Seconds of a run, None if steps are not timed.
+        layout: How the run will be laid out over the devices.
 
     Returns:
         `steps_per_epoch` and `step_bytes`, with a budget also `seconds_per_step`, a median, and `timed_steps`.

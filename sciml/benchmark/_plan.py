@@ -71,6 +71,8 @@ class Plan:
         target: Name and value of a validation error; the time until a run reaches it is measured. By default the
             largest final one of all runs, which all of them reach.
         layout: How each run is laid out over the devices.
+        coverage: Level of conformal bands, whose coverage and width stand beside the errors; None for no bands. The
+            validation data calibrate them, see `experiment.evaluate`.
 
     Raises:
         ValueError: If the Config lacks a field, a model does not exist or is given twice, or a number is not positive.
@@ -83,6 +85,7 @@ class Plan:
     budget: float | None = None
     target: tuple[str, float] | None = None
     layout: Layout = Layout()
+    coverage: float | None = None
 
     def __post_init__(self):
         check_fields(self.module)
@@ -100,6 +103,8 @@ class Plan:
             raise ValueError(
                 f"Expected seeds up to {LARGEST_SEED}, got {self.seeds} from {self.first_seed} on. Use a lower --seed."
             )
+        if self.coverage is not None and not 0 < self.coverage < 1:
+            raise ValueError(f"Expected a level of coverage between 0 and 1, such as 0.9, got {self.coverage}.")
         if self.budget is not None and not 0 < self.budget < math.inf:
             raise ValueError(f"Expected a budget of more than 0 seconds, got {self.budget}.")
         if self.budget is not None and not _takes_floats(self.config, "epochs"):

@@ -58,6 +58,8 @@ def _run(
     if failure is not None:
         return known
     found, log = read_metrics(folder), read_log(folder / "log.jsonl")
+    bands = {} if plan.coverage is None else found.bands.get(f"{plan.coverage:g}", {})
+    bands = {f"{name}_{plan.coverage:.0%}": bands[name] for name in ("coverage", "width") if name in bands}
     training, epochs = log[-1]["training_seconds"], found.steps / calibration[which[0]]["steps_per_epoch"]
     return {
         **known,
@@ -69,7 +71,7 @@ def _run(
         "seconds_per_epoch": training / epochs,
         "of_budget": None if plan.budget is None else training / plan.budget,
         "validation": next((one["validation"] for one in reversed(log) if "validation" in one), None),
-        "test": found.test,
+        "test": {**found.test, **bands},
     }
 
 

@@ -62,6 +62,11 @@ def explanation(content: Mapping[str, Any]) -> str:
         f"{'Train s' if equal else 'Of budget'}: wall time of the steps; total s also contains compilation, validation "
         "and checkpoints.",
     ]
+    if any(name.startswith("coverage_") for name in _errors(content)):
+        sentences.append(
+            "Coverage: part of the test samples that lie inside of conformal bands at all points, which the validation "
+            "data calibrate. Width: of these bands, relative to the root mean square of the truth."
+        )
     if target is not None:
         name = target["metric"].replace("_", " ")
         sentences.append(f"Target: {name} of {target['value']:.3g} on the validation data, in seconds of training.")

@@ -16,6 +16,7 @@ def generate(arguments: Sequence[str]) -> int:
     """Draws samples of a problem and writes them to a file."""
     from rich.progress import Progress
 
+    from sciml import parallel
     from sciml.data import GENERATORS, generate
 
     if not arguments or arguments[0] not in GENERATORS:
@@ -27,7 +28,7 @@ def generate(arguments: Sequence[str]) -> int:
     problem = GENERATORS[arguments[0]]
     text = "Write samples of a problem to a file."
     options = parse(_generation_options(problem), arguments[1:], f"sciml generate {arguments[0]}", text)
-    with Progress() as bar:
+    with Progress(disable=not parallel.first()) as bar:
         task = bar.add_task(options.out.name)
         generate(
             options.problem,

@@ -19,12 +19,12 @@ _USAGE = """usage: sciml COMMAND ...
   data convert PATH --out FILE                               the same data as one HDF5 file
   train EXPERIMENT [--preset NAME] [--FIELD VALUE ...] --out DIR [--from STEP] [--track TOOL]
                                                              train, or go on with an interrupted run
-  evaluate DIR [--resolution N ...] [--condition FIELD=VALUE ...] [--file EXPERIMENT]
+  evaluate DIR [--resolution N ...] [--condition FIELD=VALUE ...] [--coverage LEVEL ...] [--file EXPERIMENT]
                                                              test a finished run, also on other test data
   compare DIR ... --out FOLDER [--file EXPERIMENT]           a table and figures of several finished runs
   predict DIR INPUT [--FIELD VALUE ...] --out FOLDER [--file EXPERIMENT]
                                                              apply the model of a run to a file
-  benchmark EXPERIMENT --models NAME ... (--budget TIME | --epochs N) [--seeds N] --out FOLDER
+  benchmark EXPERIMENT --models NAME ... (--budget TIME | --epochs N) [--seeds N] [--coverage LEVEL] --out FOLDER
                                                              models of an experiment under equal conditions
   report DIR --out FILE [--overwrite]                        one page about a run or a benchmark
   generate PROBLEM [--n N] [--FIELD VALUE ...] --out FILE    make a data set
@@ -48,7 +48,7 @@ _COMMANDS = {
 }
 """Command -> module and function. They are imported by `main`, since it takes seconds in which Ctrl-C is answered."""
 
-_SHARED = ("train", "benchmark", "evaluate", "predict")
+_SHARED = ("train", "benchmark", "evaluate", "predict", "generate")
 """Commands whose work several processes share. Of the others process 0 does all, and the rest have nothing to do."""
 
 _LONGEST = 4096  # characters of an option, which messages repeat

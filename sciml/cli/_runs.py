@@ -34,6 +34,10 @@ class _Evaluation:
     """Relative L2 errors that predictions are to keep: what share is accepted by its bound, and how many iterations of
     the solver correct the others; several are possible. For experiments with bounds (darcy)."""
 
+    coverage: tuple[float, ...] = ()
+    """Levels of conformal bands, such as 0.9: the validation data calibrate them, the test data show how often they
+    hold and how wide they are."""
+
     file: str | None = None
     """Experiment file, or name of one that comes with sciml, whose code may be executed; by default that of the run."""
 
@@ -47,7 +51,8 @@ def evaluate(arguments: Sequence[str]) -> int:
     if options.condition:
         config = experiment.read_config(options.folder, experiment.module_of(options.folder, **file))
         conditions = [_changes(config, condition) for condition in options.condition]
-    metrics = experiment.evaluate(options.folder, options.resolution, conditions, certify=options.certify, **file)
+    extra = {"coverage": options.coverage, "certify": options.certify}
+    metrics = experiment.evaluate(options.folder, options.resolution, conditions, **extra, **file)
     if not parallel.first():
         return 0
     results = {"as trained": metrics["test"], **metrics.get("resolutions", {}), **metrics.get("conditions", {})}
@@ -58,6 +63,11 @@ def evaluate(arguments: Sequence[str]) -> int:
     console.print(table)
     for resolution, found in metrics.get("resolutions", {}).items():
         console.print(f"{resolution}: {found['note']}", markup=False, soft_wrap=True)
+    for level, found in metrics.get("bands", {}).items():
+        held, wide, known = found["coverage"], found["width"], found["calibration"]
+        text = f"bands at {level}: hold for {held:.3g} of the test samples, width {wide:.3g} of the root mean square, "
+        text += f"calibrated on {known:.0f} validation samples"
+        console.print(text, markup=False, soft_wrap=True)
     return 0
 
 

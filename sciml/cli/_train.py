@@ -109,10 +109,14 @@ _BENCHMARK: dict[str, Any] = {
     ],
     "seeds": Annotated[int, tyro.conf.arg(help="Runs of each model, with consecutive seeds from --seed on.")],
     "target": Annotated[str | None, tyro.conf.arg(help="Validation error to reach, such as relative_l2=0.02.")],
+    "coverage": Annotated[
+        float | None,
+        tyro.conf.arg(help="Level of conformal bands (0.9), whose coverage and width stand beside the errors."),
+    ],
     "track": _TRACK,
     "mesh": _MESH,
 }
-_DEFAULTS = {"budget": None, "seeds": 3, "target": None, "track": None, "mesh": None}
+_DEFAULTS = {"budget": None, "seeds": 3, "target": None, "coverage": None, "track": None, "mesh": None}
 
 
 def benchmark(arguments: Sequence[str]) -> int:
@@ -137,7 +141,8 @@ def benchmark(arguments: Sequence[str]) -> int:
         target = None if options.target is None else benchmark.target(options.target)
         models = tuple(dict.fromkeys(options.models))
         config, tracked = _resolved(module, options.config), _tracked(module, options.track, options.out)
-        plan = benchmark.Plan(tracked, config, models, options.seeds, budget, target, _layout(options.mesh))
+        layout = _layout(options.mesh)
+        plan = benchmark.Plan(tracked, config, models, options.seeds, budget, target, layout, options.coverage)
     except ValueError as error:
         raise Usage(str(error)) from None
     failed = {one["run"]: one["failure"] for one in benchmark.benchmark(plan, options.out)["runs"] if one["failure"]}

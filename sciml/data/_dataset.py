@@ -6,12 +6,17 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from sciml.data._layout import Space
 from sciml.grid import Grid
 
 
 @runtime_checkable
 class Dataset(Protocol):
-    """Samples that can be indexed by rows. Nothing else is asked of a reader, a window or a generator."""
+    """Samples that can be indexed by rows. Nothing else is asked of a reader, a window or a generator.
+
+    Where several processes cut fields, a data set that has a method `part(rows, space)`, see `Pairs.part`, is asked for
+    the points that the devices of each process have, in place of whole samples.
+    """
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -151,6 +156,11 @@ class Pairs:
     def __getitem__(self, rows: Any) -> tuple[np.ndarray, np.ndarray]:
         """Inputs and outputs at an index array or slice."""
         return self.x[rows], self.y[rows]
+
+    def part(self, rows: Any, space: Space) -> tuple[np.ndarray, np.ndarray]:
+        """As `data[rows]`, with the points of a box alone: one slice for each axis of space."""
+        box = (slice(None), *space)
+        return self.x[(rows, *box)], self.y[(rows, *box)]
 
     def take(self, rows: Any) -> "Pairs":
         """The samples at an index array or slice, as `Pairs`."""

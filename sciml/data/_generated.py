@@ -1,20 +1,24 @@
 """Data sets made by a solver: drawn in memory or written to a file, sample by sample reproducible."""
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import math
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
 import sciml
+from sciml import parallel
 from sciml.data._dataset import Pairs
 from sciml.data._hdf5 import describe, read
 from sciml.files import remove_leftovers, write_hdf5
@@ -109,13 +113,15 @@ def draw(problem: Problem, *, n: int, seed: int, batch: int = 32) -> Pairs:
     """Samples 0 to `n - 1` of a problem, in memory.
 
     Sample `i` is drawn with `jax.random.fold_in(jax.random.key(seed), i)`: it depends neither on `n` nor, up to
-    rounding, on `batch`, and a longer set begins with a shorter one.
+    rounding, on `batch` and the devices, and a longer set begins with a shorter one. All devices share each batch,
+    those of several processes that have joined as well; then all processes call this alike, and get all samples.
 
     Args:
         problem: What to draw from.
         n: Number of samples.
         seed: Number that selects the samples.
-        batch: Number of samples computed at once; fewer where they are large.
+        batch: Number of samples computed at once, rounded up to equal shares of the devices; fewer where they are
+            large.
 
     Raises:
         ValueError: If a number is out of range.
@@ -145,16 +151,17 @@ def generate(
     """Writes samples 0 to `n - 1` of a problem, those of `draw`, to an HDF5 file that `read` understands.
 
     The file appears complete or not at all: it is written batch by batch under another name in its folder, flushed
-    to the disk and renamed; after an error or an interrupt nothing is left. Missing folders are made.
+    to the disk and renamed; after an error or an interrupt nothing is left. Missing folders are made. The devices of
+    all processes share the work as in `draw`, and process 0 writes.
 
     Args:
         problem: What to draw from.
         path: The file.
         n: Number of samples.
         seed: Number that selects the samples.
-        batch: Number of samples computed and written at once; fewer where they are large.
+        batch: Number of samples computed and written at once, as in `draw`.
         overwrite: Whether an existing file may be replaced.
-        progress: Called with the number of finished samples and `n`, first with 0.
+        progress: Called with the number of finished samples and `n`, first with 0; on all processes.
 
     Raises:
         FileExistsError: If the file exists and may not be replaced.
@@ -163,16 +170,27 @@ def generate(
         OSError: If the file cannot be written.
     """
     pieces = _pieces(problem, n, seed, batch)
-    with write_hdf5(pathlib.Path(path), overwrite=overwrite) as file:
-        stored = describe(file, n, parameters=_parameter_names(problem), **_description(problem, seed))
+    stored: list[h5py.Dataset] = []
+    with contextlib.ExitStack() as held:
+
+        def begin() -> None:
+            file = held.enter_context(write_hdf5(pathlib.Path(path), overwrite=overwrite))
+            stored.extend(describe(file, n, parameters=_parameter_names(problem), **_description(problem, seed)))
+
+        parallel.by_first(begin)
         done = 0
         progress(done, n)
         for piece in pieces:
-            for data, values in zip(stored, piece, strict=False):  # without parameters there is no data set of them
-                data[done : done + len(values)] = values
-            file.flush()  # so that a full disk ends the work here
+            parallel.by_first(functools.partial(_write, stored, piece, done))
             done += len(piece[0])
             progress(done, n)
+        parallel.by_first(held.close)  # no process goes on before the file is there
+
+
+def _write(stored: Sequence[h5py.Dataset], piece: Sequence[np.ndarray], start: int) -> None:
+    for data, values in zip(stored, piece, strict=False):  # without parameters there is no data set of them
+        data[start : start + len(values)] = values
+    stored[0].file.flush()  # so that a full disk ends the work here
 
 
 def cached(
@@ -186,7 +204,8 @@ def cached(
     """Samples 0 to `n - 1` of a problem from a file in `folder`, which is generated if it is not there.
 
     The name of the file tells the kind of problem, a digest of its settings, `n` and the seed, so that other settings
-    make another file. Processes that start at once may generate it twice; each sees a complete file.
+    make another file. Processes that have joined generate it together; others that start at once may generate it
+    twice, and each sees a complete file.
 
     Args:
         problem: What to draw from.
@@ -204,9 +223,9 @@ def cached(
     settings = json.dumps([wanted["generator"], wanted["settings"]], sort_keys=True)
     digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
     path = pathlib.Path(folder) / f"{type(problem).__name__.lower()}-{digest}-n{n}-seed{seed}.h5"
-    if not path.exists():
+    if parallel.by_first(lambda: not path.exists()):
         generate(problem, path, n=n, seed=seed, overwrite=True, progress=progress)
-    remove_leftovers(path)
+    parallel.by_first(lambda: remove_leftovers(path))
     found = read(path)
     for name in ("generator", "settings", "seed"):
         if found.attributes.get(name) != wanted[name]:
@@ -248,10 +267,30 @@ def _pieces(problem: Problem, n: int, seed: int, batch: int) -> Iterator[tuple[n
             f"{n} samples of {values} values do not fit into any memory. Use a lower resolution, or fewer frames or "
             "samples."
         )
-    return _drawn(problem, n, seed, min(batch, n, max(1, _MOST_VALUES_OF_A_BATCH // values)))
+    return _drawn(problem, n, seed, *_at_once(min(batch, n), max(1, _MOST_VALUES_OF_A_BATCH // values)))
 
 
-def _drawn(problem: Problem, n: int, seed: int, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _at_once(wanted: int, most: int) -> tuple[int, list[Any]]:
+    """Number of samples that are drawn at once, and the devices that share them equally.
+
+    Args:
+        wanted: Number that is asked for.
+        most: Number that fits into one memory, which the devices of a CPU share.
+    """
+    devices, each = parallel.devices(), most
+    if devices[0].platform == "cpu":
+        owners = [one.process_index for one in devices]
+        sharing = min(most, max(map(owners.count, owners)))
+        devices = [one for i, one in enumerate(devices) if owners[:i].count(owners[i]) < sharing]
+        each = most // sharing
+    each = min(each, -(-wanted // len(devices)))
+    used = min(len(devices), -(-wanted // each))
+    return each * used, devices[:used]
+
+
+def _drawn(
+    problem: Problem, n: int, seed: int, size: int, devices: Sequence[Any]
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     names = _parameter_names(problem)
 
     def sample(key: Key[Array, ""]) -> tuple[Array, Array, Array]:
@@ -262,11 +301,13 @@ def _drawn(problem: Problem, n: int, seed: int, batch: int) -> Iterator[tuple[np
         root = jax.random.key(seed, impl="threefry2x32")  # named: the default of the process may be another one
         return jax.vmap(lambda i: sample(jax.random.fold_in(root, i)))(numbers)
 
-    compiled = jax.jit(samples)
-    for start in range(0, n, batch):
+    share = parallel.Shares(size, devices)
+    compiled = jax.jit(parallel.on_shares(samples, share.mesh))
+    for start in range(0, n, size):
         with jax.enable_x64(True):
-            drawn = compiled(jnp.arange(start, start + batch))  # always a full batch, for one compilation
-            x, y, parameters = (np.asarray(part, np.float32)[: n - start] for part in drawn)
+            drawn = compiled(share.of(np.arange(start, start + size)))  # always as many, for one compilation
+            own = [np.asarray(part, np.float32) for part in drawn]
+        x, y, parameters = (part[: n - start] for part in share.joined(own))
         for name, array, channels in (("x", x, problem.inputs), ("y", y, problem.outputs)):
             expected = (len(channels), *problem.grid.shape)
             if array.shape[1:] != expected:

@@ -12,6 +12,8 @@ from jaxtyping import Float
 from sciml.grid import AbstractBoundary, Grid, Neumann, Periodic, Sides
 
 _UNIFORM = 1e-3  # of a spacing: coordinates are stored in float32 and rounded
+Space = tuple[slice, ...]
+"""A box of a grid: one slice for each axis, with a start, a stop and step 1."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +135,17 @@ class AbstractReader(abc.ABC):
     @abc.abstractmethod
     def parameters(self, samples: slice) -> Float[np.ndarray, "samples parameters"]:
         """Parameters of samples."""
+
+    def frames_in(self, samples: slice, times: slice, space: Space) -> Float[np.ndarray, "samples times channels *box"]:
+        """Frames of samples in a box of the grid.
+
+        By default whole frames are read; readers that can read less do.
+        """
+        return self.frames(samples, times)[(..., *space)]
+
+    def fixed_in(self, samples: slice, space: Space) -> Float[np.ndarray, "samples fixed *box"]:
+        """Fixed fields of samples in a box, as `frames_in`."""
+        return self.fixed(samples)[(..., *space)]
 
 
 def uniform(coordinates: Sequence[np.ndarray], periodic: Sequence[bool]) -> tuple[Grid, bool]:

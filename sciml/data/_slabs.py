@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from sciml.data._layout import Space
 from sciml.data._trajectories import Trajectories
 
 
@@ -91,7 +92,7 @@ class Slabs:
         """Bytes of a slab."""
         return len(slab.samples) * (slab.frames * self._frame_bytes + self._fixed_bytes)
 
-    def frames(self, slab: Slab) -> np.ndarray:
-        """Frames of a slab (samples, frames, channels, *space)."""
+    def frames(self, slab: Slab, space: Space | None = None) -> np.ndarray:
+        """Frames of a slab (samples, frames, channels, *space), all points or those of a box."""
         times = np.broadcast_to(np.arange(slab.first, slab.first + slab.frames), (len(slab.samples), slab.frames))
-        return self._trajectories.frames(slab.samples, times)
+        return self._trajectories.frames(slab.samples, times, space)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from sciml.data._batches import check_batch, in_order, permutation
+from sciml.data._layout import Space
 from sciml.data._slabs import Slab, Slabs
 from sciml.data._trajectories import Trajectories, TrajectoryWindows
 from sciml.grid import Grid
@@ -117,24 +118,32 @@ class Streamed:
         """As of the windows."""
         return self.windows.fetch(source, item)
 
+    def source_part(self, rows: Any, space: Space) -> dict[str, np.ndarray]:
+        """As of the windows."""
+        return self.windows.source_part(rows, space)
+
     def __getitem__(self, rows: Any) -> dict[str, np.ndarray]:
         """The windows at an index array or slice, and reads ahead what `batch_rows` wanted."""
+        return self.part(rows, tuple(slice(0, n) for n in self.grid.shape))
+
+    def part(self, rows: Any, space: Space) -> dict[str, np.ndarray]:
+        """As `data[rows]`, with the points of a box alone, as `Trajectories.part`; no others are read and held."""
         samples, frames = self.windows.where(rows)
-        layout = self.windows.trajectories.layout
+        layout, points = self.windows.trajectories.layout, [one.stop - one.start for one in space]
         found = {
-            "frames": np.empty((*frames.shape, *layout.shape[2:]), np.float32),
-            "fixed": np.empty((len(samples), len(layout.fixed), *layout.grid.shape), np.float32),
+            "frames": np.empty((*frames.shape, len(layout.channels), *points), np.float32),
+            "fixed": np.empty((len(samples), len(layout.fixed), *points), np.float32),
             "parameters": np.empty((len(samples), len(layout.parameters)), np.float32),
         }
         numbers, place = self._slabs.of(samples, frames[:, 0]), self._slabs.place[samples]
         for number in np.unique(numbers).tolist():
-            slab, held = self._held(number)
+            slab, held = self._held(number, space)
             inside = np.flatnonzero(numbers == number)
             at = place[inside]
             found["frames"][inside] = held["frames"][at[:, None], frames[inside] - slab.first]
             found["fixed"][inside], found["parameters"][inside] = held["fixed"][at], held["parameters"][at]
-        for number in self._soon.tolist():
-            self._held(number)
+        for number in self._soon.tolist() if len(samples) else ():
+            self._held(number, space)
         return found | {"dt": self.windows.steps(frames)}
 
     def batch_rows(self, size: int, seed: int, k: int) -> np.ndarray:
@@ -188,17 +197,17 @@ class Streamed:
 
         return self._orders.get(("windows", seed, epoch, group), make)
 
-    def _held(self, number: int) -> tuple[Slab, dict[str, np.ndarray]]:
+    def _held(self, number: int, space: Space) -> tuple[Slab, dict[str, np.ndarray]]:
         def make() -> tuple[tuple[Slab, dict[str, np.ndarray]], int]:
             slab, trajectories = self._slabs[number], self.windows.trajectories
             read = {
-                "frames": self._slabs.frames(slab),
-                "fixed": trajectories.fixed(slab.samples),
+                "frames": self._slabs.frames(slab, space),
+                "fixed": trajectories.fixed(slab.samples, space),
                 "parameters": trajectories.parameters(slab.samples),
             }
-            return (slab, read), int(self._bytes[number])
+            return (slab, read), read["frames"].nbytes + read["fixed"].nbytes
 
-        return self._recent.get(number, make)
+        return self._recent.get((number, *((one.start, one.stop) for one in space)), make)
 
 
 def in_pieces(trajectories: Trajectories, *, limit: int = _PIECE) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:

@@ -2,14 +2,14 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from sciml.data._dataset import Pairs
-from sciml.data._layout import AbstractReader, Layout, thinned
+from sciml.data._layout import AbstractReader, Layout, Space, thinned
 from sciml.grid import Grid
 
 
@@ -63,6 +63,10 @@ class InMemory(AbstractReader):
     def parameters(self, samples: slice) -> np.ndarray:
         """As in `AbstractReader`."""
         return self._parameters[samples]
+
+
+def _sizes(space: Space) -> tuple[int, ...]:
+    return tuple(one.stop - one.start for one in space)
 
 
 def check_finite(what: str, array: np.ndarray, first: int = 0) -> None:
@@ -146,11 +150,23 @@ class Trajectories:
 
     def __getitem__(self, rows: Any) -> dict[str, np.ndarray]:
         """Whole samples at an index array or slice."""
+        return self.part(rows, self._box(None))
+
+    def part(self, rows: Any, space: Space) -> dict[str, np.ndarray]:
+        """As `data[rows]`, with the points of a box alone; no more is read, if the format allows it.
+
+        Args:
+            rows: Index array or slice; of no rows nothing is read.
+            space: One slice for each axis of the grid, with a start, a stop and step 1.
+
+        Raises:
+            ValueError: If the box is not inside of the grid, or a value is not finite.
+        """
         samples = np.arange(len(self))[rows]
         times = np.broadcast_to(np.arange(self.layout.frames), (len(samples), self.layout.frames))
         return {
-            "frames": self.frames(samples, times),
-            "fixed": self.fixed(samples),
+            "frames": self.frames(samples, times, space),
+            "fixed": self.fixed(samples, space),
             "parameters": self.parameters(samples),
         }
 
@@ -183,15 +199,18 @@ class Trajectories:
             channels=tuple(self.channels[names.index(name)] for name in channels) or self.channels,
         )
 
-    def frames(self, samples: np.ndarray, times: np.ndarray) -> Float[np.ndarray, "rows times channels *space"]:
+    def frames(
+        self, samples: np.ndarray, times: np.ndarray, space: Space | None = None
+    ) -> Float[np.ndarray, "rows times channels *space"]:
         """Frames of samples: row i holds the frames `times[i]`, which have equal distances, of sample `samples[i]`.
 
-        Rows of consecutive samples and equal times are read at once.
+        Rows of consecutive samples and equal times are read at once. With `space`, points of a box alone, as in `part`.
 
         Raises:
             ValueError: If a value is not finite.
         """
-        found = np.empty((*times.shape, *self.layout.shape[2:]), np.float32)
+        space = self._box(space)
+        found = np.empty((*times.shape, len(self.layout.channels), *_sizes(space)), np.float32)
         assert self.times is not None
         same = (times[1:] == times[:-1]).all(axis=1)
         for first, last in self._runs(samples, same):
@@ -199,22 +218,22 @@ class Trajectories:
             step = int(chosen[1] - chosen[0]) if len(chosen) > 1 else 1
             which = slice(self.times[chosen[0]], self.times[chosen[-1]] + 1, self.times.step * step)
             rows = self._rows(samples, first, last)
-            block = self.reader.frames(rows, which)
+            block = self._read(space, self.reader.frames, self.reader.frames_in, rows, which)
             if self.channels != tuple(range(block.shape[2])):  # a list of all of them would copy
                 block = block[:, :, list(self.channels or ())]
-            block = self._points(block)
             check_finite("frames", block, rows.start)
             found[first:last] = block
         return found
 
-    def fixed(self, samples: np.ndarray) -> Float[np.ndarray, "rows fixed *space"]:
-        """Fixed fields of samples; raises as `frames`."""
-        found = np.empty((len(samples), len(self.layout.fixed), *self.grid.shape), np.float32)
+    def fixed(self, samples: np.ndarray, space: Space | None = None) -> Float[np.ndarray, "rows fixed *space"]:
+        """Fixed fields of samples; as `frames`."""
+        space = self._box(space)
+        found = np.empty((len(samples), len(self.layout.fixed), *_sizes(space)), np.float32)
         if not self.layout.fixed:
             return found
-        for first, last in self._runs(samples, np.ones(len(samples) - 1, bool)):
+        for first, last in self._runs(samples):
             rows = self._rows(samples, first, last)
-            block = self._points(self.reader.fixed(rows))
+            block = self._read(space, self.reader.fixed, self.reader.fixed_in, rows)
             check_finite("fixed fields", block, rows.start)
             found[first:last] = block
         return found
@@ -224,13 +243,13 @@ class Trajectories:
         found = np.empty((len(samples), len(self.layout.parameters)), np.float32)
         if not self.layout.parameters:
             return found
-        for first, last in self._runs(samples, np.ones(len(samples) - 1, bool)):
+        for first, last in self._runs(samples):
             rows = self._rows(samples, first, last)
             found[first:last] = self.reader.parameters(rows)
             check_finite("parameters", found[first:last], rows.start)
         return found
 
-    def _runs(self, samples: np.ndarray, same: np.ndarray) -> Iterator[tuple[int, int]]:
+    def _runs(self, samples: np.ndarray, same: np.ndarray | bool = True) -> Iterator[tuple[int, int]]:
         """First and last row (exclusive) of runs of consecutive samples of the reader."""
         if not len(samples):
             return
@@ -244,8 +263,31 @@ class Trajectories:
         start = int(self.rows[samples[first]])
         return slice(start, start + last - first)
 
-    def _points(self, block: np.ndarray) -> np.ndarray:
-        return block[(..., *[slice(None, None, self.every)] * len(self.grid.shape))]
+    def _box(self, space: Space | None) -> Space:
+        """A box that is checked; without one the whole grid."""
+        shape = self.grid.shape
+        if space is None:
+            return tuple(slice(0, n) for n in shape)
+        inside = len(space) == len(shape) and all(
+            0 <= (one.start or 0) < (one.stop or 0) <= n and one.step in (None, 1)
+            for one, n in zip(space, shape, strict=True)
+        )
+        if not inside:
+            raise ValueError(
+                f"Expected a slice with a start and a stop for each axis of the grid {shape}, got {space}."
+            )
+        return tuple(slice(one.start or 0, one.stop) for one in space)
+
+    def _read(
+        self, space: Space, whole: Callable[..., np.ndarray], in_box: Callable[..., np.ndarray], *which: slice
+    ) -> np.ndarray:
+        """Values of the reader at the points of a box."""
+        if space == self._box(None):
+            block = whole(*which)
+        else:
+            inner = (slice(one.start * self.every, (one.stop - 1) * self.every + 1) for one in space)
+            block = in_box(*which, tuple(inner))
+        return block[(..., *[slice(None, None, self.every)] * len(space))]
 
     def pairs(self) -> Pairs:
         """The pairs of a map in memory: fixed fields and the single frame.
@@ -354,10 +396,17 @@ class TrajectoryWindows:
 
     def __getitem__(self, rows: Any) -> dict[str, np.ndarray]:
         """The windows at an index array or slice."""
+        return self._windows(rows, None)
+
+    def part(self, rows: Any, space: Space) -> dict[str, np.ndarray]:
+        """As `data[rows]`, with the points of a box alone, as `Trajectories.part`."""
+        return self._windows(rows, space)
+
+    def _windows(self, rows: Any, space: Space | None) -> dict[str, np.ndarray]:
         sample, frames = self.where(rows)
         return {
-            "frames": self.trajectories.frames(sample, frames),
-            "fixed": self.trajectories.fixed(sample),
+            "frames": self.trajectories.frames(sample, frames, space),
+            "fixed": self.trajectories.fixed(sample, space),
             "parameters": self.trajectories.parameters(sample),
             "dt": self.steps(frames),
         }
@@ -370,6 +419,10 @@ class TrajectoryWindows:
     def source(self) -> dict[str, np.ndarray]:
         """All trajectories in memory, for `fetch`."""
         return self.trajectories[:]
+
+    def source_part(self, rows: Any, space: Space) -> dict[str, np.ndarray]:
+        """Some trajectories of `source`, with the points of a box alone, as `Trajectories.part`."""
+        return self.trajectories.part(rows, space)
 
     def item(self, rows: Any) -> dict[str, np.ndarray]:
         """Where the windows at an index array or slice are, and their `dt`, for `fetch`."""

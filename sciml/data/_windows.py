@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from sciml.data._dataset import Pairs
+from sciml.data._layout import Space
 from sciml.data._trajectories import Trajectories
 
 
@@ -76,13 +77,21 @@ class Windows:
 
     def __getitem__(self, rows: Any) -> tuple[np.ndarray, np.ndarray]:
         """Inputs and outputs at an index array or slice."""
-        sample, start = np.divmod(np.arange(len(self))[rows], self._windows)
-        return self._frames(sample, start, self.history), self._frames(sample, start + self.history, self.horizon)
+        return self.part(rows, ())
 
-    def _frames(self, sample: np.ndarray | np.integer, start: np.ndarray | np.integer, count: int) -> np.ndarray:
+    def part(self, rows: Any, space: Space) -> tuple[np.ndarray, np.ndarray]:
+        """As `data[rows]`, with the points of a box alone: one slice for each axis of space."""
+        sample, start = np.divmod(np.arange(len(self))[rows], self._windows)
+        seen = self._frames(sample, start, self.history, space)
+        return seen, self._frames(sample, start + self.history, self.horizon, space)
+
+    def _frames(
+        self, sample: np.ndarray | np.integer, start: np.ndarray | np.integer, count: int, space: Space
+    ) -> np.ndarray:
         """`count` frames from each start, one after another along the channel axis."""
-        found = self.trajectories[np.expand_dims(sample, -1), np.expand_dims(start, -1) + np.arange(count)]
-        return found.reshape(*sample.shape, -1, *self.trajectories.shape[3:])
+        times = np.expand_dims(start, -1) + np.arange(count)
+        found = self.trajectories[(np.expand_dims(sample, -1), times, slice(None), *space)]
+        return found.reshape(*sample.shape, count * self.trajectories.shape[2], *found.shape[sample.ndim + 2 :])
 
 
 def joined_frames(pairs: Pairs) -> np.ndarray:

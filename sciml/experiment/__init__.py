@@ -45,6 +45,7 @@ from sciml.experiment._compare import compare as compare
 from sciml.experiment._definition import Experiment as Experiment
 from sciml.experiment._definition import Prediction as Prediction
 from sciml.experiment._definition import unchanged as unchanged
+from sciml.experiment._ensemble import ensemble as ensemble
 from sciml.experiment._file import build_with as build_with
 from sciml.experiment._file import chosen as chosen
 from sciml.experiment._file import load_file as load_file

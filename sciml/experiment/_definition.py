@@ -6,6 +6,8 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from jaxtyping import PRNGKeyArray
+
 from sciml.experiment._ranges import Count, Seed, Steps, check_value
 from sciml.losses import Curriculum, Loss
 from sciml.parallel import Alone, Automatic, Mapped
@@ -50,16 +52,19 @@ class Experiment:
         every: Number of steps between evaluations and checkpoints; by default a twentieth of the run.
         save_seconds: Shortest time between two checkpoints. The best state so far and the last are saved always.
         patience: Number of evaluations without improvement after which the run ends; by default it never does.
+        member: From a key to another untrained model like `model`, for ensembles (`--members`, `ensemble`).
         at_resolution: `(model, resolution) -> (model, note)`, the model to evaluate at another resolution, for example
             in `operators.Resampled`, and a sentence that says what was done.
+        coverage: `(model, calibration data, test data, level) -> metrics`, of conformal bands (`sciml evaluate
+            --coverage`): `coverage`, `width`, and `calibration`, the number of calibration samples.
         figures: `(models by name, folder)`, draws the figures of one or several trained models into the folder.
         predict: How the trained model is applied to a user's file.
         certify: `(model, data, tolerance) -> metrics` of predictions with a guarantee: the fraction `accepted`, the
             mean number of `iterations` of the solver that corrects the others, and the largest `bound` of an error.
         hooks: Further hooks for the folder of the run, such as `[train.every(100, train.tensorboard(folder))]`.
-        parallel: How devices share each batch. `Mapped()` needs a loss that is a mean over independent samples;
-            `Automatic()` is for gradients through diffrax's checkpointed adjoint, which `jax.shard_map` does not
-            differentiate (diffrax 0.7.2); with `Alone()` they do not.
+        parallel: How devices share each batch. `Mapped()` needs a loss that is a mean over independent samples, and
+            gradients that `jax.shard_map` takes, which those through diffrax's checkpointed adjoint are not (diffrax
+            0.7.2). `Automatic()` takes any. With `Alone()` they share it if a layout is given, as by `Automatic()`.
         accumulate: Number of parts of a batch that each device computes one after another, to save memory.
         seed: Seed of the batches and of the loss.
 
@@ -82,7 +87,9 @@ class Experiment:
     every: int | None = None
     save_seconds: float = 10.0
     patience: int | None = None
+    member: Callable[[PRNGKeyArray], Any] | None = None
     at_resolution: Callable[[Any, int], tuple[Any, str]] = unchanged
+    coverage: Callable[[Any, Any, Any, float], Mapping[str, float]] | None = None
     figures: Callable[[Mapping[str, Any], pathlib.Path], None] | None = None
     predict: Prediction | None = None
     certify: Callable[[Any, Any, float], Mapping[str, float]] | None = None

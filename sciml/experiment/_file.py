@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, TypeVar
 
-from sciml import parallel
 from sciml.experiment._definition import Experiment
-from sciml.experiment._ranges import check_settings
+from sciml.experiment._ensemble import ensemble
+from sciml.experiment._ranges import Training, check_settings
 
 Config = TypeVar("Config")
 Value = TypeVar("Value")
@@ -77,7 +77,7 @@ def _reason(error: BaseException, path: pathlib.Path) -> str:
 def build_with(module: ModuleType, config: Any) -> Experiment:
     """`module.build(config)`, the experiment of a file and a config, whose values are checked before.
 
-    Of several processes, process 0 builds first: it makes files of data that the others find.
+    Several processes build at the same time, and share the work of what they draw (`data.cached`).
 
     Raises:
         ValueError: If the settings make no experiment, with the type and the message of the error, which is the cause;
@@ -86,12 +86,6 @@ def build_with(module: ModuleType, config: Any) -> Experiment:
         ImportError: If a package is missing.
     """
     check_settings(config)
-    made: list[Experiment] = []
-    parallel.by_first(lambda: made.append(_built(module, config)))
-    return made[0] if made else _built(module, config)
-
-
-def _built(module: ModuleType, config: Any) -> Experiment:
     try:
         built = module.build(config)
     except (OSError, ImportError, FloatingPointError):
@@ -107,7 +101,13 @@ def _built(module: ModuleType, config: Any) -> Experiment:
         ) from error
     if not isinstance(built, Experiment):
         raise ValueError(f"Expected an Experiment from build of {module.__file__}, got {type(built).__name__}.")
-    return built
+    return ensemble(built, _members(config))
+
+
+def _members(config: Any) -> int:
+    """The number of members that the `Training` of a config asks for."""
+    groups = [getattr(config, field.name) for field in dataclasses.fields(config)]
+    return next((group.members for group in groups if isinstance(group, Training)), 1)
 
 
 def settings(config: Any) -> list[tuple[str, Any]]:

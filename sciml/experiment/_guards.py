@@ -15,6 +15,7 @@ from sciml.experiment._definition import Experiment, held_out
 from sciml.experiment._folder import as_numbers, provenance
 from sciml.experiment._records import FORMAT, Run, Start, read_run, write_record
 from sciml.files import Damaged, check_tree, digest_of, locked
+from sciml.operators import members_of
 
 
 @contextlib.contextmanager
@@ -127,16 +128,17 @@ def placement_of(experiment: Experiment, layout: parallel.Layout) -> parallel.Pl
     Raises:
         ValueError: If they do not fit, or devices of several processes would have no work.
     """
-    if isinstance(experiment.parallel, parallel.Alone):
-        if layout != parallel.Layout():
-            raise ValueError("One device computes the batches of this experiment (Alone), got a layout. Leave it out.")
+    alone = isinstance(experiment.parallel, parallel.Alone)
+    if alone and layout == parallel.Layout():
         if parallel.several():
+            processes = parallel.number()
             raise ValueError(
-                f"One device computes the batches of this experiment (Alone), so that {parallel.number()} processes "
-                "are no faster than one. Start it with one process."
+                f"One device computes the batches of this experiment (Alone), so that {processes} processes are no "
+                "faster than one. Start it with one process, or give a layout such as --mesh data=2: XLA then shares "
+                "each batch."
             )
         return None
-    automatic = isinstance(experiment.parallel, parallel.Automatic)
+    automatic = alone or isinstance(experiment.parallel, parallel.Automatic)
     grid = getattr(experiment.train, "grid", None)
     if layout.space and not automatic:
         cut.check_model(experiment.model)
@@ -183,8 +185,15 @@ def note_start(
 
 
 def tested(experiment: Experiment, model: Any, data: Any, folder: pathlib.Path) -> dict[str, float]:
-    """The errors of a trained model on test data; raises as `finite`."""
-    return finite(experiment.evaluate(model, data), folder)
+    """The errors of a trained model on test data; of an ensemble also the means of its members'.
+
+    Raises as `finite`.
+    """
+    found, members = as_numbers(experiment.evaluate(model, data)), members_of(model)
+    if len(members) > 1:
+        each = [as_numbers(experiment.evaluate(member, data)) for member in members]
+        found |= {f"member_{name}": math.fsum(one[name] for one in each) / len(each) for name in found}
+    return finite(found, folder)
 
 
 def finite(metrics: Mapping[str, Any], folder: pathlib.Path) -> dict[str, float]:

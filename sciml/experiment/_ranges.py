@@ -109,7 +109,7 @@ def _check(name: str, known: Range, whole: bool, value: Any) -> None:
 class Training:
     """Options of training that experiment files share, a field of their Config: `run: Training = Training(epochs=8)`.
 
-    The command line has them as `--epochs`, `--steps`, `--batch`, `--lr`, `--seed` and `--accumulate`.
+    The command line has them as `--epochs`, `--steps`, `--batch`, `--lr`, `--seed`, `--accumulate` and `--members`.
 
     Raises:
         ValueError: If a number is impossible; it names the option.
@@ -127,6 +127,8 @@ class Training:
     """Seed of the initial weights, of the order of the samples and of random draws in the loss."""
     accumulate: Count = 1
     """Parts of a batch that are computed one after another, to save memory."""
+    members: Count = 1
+    """Models from consecutive seeds that are trained together as an ensemble, whose prediction is their mean."""
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -76,6 +76,7 @@ class Metrics(AbstractRecord, kw_only=True):
         resolutions: Errors at other resolutions, each with a `note` that says how the model was applied there.
         conditions: Errors on test data of other settings.
         baselines: Errors on the test data of predictions that need no model.
+        bands: Coverage and width on the test data of conformal bands that the validation data calibrate, by level.
     """
 
     model: str
@@ -88,6 +89,7 @@ class Metrics(AbstractRecord, kw_only=True):
     resolutions: dict[str, dict[str, float | str]] = {}
     conditions: dict[str, dict[str, float]] = {}
     baselines: dict[str, dict[str, float]] = {}
+    bands: dict[str, dict[str, float]] = {}
 
 
 def read_run(folder: str | pathlib.Path) -> Run:

@@ -9,7 +9,7 @@ from sciml import parallel, structure, train
 from sciml.experiment._definition import Experiment, Prediction, held_out
 from sciml.experiment._figures import draw_run
 from sciml.experiment._file import build_with, load_file, with_settings
-from sciml.experiment._folder import config_from_json
+from sciml.experiment._folder import as_numbers, config_from_json
 from sciml.experiment._guards import check_precision, finite, held, tested
 from sciml.experiment._records import Metrics, read_metrics, read_part, read_run, write_record
 from sciml.files import digest_of
@@ -103,6 +103,7 @@ def evaluate(
     resolutions: Sequence[int] = (),
     conditions: Sequence[Mapping[str, Any]] = (),
     *,
+    coverage: Sequence[float] = (),
     certify: Sequence[float] = (),
     file: Any = None,
 ) -> dict[str, Any]:
@@ -114,12 +115,15 @@ def evaluate(
         folder: The folder of the run.
         resolutions: Numbers of points along each axis of the test data.
         conditions: Settings of the experiment's config that make other test data: `{"noise": 0.1}`.
-        certify: Tolerances, each of which the predictions of the test data are to keep (`uq.certify`).
+        coverage: Levels of conformal bands, such as 0.9, which the validation data calibrate.
+        certify: Tolerances, each of which the predictions of the test data are to keep (`uq.certify`). With levels or
+            tolerances alone no figure is drawn again.
         file: The experiment file to execute, if it is not the recorded one; see `module_of`.
 
     Returns:
-        The content of `metrics.json`, with `resolutions: {"32": {"relative_l2": ..., "note": how it was evaluated}}`
-        and `conditions: {"noise=0.1": {"relative_l2": ...}, "certified 0.01": {"accepted": ...}}`.
+        The content of `metrics.json`, with `resolutions: {"32": {"relative_l2": ..., "note": how it was evaluated}}`,
+        `conditions: {"noise=0.1": {"relative_l2": ...}, "certified 0.01": {"accepted": ...}}` and
+        `bands: {"0.9": {"coverage": ..., "width": ...}}`.
 
     Raises:
         FileNotFoundError: If the folder is not a run, or its experiment file is gone.
@@ -127,8 +131,8 @@ def evaluate(
         BlockingIOError: If another process works in the folder.
         Damaged: If a file of the run has changed since it was written.
         FloatingPointError: If an error is not finite.
-        ValueError: If the run is not finished, there are no such test data, or the problem of the experiment has no
-            bound.
+        ValueError: If the run is not finished, there are no such test data, too few validation data for a level, or
+            no bounds.
     """
     folder = pathlib.Path(folder)
     read_run(folder)
@@ -146,21 +150,42 @@ def evaluate(
             changed = build_with(module, with_settings(config, condition))
             name = " ".join(f"{setting}={value}" for setting, value in condition.items())
             metrics.conditions[name] = tested(changed, trained, held_out(changed), folder)
+        for level in coverage:
+            metrics.bands[f"{level:g}"] = _bands(experiment, trained, level)
         for tolerance in certify:
-            if experiment.certify is None:
-                raise ValueError(
-                    f"The experiment of {folder} has no `certify`: the errors of its predictions have no bound. "
-                    "Experiments with bounds: darcy."
-                )
-            found = experiment.certify(trained, held_out(experiment), tolerance)
-            metrics.conditions[f"certified {tolerance:g}"] = finite(found, folder)
-        parallel.by_first(lambda: _note(experiment, folder, metrics, trained))
+            metrics.conditions[f"certified {tolerance:g}"] = finite(_certified(experiment, trained, tolerance), folder)
+        drawn = bool(resolutions or conditions or not (coverage or certify))
+        parallel.by_first(lambda: _note(experiment, folder, metrics, trained, drawn=drawn))
     return metrics.as_json()
 
 
-def _note(experiment: Experiment, folder: pathlib.Path, metrics: Metrics, trained: Any) -> None:
+def _bands(experiment: Experiment, trained: Any, level: float) -> dict[str, float]:
+    """Coverage and width of bands at a level.
+
+    Raises:
+        ValueError: If the experiment has no bands, or nothing to calibrate them.
+    """
+    if experiment.coverage is None or experiment.validation is None:
+        lacks = "validation data, which calibrate them" if experiment.coverage is not None else "`coverage`"
+        raise ValueError(
+            f"Expected an experiment with bands, and this one has no {lacks}. Leave out --coverage, or give the "
+            "experiment what is missing."
+        )
+    return as_numbers(experiment.coverage(trained, experiment.validation, held_out(experiment), level))
+
+
+def _certified(experiment: Experiment, trained: Any, tolerance: float) -> Mapping[str, float]:
+    if experiment.certify is None:
+        raise ValueError(
+            "The experiment has no `certify`: the errors of its predictions have no bound. Use one with bounds: darcy."
+        )
+    return experiment.certify(trained, held_out(experiment), tolerance)
+
+
+def _note(experiment: Experiment, folder: pathlib.Path, metrics: Metrics, trained: Any, *, drawn: bool) -> None:
     write_record(folder / "metrics.json", metrics)
-    draw_run(experiment, metrics.as_json(), trained, folder)
+    if drawn:
+        draw_run(experiment, metrics.as_json(), trained, folder)
 
 
 def prediction(folder: str | pathlib.Path, *, file: Any = None) -> tuple[Prediction, Any]:

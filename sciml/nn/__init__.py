@@ -40,6 +40,9 @@ from sciml.nn._positions import PlainFeature as PlainFeature
 from sciml.nn._positions import Rotary as Rotary
 from sciml.nn._positions import sinusoidal_table as sinusoidal_table
 from sciml.nn._positions import unit_coordinates as unit_coordinates
+from sciml.nn._rematerialised import Rematerialised as Rematerialised
+from sciml.nn._rematerialised import apply_layer as apply_layer
+from sciml.nn._rematerialised import bare as bare
 from sciml.nn._resampling import resample as resample
 from sciml.nn._scaling import TransposedConv as TransposedConv
 from sciml.nn._scaling import interpolate as interpolate

@@ -142,7 +142,7 @@ def multiply_modes(
     else:
         real, imaginary = _analyse(x, bands, names)
     if cuts:
-        real, imaginary = jax.lax.psum((real, imaginary), cuts)
+        real, imaginary = cut.kept(jax.lax.psum((real, imaginary), cuts))
     pairs = jnp.concatenate([real, imaginary], axis=-2)
     product = matmul(pairs, weight.reshape(*weight.shape[:-2], 2 * out))
     batch = x.shape[-2]
@@ -172,7 +172,7 @@ def fourier_resample(
             x = _along(_interpolation(n, size), x, axis)
             continue
         analysis, synthesis = _halves_of_interpolation(n * cut.parts(name), size * cut.parts(name))
-        coefficients = jax.lax.psum(_along(_own_columns(analysis, name, x), x, axis), name)
+        coefficients = cut.kept(jax.lax.psum(_along(_own_columns(analysis, name, x), x, axis), name))
         x = _along(_own_columns(synthesis, name, x).T, cut.cast(coefficients, (name,)), axis)
     return x
 

@@ -15,6 +15,9 @@ from sciml.operators._conditioned import number_statistics as number_statistics
 from sciml.operators._convnet import ConvNet as ConvNet
 from sciml.operators._convnext import ConvNeXtUNet as ConvNeXtUNet
 from sciml.operators._deeponet import DeepONet as DeepONet
+from sciml.operators._ensemble import Ensemble as Ensemble
+from sciml.operators._ensemble import ensemble_of as ensemble_of
+from sciml.operators._ensemble import members_of as members_of
 from sciml.operators._ffno import FFNO as FFNO
 from sciml.operators._flax import FlaxOperator as FlaxOperator
 from sciml.operators._fno import FNO as FNO
@@ -49,3 +52,4 @@ from sciml.operators._wrappers import Residual as Residual
 from sciml.operators._wrappers import WithFields as WithFields
 from sciml.operators._wrappers import per_channel as per_channel
 from sciml.operators._wrappers import per_point as per_point
+from sciml.operators._wrappers import rematerialised as rematerialised

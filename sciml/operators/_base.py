@@ -3,7 +3,7 @@
 import abc
 
 import equinox as eqx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 
 class AbstractOperator(eqx.Module):
@@ -15,3 +15,10 @@ class AbstractOperator(eqx.Module):
     @abc.abstractmethod
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The output fields for the input fields `x`."""
+
+    def repeated(self) -> tuple[PyTree, ...]:
+        """The parts that `rematerialised` puts into `nn.Rematerialised`, such as the layers; none by default.
+
+        An operator that names some runs them as functions or by `nn.apply_layer`, and reads their sizes by `nn.bare`.
+        """
+        return ()

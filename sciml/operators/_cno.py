@@ -7,7 +7,7 @@ from typing import final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from sciml.grid import Grid
 from sciml.nn import Conv, FieldNorm, check_field, filtered_activation, fold_vmap, gelu
@@ -99,6 +99,10 @@ class CNO(AbstractOperator):
         """
         check_field(x, self.lift[0].weight.shape[-2], len(self.grid.shape))
         return fold_vmap(_apply, self, x)
+
+    def repeated(self) -> tuple[PyTree, ...]:
+        """The layers between grids and the residual blocks."""
+        return tuple(itertools.chain(self.down, *self.skips, self.neck, self.up))
 
 
 def _apply(model: CNO, x: Float[Array, "batch in *space"]) -> Float[Array, "batch out *space"]:

@@ -6,10 +6,10 @@ from typing import final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from sciml.grid import Grid
-from sciml.nn import Conv
+from sciml.nn import Conv, apply_layer
 from sciml.operators._base import AbstractOperator
 
 
@@ -67,5 +67,9 @@ class ConvNet(AbstractOperator):
         """
         u, (*hidden, last) = jnp.moveaxis(x, 0, -1)[None], self.layers
         for layer in hidden:
-            u = self.activation(layer.channels_last(u))
+            u = apply_layer(lambda layer, u: self.activation(layer.channels_last(u)), layer, u)
         return jnp.moveaxis(last.channels_last(u)[0], -1, 0)
+
+    def repeated(self) -> tuple[PyTree, ...]:
+        """All stencils but the last, each with the activation after it."""
+        return self.layers[:-1]

@@ -1,13 +1,13 @@
 """U-Net of ConvNeXt blocks."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import final
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from sciml.grid import Grid
 from sciml.nn import Conv, Dense, DepthwiseConv, LayerNorm, RMSNorm, gelu
@@ -131,6 +131,10 @@ class ConvNeXtUNet(AbstractOperator):
                 u = self.mix[level](jnp.concatenate((u, skip), -1))
         return jnp.moveaxis(self.head.channels_last(u)[0], -1, 0)
 
+    def repeated(self) -> tuple[PyTree, ...]:
+        """The blocks."""
+        return tuple(itertools.chain(*self.down, self.neck, *self.up))
+
 
 _TINY = 1e-12  # only keeps a field of zeros from dividing by 0
 
@@ -155,7 +159,7 @@ class _Block(eqx.Module):
         return u + y * jnp.broadcast_to(self.scale, y.shape)
 
 
-def _through(blocks: tuple[_Block, ...], u: Array) -> Array:
+def _through(blocks: tuple[Callable[[Array], Array], ...], u: Array) -> Array:
     for block in blocks:
         u = block(u)
     return u

@@ -4,10 +4,10 @@ from typing import final
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from sciml.grid import Grid
-from sciml.nn import AxialSpectralConv, Dense
+from sciml.nn import AxialSpectralConv, Dense, apply_layer
 from sciml.operators._pointwise import AbstractFourierNetwork, Pointwise, count_coordinates, ends, network, run
 
 _POINTWISE = Pointwise(lifting=0, mixing=2, projection=0, activation=jax.nn.relu)
@@ -86,10 +86,17 @@ class FFNO(AbstractFourierNetwork):
         """Number of axes of the fields."""
         return len(self.spectral[0].modes)
 
+    def repeated(self) -> tuple[PyTree, ...]:
+        """P, and the networks M, each with the kernel in front of it."""
+        return (self.lifting, *self.mixing)
+
     def body(self, v: Float[Array, "*space batch width"]) -> Float[Array, "*space batch width"]:
         """The layers; w of the last one."""
         w = v
         for i, (kernel, mixing) in enumerate(zip(self.kernels, self.mixing, strict=True)):
             v = v + w if i else v
-            w = run(mixing, self.spectral[kernel].multiply(v), self.activation)
+            w = apply_layer(self._layer, mixing, self.spectral[kernel], v)
         return w
+
+    def _layer(self, mixing: tuple[Dense, ...], kernel: AxialSpectralConv, v: Array) -> Array:
+        return run(mixing, kernel.multiply(v), self.activation)

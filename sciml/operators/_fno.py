@@ -6,10 +6,10 @@ from typing import final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from sciml.grid import Grid
-from sciml.nn import Dense, SpectralConv, TuckerSpectralConv, along_last
+from sciml.nn import Dense, SpectralConv, TuckerSpectralConv, along_last, bare
 from sciml.operators._pointwise import (
     NEURALOPERATOR,
     AbstractFourierNetwork,
@@ -33,7 +33,11 @@ class AbstractFNO(AbstractFourierNetwork):
     @property
     def dimensions(self) -> int:
         """Number of axes of the fields."""
-        return len(self.blocks[0].spectral.modes)
+        return len(bare(self.blocks[0]).spectral.modes)
+
+    def repeated(self) -> tuple[PyTree, ...]:
+        """P, whose values live as long as those of all blocks, and the blocks."""
+        return (self.lifting, *self.blocks)
 
     def body(self, v: Float[Array, "*space batch width"]) -> Float[Array, "*space batch width"]:
         """The blocks, the last one without a nonlinearity at its end."""

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from sciml import cut
 from sciml.grid import Grid
@@ -17,6 +17,7 @@ from sciml.nn import (
     Dense,
     LayerNorm,
     SpectralConv,
+    bare,
     check_field,
     fold_vmap,
     head_size,
@@ -117,10 +118,14 @@ class GalerkinTransformer(AbstractOperator):
         Raises:
             ValueError: If the number of axes or channels differs from the operator's.
         """
-        dimensions = len(self.spectral[0].convolution.modes)
+        dimensions = len(bare(self.spectral[0]).convolution.modes)
         cut.refuse(x, dimensions, "The attention of a Galerkin transformer")
         check_field(x, self.lifting.weight.shape[0] - (0 if self.grid is None else dimensions), dimensions)
         return fold_vmap(_apply, self, x)
+
+    def repeated(self) -> tuple[PyTree, ...]:
+        """The layers of attention and the Fourier layers."""
+        return (*self.layers, *self.spectral)
 
 
 def _apply(model: GalerkinTransformer, x: Float[Array, "batch in *space"]) -> Float[Array, "batch out *space"]:

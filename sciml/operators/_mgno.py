@@ -8,10 +8,10 @@ from typing import final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from sciml.grid import Grid
-from sciml.nn import Conv, CycleConfig, FieldNorm, VCycle, gelu
+from sciml.nn import Conv, CycleConfig, FieldNorm, VCycle, apply_layer, bare, gelu
 from sciml.operators._base import AbstractOperator
 
 
@@ -174,12 +174,16 @@ class MgNO(AbstractOperator):
         self.grid.check(x)
         u = jnp.moveaxis(x, 0, -1)[None]
         for layer in self.layers:
-            u = self.activation(layer.channels_last(u))
+            u = apply_layer(lambda layer, u: self.activation(layer.channels_last(u)), layer, u)
         return jnp.moveaxis(self.head.channels_last(u)[0], -1, 0)
+
+    def repeated(self) -> tuple[PyTree, ...]:
+        """The layers, each with the activation after it."""
+        return self.layers
 
     def check_channels(self, x: Float[Array, "in *space"]) -> None:
         """Raises ValueError if a field has another number of channels than the operator's input."""
-        expected = self.layers[0].cycle.pre[0][0].smoother.weight.shape[-2]
+        expected = bare(self.layers[0]).cycle.pre[0][0].smoother.weight.shape[-2]
         if x.shape[0] != expected:
             raise ValueError(
                 f"Expected {expected} input channels, got {x.shape[0]} in a field of shape {x.shape}. Fields are "

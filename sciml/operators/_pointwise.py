@@ -8,12 +8,20 @@ from typing import final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from sciml import cut
 from sciml.grid import Grid, Periodic
-from sciml.nn import Dense, along_last, check_field, fold_vmap, gelu, matmul, unit_coordinates
+from sciml.nn import (
+    Dense,
+    along_last,
+    apply_layer,
+    bare,
+    check_field,
+    fold_vmap,
+    gelu,
+    matmul,
+)
 from sciml.operators._base import AbstractOperator
 
 
@@ -127,7 +135,7 @@ class Padded(AbstractOperator):
 def check_input(model: AbstractFourierNetwork, x: Array) -> None:
     """Raises ValueError unless `x` is a field with the network's number of axes and channels."""
     appended = 0 if model.grid is None else model.dimensions
-    check_field(x, model.lifting[0].weight.shape[0] - appended, model.dimensions)
+    check_field(x, bare(model.lifting)[0].weight.shape[0] - appended, model.dimensions)
 
 
 def _apply(model: AbstractFourierNetwork, x: Float[Array, "batch in *space"]) -> Float[Array, "batch out *space"]:
@@ -140,8 +148,7 @@ def _apply_padded(model: Padded, x: Float[Array, "batch in *space"]) -> Float[Ar
 
 def _between(model: AbstractFourierNetwork, body: Callable[[Array], Array], x: Array) -> Array:
     # Channels last, the batch beside them: every product at a point is a GEMM without a transposition.
-    points = coordinates(model.grid, x)
-    v = run(model.lifting, jnp.moveaxis(x, (0, 1), (-2, -1)), model.activation, points)
+    v = apply_layer(run, model.lifting, jnp.moveaxis(x, (0, 1), (-2, -1)), model.activation, model.grid)
     y = run(model.projection, body(v), model.activation)
     return jnp.moveaxis(y, (-2, -1), (0, 1))
 
@@ -165,16 +172,16 @@ def ends(
 
 def run(
     layers: tuple[Dense, ...],
-    x: Array,
+    x: Float[Array, "*space batch in"],
     activation: Callable[[Array], Array],
-    coordinates: np.ndarray | Array | None = None,
-) -> Array:
-    """Applies a `network`, whose last inputs are the `coordinates` (*space, axes) if they are given."""
+    grid: Grid | None = None,
+) -> Float[Array, "*space batch out"]:
+    """Applies a `network`, whose last inputs are the coordinates of the points if a grid is given."""
     first, *rest = layers
-    if coordinates is None:
+    if grid is None:
         x = first(x)
     else:  # the coordinates' share is the same for the whole batch
-        share = jnp.asarray(coordinates, x.dtype) @ first.weight[x.shape[-1] :]
+        share = _coordinates(grid, x) @ first.weight[x.shape[-1] :]
         share = share if first.bias is None else share + along_last(first.bias, share.ndim)
         own = matmul(x.reshape(-1, x.shape[-1]), first.weight[: x.shape[-1]])
         x = own.reshape(*x.shape[:-1], -1) + jnp.expand_dims(share, -2)
@@ -197,14 +204,14 @@ def count_coordinates(grid: Grid | None, modes: tuple[int, ...]) -> int:
     return 0 if grid is None else len(grid.shape)
 
 
-def coordinates(grid: Grid | None, x: Float[Array, "batch in *space"]) -> np.ndarray | Array | None:
-    """Coordinates of the points of `x` in units of the extent, axes (*space, axes), on a grid of its size."""
-    if grid is None:
-        return None
+def _coordinates(grid: Grid, x: Float[Array, "*space batch in"]) -> Float[Array, "*space axes"]:
+    """Coordinates of the points of `x` in units of the extent, on a grid of its size.
+
+    They are computed from those of each axis: as a constant they would be a part of the program, of large fields the
+    largest.
+    """
     names = cut.axes(x, len(grid.shape))
-    if not any(names):
-        return unit_coordinates(grid, x.shape[2:])
-    points = grid.with_shape(cut.whole_shape(x.shape[2:], names)).points()
+    points = grid.with_shape(cut.whole_shape(x.shape[: len(names)], names)).points()
     each = zip(points, grid.lengths, names, strict=True)
     own = [cut.own_part(jnp.asarray(at / length, x.dtype), (name,)) for at, length, name in each]
     return jnp.stack(jnp.meshgrid(*own, indexing="ij"), axis=-1)

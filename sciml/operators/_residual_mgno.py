@@ -6,10 +6,10 @@ from typing import final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from sciml.grid import Grid
-from sciml.nn import Conv, CycleConfig, VCycle, check_field, gelu
+from sciml.nn import Conv, CycleConfig, VCycle, apply_layer, check_field, gelu
 from sciml.operators._base import AbstractOperator
 
 _MIXING = 4
@@ -116,5 +116,9 @@ class ResidualMgNO(AbstractOperator):
         self.grid.check(x)
         u = self.lifting.channels_last(jnp.moveaxis(x, 0, -1)[None])
         for layer in self.layers:
-            u = layer.channels_last(u)
+            u = apply_layer(ResidualMultigridLayer.channels_last, layer, u)
         return jnp.moveaxis(self.projection.channels_last(u)[0], -1, 0)
+
+    def repeated(self) -> tuple[PyTree, ...]:
+        """The layers."""
+        return self.layers

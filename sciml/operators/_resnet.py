@@ -7,11 +7,11 @@ from typing import final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from sciml import cut
 from sciml.grid import Grid
-from sciml.nn import Conv, Dense, DilatedConv, FieldNorm, gelu
+from sciml.nn import Conv, Dense, DilatedConv, FieldNorm, apply_layer, gelu
 from sciml.operators._base import AbstractOperator
 from sciml.operators._unet import ResidualBlock
 
@@ -82,11 +82,18 @@ class DilatedResNet(AbstractOperator):
         """
         u = self.encoder.channels_last(jnp.moveaxis(x, 0, -1)[None])
         for block in self.blocks:
-            y = u
-            for conv in block:
-                y = self.activation(conv.channels_last(y))
-            u = u + y
+            u = apply_layer(self._block, block, u)
         return jnp.moveaxis(self.decoder.channels_last(u)[0], -1, 0)
+
+    def repeated(self) -> tuple[PyTree, ...]:
+        """The blocks."""
+        return self.blocks
+
+    def _block(self, block: tuple[Conv | DilatedConv, ...], u: Array) -> Array:
+        y = u
+        for conv in block:
+            y = self.activation(conv.channels_last(y))
+        return u + y
 
 
 def _stencil(width: int, dilation: int, grid: Grid, key: PRNGKeyArray) -> Conv | DilatedConv:
@@ -159,6 +166,10 @@ class ModernResNet(AbstractOperator):
         """
         return _through(self, x)
 
+    def repeated(self) -> tuple[PyTree, ...]:
+        """The blocks."""
+        return self.blocks
+
 
 @final
 class GlobalResNet(AbstractOperator):
@@ -223,6 +234,10 @@ class GlobalResNet(AbstractOperator):
             ValueError: If the number of axes or channels differs from the operator's.
         """
         return _through(self, x)
+
+    def repeated(self) -> tuple[PyTree, ...]:
+        """The blocks."""
+        return self.blocks
 
 
 def _through(network: ModernResNet | GlobalResNet, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from sciml.grid import Grid
-from sciml.nn import Conv, FieldNorm, VCycle, resample
+from sciml.nn import Conv, FieldNorm, VCycle, apply_layer, resample
 from sciml.operators._base import AbstractOperator
 from sciml.operators._mgno import MgNO, MultigridLayer
 
@@ -46,7 +46,7 @@ class Transferred(AbstractOperator):
         self.grid.check(x)
         u = jnp.moveaxis(x, 0, -1)[None]
         for layer in self.operator.layers:
-            u = self.operator.activation(self._layer(layer, u))
+            u = apply_layer(lambda layer, u: self.operator.activation(self._layer(layer, u)), layer, u)
         head = self.operator.head
         u = self._cycle(head, u) if isinstance(head, VCycle) else head.channels_last(u)
         return jnp.moveaxis(u[0], -1, 0)

@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from sciml import cut
 from sciml.grid import Grid
@@ -140,6 +140,10 @@ class Transolver(AbstractOperator):
         if self.kernel > 1:
             self.grid.check(x)
         return fold_vmap(_apply, self, x)
+
+    def repeated(self) -> tuple[PyTree, ...]:
+        """The blocks."""
+        return self.blocks
 
 
 def _apply(model: Transolver, x: Float[Array, "batch in *space"]) -> Float[Array, "batch out *space"]:

@@ -7,7 +7,7 @@ from typing import final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from sciml.grid import Grid
 from sciml.nn import Conv, FieldNorm, TransposedConv, gelu, interpolate, max_pool
@@ -96,6 +96,10 @@ class UNet(AbstractOperator):
             back = interpolate(u, skip.shape[1:-1], self.head.sides)
             u = stage(jnp.concatenate((skip, back), -1), self.activation)
         return jnp.moveaxis(self.head.channels_last(u)[0], -1, 0)
+
+    def repeated(self) -> tuple[PyTree, ...]:
+        """The stages."""
+        return (*self.encoder, *self.decoder)
 
 
 class _Stage(eqx.Module):
@@ -221,6 +225,11 @@ class ResidualUNet(AbstractOperator):
                 u = layer(jnp.concatenate((u, results.pop()), -1), self.activation)
         u = self.head.channels_last(self.activation(self.norm.channels_last(u)))
         return jnp.moveaxis(u[0], -1, 0)
+
+    def repeated(self) -> tuple[PyTree, ...]:
+        """The residual blocks."""
+        layers = (*self.down, *self.middle, *self.up)
+        return tuple(layer for layer in layers if not isinstance(layer, Conv | TransposedConv))
 
 
 class ResidualBlock(eqx.Module):

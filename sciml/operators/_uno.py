@@ -8,11 +8,11 @@ from typing import final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from sciml import cut
 from sciml.grid import Grid
-from sciml.nn import Dense, InstanceNorm, SpectralConv, fourier_resample
+from sciml.nn import Dense, InstanceNorm, SpectralConv, bare, fourier_resample
 from sciml.operators._pointwise import AbstractFourierNetwork, Pointwise, count_coordinates, network
 
 
@@ -112,7 +112,11 @@ class UNO(AbstractFourierNetwork):
     @property
     def dimensions(self) -> int:
         """Number of axes of the fields."""
-        return len(self.blocks[0].scale)
+        return len(bare(self.blocks[0]).scale)
+
+    def repeated(self) -> tuple[PyTree, ...]:
+        """P and the stages."""
+        return (self.lifting, *self.blocks)
 
     def body(self, v: Float[Array, "*space batch width"]) -> Float[Array, "*space batch out"]:
         """The stages, with their skip connections."""
@@ -120,7 +124,7 @@ class UNO(AbstractFourierNetwork):
         v = self.activation(v)
         skips = [v]
         for i, block in enumerate(self.blocks):
-            v = self.activation(block(v, space))
+            v = block(v, space, self.activation)
             if i + 1 < middle:
                 skips.append(v)
             if i > middle:
@@ -163,7 +167,9 @@ class _Block(eqx.Module):
         self.norm = None if stage.norm is None else stage.norm(stage.channels)
         self.scale = tuple(stage.scale)
 
-    def __call__(self, x: Float[Array, "*space batch in"], whole: tuple[int, ...]) -> Float[Array, "*other batch out"]:
+    def __call__(
+        self, x: Float[Array, "*space batch in"], whole: tuple[int, ...], activation: Callable[[Array], Array]
+    ) -> Float[Array, "*other batch out"]:
         space = tuple(max(1, round(n * scale)) for n, scale in zip(whole, self.scale, strict=True))
         for n, size, scale, name in zip(whole, space, self.scale, cut.axes(x, len(space)), strict=True):
             if name is not None and abs(n * scale - size) > 1e-9:
@@ -177,4 +183,4 @@ class _Block(eqx.Module):
         else:
             skip = self.skip(fourier_resample(x, space))
         y = self.spectral.multiply(x, space) + skip
-        return y if self.norm is None else self.norm.normalise(y)
+        return activation(y if self.norm is None else self.norm.normalise(y))

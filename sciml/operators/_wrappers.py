@@ -1,17 +1,18 @@
 """Operators made from operators: normalisation, residual form, other resolutions."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from sciml import cut
 from sciml.grid import Grid
-from sciml.nn import Frozen, resample
+from sciml.nn import Frozen, Rematerialised, resample
 from sciml.operators._base import AbstractOperator
 
 
@@ -184,6 +185,37 @@ class InPrecision(AbstractOperator):
         """The operator's output, computed in `dtype`."""
         lower = lambda leaf: leaf.astype(self.dtype) if eqx.is_inexact_array(leaf) else leaf
         return jax.tree.map(lower, self.operator)(x.astype(self.dtype)).astype(x.dtype)
+
+
+def rematerialised(model: PyTree) -> Any:
+    """The model with the layers of its operators in `nn.Rematerialised`: less memory, more work in the backward pass.
+
+    A gradient then keeps what enters each layer, and holds all else of one layer at a time. Outputs and gradients stay
+    the same. Operators inside of others are found, such as in `Normalised`, `Patched` or `InPrecision`.
+
+    Raises:
+        ValueError: If the model has no operator with such layers.
+    """
+    every = [part for operator in _operators(model) for part in operator.repeated()]
+    if not every:
+        raise ValueError(
+            f"Expected an operator with layers that repeat, got {type(model).__name__} without any. Leave out the "
+            "rematerialisation, or put layers of your own into nn.Rematerialised."
+        )
+    plain = lambda tree: [
+        part for operator in _operators(tree) for part in operator.repeated() if not isinstance(part, Rematerialised)
+    ]
+    return eqx.tree_at(plain, model, replace_fn=Rematerialised) if plain(model) else model
+
+
+def _operators(tree: PyTree) -> Iterator[AbstractOperator]:
+    """All operators in a tree, those inside of others as well."""
+    if isinstance(tree, AbstractOperator):
+        yield tree
+    inside = lambda node: node is not tree and isinstance(node, AbstractOperator)
+    for node in jax.tree.leaves(tree, is_leaf=inside):
+        if inside(node):
+            yield from _operators(node)
 
 
 class Resampled(AbstractOperator):

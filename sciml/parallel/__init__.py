@@ -6,11 +6,13 @@
 | `first`, `several`, `number` | whether this is process 0; whether there are others; how many processes there are |
 | `devices` | those of all processes |
 | `agreed`, `by_first` | the value that process 0 has; what a function returns there |
+| `after_first` | what a function returns on each process, called on process 0 before the others |
 | `alone` | in the block, this process works by itself, with its own devices |
 | `barrier` | waits until all processes are there |
 | `asked_to_end`, `ending` | whether a SIGTERM ends all of them at this step; in the block, one by itself too |
 | `same`, `spread` | the arrays of process 0; arrays of each process on the devices of all |
 | `own`, `gathered` | of arrays on all devices the copy of this process; the arrays of all processes |
+| `Shares`, `on_shares`, `shared_by` | samples of which each device computes a share; a function on shares; devices |
 | `last_word`, `leave` | ends all processes after an error of this one |
 | `Layout`, `Placement` | how a run is laid out over devices, in numbers and on given ones |
 | `Whole`, `Cut` | where parameters and optimiser are |
@@ -33,6 +35,7 @@ from sciml.parallel._layout import Layout as Layout
 from sciml.parallel._layout import Mapped as Mapped
 from sciml.parallel._layout import Placement as Placement
 from sciml.parallel._layout import Whole as Whole
+from sciml.parallel._processes import after_first as after_first
 from sciml.parallel._processes import agreed as agreed
 from sciml.parallel._processes import alone as alone
 from sciml.parallel._processes import asked_to_end as asked_to_end
@@ -46,6 +49,9 @@ from sciml.parallel._processes import last_word as last_word
 from sciml.parallel._processes import leave as leave
 from sciml.parallel._processes import number as number
 from sciml.parallel._processes import several as several
+from sciml.parallel._shares import Shares as Shares
+from sciml.parallel._shares import on_shares as on_shares
+from sciml.parallel._shares import shared_by as shared_by
 from sciml.parallel._traffic import Exchange as Exchange
 from sciml.parallel._traffic import exchanges as exchanges
 from sciml.parallel._traffic import sent as sent

@@ -54,7 +54,10 @@ class Automatic:
 
 @dataclasses.dataclass(frozen=True)
 class Alone:
-    """One device computes each batch, for steps whose parts would wait for one another more than they compute."""
+    """One device computes each batch, unless a layout is given: then as by `Automatic`.
+
+    For steps in which devices would wait for one another more than they compute, such as small neural ODEs.
+    """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,21 +237,59 @@ class Placement:
         """The rows of a batch of which devices of this process have a part."""
         return rows.reshape(len(self._by_part), -1)[self._own_parts].ravel()
 
-    def united(self, tree: PyTree) -> PyTree:
-        """Arrays `(batches, rows, ...)` on the devices of all processes, each of which gives its `own_rows`."""
-        own, parts = self._own_parts, len(self._by_part)
+    @property
+    def own_space(self) -> tuple[slice, ...]:
+        """The smallest box of the grid that holds the parts of all devices of this process."""
+        owners = np.array([one.process_index for one in self.mesh.devices.flat]).reshape(self.mesh.devices.shape)
+        mine, box = np.argwhere(owners == jax.process_index()), []
+        for n, name in zip(self.grid, cut.SPACE, strict=False):
+            parts = mine[:, self.mesh.axis_names.index(name)].tolist() if name in self.mesh.axis_names else []
+            size = n // self.mesh.shape.get(name, 1)
+            box.append(slice(min(parts, default=0) * size, (max(parts, default=0) + 1) * size))
+        return tuple(box)
 
-        def one(array: np.ndarray, spec: PartitionSpec) -> jax.Array:
+    def united(self, tree: PyTree, whole: PyTree | None = None) -> PyTree:
+        """Arrays `(batches, rows, ...)` on the devices of all processes, each of which gives its `own_rows`.
+
+        Args:
+            tree: Arrays of this process.
+            whole: Arrays `(any, ...)` of the sizes of whole samples, if the process gives of fields the points
+                `own_space` alone.
+        """
+        own, parts = self._own_parts, len(self._by_part)
+        whole = jax.tree.map(lambda array: array[0], tree) if whole is None else whole
+        full = jax.tree.map(
+            lambda array, one: _shaped(array, (len(array), array.shape[1] // len(own) * parts), one), tree, whole
+        )
+
+        def one(array: np.ndarray, full: jax.ShapeDtypeStruct, spec: PartitionSpec) -> jax.Array:
             each = array.shape[1] // len(own)
 
             def of_device(index: Any) -> np.ndarray:
                 at = own.index((index[1].start or 0) // each) * each
-                return array[(index[0], slice(at, at + each), *index[2:])]
+                return array[(index[0], slice(at, at + each), *self._in_box(index, array.shape, full.shape)[2:])]
 
-            shape = (array.shape[0], each * parts, *array.shape[2:])
-            return jax.make_array_from_callback(shape, NamedSharding(self.mesh, spec), of_device)
+            return jax.make_array_from_callback(full.shape, NamedSharding(self.mesh, spec), of_device)
 
-        return jax.tree.map(one, tree, self.of_fields(tree, None, cut.BATCH))
+        return jax.tree.map(one, tree, full, self.of_fields(full, None, cut.BATCH))
+
+    def in_boxes(self, tree: PyTree, whole: PyTree) -> PyTree:
+        """Arrays `(rows, ...)` on the devices of all processes, each of which gives all rows, as in `united`."""
+        full = jax.tree.map(lambda array, one: _shaped(array, (len(array),), one), tree, whole)
+
+        def one(array: np.ndarray, full: jax.ShapeDtypeStruct, spec: PartitionSpec) -> jax.Array:
+            of_device = lambda index: array[self._in_box(index, array.shape, full.shape)]
+            return jax.make_array_from_callback(full.shape, NamedSharding(self.mesh, spec), of_device)
+
+        return jax.tree.map(one, tree, full, self.of_fields(full))
+
+    def _in_box(self, index: Any, own: tuple[int, ...], full: tuple[int, ...]) -> tuple[slice, ...]:
+        """The slices of a whole array as those of one that holds the points `own_space` alone."""
+        starts = [0] * len(full) + [one.start for one in self.own_space]
+        return tuple(
+            one if n == size else slice(one.start - start, one.stop - start)
+            for one, n, size, start in zip(index, own, full, starts[-len(full) :], strict=True)
+        )
 
     @property
     def _by_part(self) -> np.ndarray:
@@ -261,3 +302,8 @@ class Placement:
         """Numbers of the parts of a batch that devices of this process have."""
         here = jax.process_index()
         return [i for i, part in enumerate(self._by_part) if any(one.process_index == here for one in part)]
+
+
+def _shaped(array: np.ndarray, leading: tuple[int, ...], samples: np.ndarray) -> jax.ShapeDtypeStruct:
+    """An array with other first axes, and the sizes of whole samples."""
+    return jax.ShapeDtypeStruct((*leading, *samples.shape[1:]), array.dtype)

@@ -174,6 +174,23 @@ def by_first(function: Callable[[], Value]) -> Value:
     return value
 
 
+def after_first(function: Callable[[], Value]) -> Value:
+    """What a function returns on each process. Process 0 calls it before the others, which find the files that it made.
+
+    Args:
+        function: Returns anything. In it each process works `alone`.
+
+    Raises:
+        Exception: As `by_first`.
+    """
+    made: list[Value] = []
+    by_first(lambda: made.append(function()))
+    if made:
+        return made[0]
+    with alone():
+        return function()
+
+
 def _next_key() -> str:
     """The key of the next agreement. Those of a thousand are removed together, once all processes have read them."""
     block, place = divmod(next(_AGREEMENTS), _BLOCK)

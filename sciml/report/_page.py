@@ -146,6 +146,14 @@ def _run_tables(run: RunContents, baselines: Mapping[str, Mapping[str, Any]]) ->
         names = list(dict.fromkeys(name for one in others.values() for name in one if name != "note"))
         lines = [[place, *(_cell(one.get(name)) for name in names)] for place, one in others.items()]
         found_tables.append(table(["test data", *map(label, names)], lines, caption="Errors on other test data."))
+    if found.bands:
+        names = ["coverage", "width", "calibration"]
+        lines = [[level, *(_cell(one.get(name)) for name in names)] for level, one in found.bands.items()]
+        caption = (
+            "Conformal bands: part of the test samples inside at all points, width relative to the root mean square "
+        )
+        caption += "of the truth, number of validation samples that calibrate them."
+        found_tables.append(table(["level", *names], lines, caption=caption))
     return found_tables
 
 

@@ -9,15 +9,16 @@ TABLE: dict[str, str] = {
     "sciml.grid": "Grid Periodic Dirichlet Neumann",
     "sciml.nn": """
         AxialSpectralConv Conv CycleConfig Dense DepthwiseConv DilatedConv FieldNorm FourierFeatures Frozen InstanceNorm
-        LayerNorm MLP MultiHeadAttention PlainFeature PostNorm PreNorm Prolongation RMSNorm Rotary SpectralConv
-        Transformer TransformerBlock TransformerConfig TransformerLayer TransposedConv TuckerSpectralConv VCycle gelu
+        LayerNorm MLP MultiHeadAttention PlainFeature PostNorm PreNorm Prolongation RMSNorm Rematerialised Rotary
+        SpectralConv Transformer TransformerBlock TransformerConfig TransformerLayer TransposedConv TuckerSpectralConv
+        VCycle gelu
         """,
     "sciml.pdes": """
         BalanceLaw Bistable BurgersFlux CubicFlux LinearDiffusion LinearFlux LinearReaction Logistic PorousMedium
         SineFlux SquaredLogistic
         """,
     "sciml.operators": """
-        AsChannels CNO Conditioned ConvNeXtUNet ConvNet DeepONet DilatedResNet FFNO FNO FiLM FlaxOperator
+        AsChannels CNO Conditioned ConvNeXtUNet ConvNet DeepONet DilatedResNet Ensemble FFNO FNO FiLM FlaxOperator
         GalerkinTransformer GlobalResNet InPrecision Increments MgNO MgNOConfig ModernResNet NextFrames Normalised
         Normaliser Numbers Padded Patched Pointwise PointwiseHead Resampled Residual ResidualMgNO ResidualUNet Slicing
         SpectralHead Stage TFNO Transferred Transolver UNO UNet WithFields

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 import sciml
+from sciml import parallel
 from sciml.symbolic import system_to_tokens
 from sciml.systems._integrate import check_times
 
@@ -138,7 +139,8 @@ def draw_trajectories(systems: AbstractSystems, numbers: Iterable[int], *, seed:
     """Solutions of the systems with these numbers, in memory.
 
     A system depends on the seed, its family, its number within the family, and, up to rounding, on nothing else.
-    One program is compiled for each family.
+    One program is compiled for each family. All devices share the trajectories that are solved at once, those of
+    several processes that have joined as well; then all processes call this alike, and get all solutions.
 
     Args:
         systems: What to draw from: a `Mixture`, `RandomSystems`, `PdeMixture` or `FluidMixture`.
@@ -205,12 +207,12 @@ class _Search:
     def take(self, states: np.ndarray, good: np.ndarray) -> None:
         """Keeps the good ones of these solutions."""
         self.tried += len(good)
-        self.kept.extend(states[good].astype(np.float32))
+        self.kept.extend(states[good])
 
 
 def _complete(systems: AbstractSystems, searches: list[_Search], lanes: int) -> None:
     """Solves the systems of one family until none of them misses a solution."""
-    family = searches[0].family
+    family, share = searches[0].family, parallel.Shares(lanes)
     while True:
         initial = [search.missing() for search in searches]
         owners = np.repeat(np.arange(len(searches)), [len(part) for part in initial])
@@ -221,8 +223,10 @@ def _complete(systems: AbstractSystems, searches: list[_Search], lanes: int) -> 
         pieces = []
         for first in range(0, len(every), lanes):
             # Always as many at once, the last one several times if need be, for one compilation.
-            chosen = np.minimum(np.arange(first, first + lanes), len(every) - 1)
-            pieces.append(systems.solve(family, _taken(fields, owners[chosen]), every[chosen]))
+            chosen = share.of(np.minimum(np.arange(first, first + lanes), len(every) - 1))
+            states, good = systems.solve(family, _taken(fields, owners[chosen]), every[chosen])
+            with np.errstate(over="ignore"):  # of solutions that are not good
+                pieces.append(share.joined((np.asarray(states, np.float32), good)))
         states, good = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
         for i, search in enumerate(searches):
             mine = np.flatnonzero(owners == i)

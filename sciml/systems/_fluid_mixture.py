@@ -8,8 +8,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
+from sciml import parallel
 from sciml.systems._draws import AbstractSystems, in_turn, uniform
 from sciml.systems._families import chosen
 from sciml.systems._fluid_families import CHANNELS, FLUID_FAMILIES, FluidFamily
@@ -94,7 +96,8 @@ class FluidMixture(AbstractSystems):
     def solve(self, family: str, fields: np.ndarray, initial: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """By the solver of the family. Good solutions are finite."""
         with jax.enable_x64(True):
-            given = FLUID_FAMILIES[family], self.resolution, self.frames
+            mesh = parallel.shared_by(len(initial), jax.local_devices())
+            given = FLUID_FAMILIES[family], self.resolution, self.frames, mesh
             states = np.asarray(_solutions(*given, jnp.asarray(initial), jnp.asarray(fields)), np.float32)
         return states, np.array([np.isfinite(one).all() for one in states])
 
@@ -105,8 +108,9 @@ def _initial_states(family: FluidFamily, resolution: int, words: Array) -> Float
     return jax.vmap(lambda key: family.initial(key, resolution))(keys)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _solutions(
-    family: FluidFamily, resolution: int, frames: int, initial: Array, constants: Array
+    family: FluidFamily, resolution: int, frames: int, mesh: Mesh, initial: Array, constants: Array
 ) -> Float[Array, "samples time channels x y"]:
-    return jax.vmap(lambda state, values: family.solve(state, values, resolution, frames))(initial, constants)
+    solve = lambda state, values: family.solve(state, values, resolution, frames)
+    return parallel.on_shares(jax.vmap(solve), mesh)(initial, constants)

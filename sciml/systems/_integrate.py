@@ -1,12 +1,16 @@
 """Many trajectories at once, in double precision."""
 
 import dataclasses
+import functools
 
 import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, PyTree
+
+from sciml import parallel
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,7 +41,8 @@ def integrate(
 ) -> tuple[Float[np.ndarray, "trajectories times states"], Bool[np.ndarray, " trajectories"]]:
     """Solutions of `u' = field(t, u, None)` from many initial states, each with its own right-hand side.
 
-    One program is compiled for each structure of the fields and each number of trajectories.
+    The devices of this process share the trajectories. One program is compiled for each structure of the fields and
+    each number of trajectories.
 
     Args:
         fields: Callable modules, stacked: their arrays have a leading axis of trajectories. A
@@ -57,7 +62,8 @@ def integrate(
     check_times(times)
     with jax.enable_x64(True):
         arrays = jax.tree.map(jnp.asarray, (fields, initial, times, np.float64(largest), accuracy.rtol, accuracy.atol))
-        states, good = _solve(*arrays, steps=accuracy.steps)
+        mesh = parallel.shared_by(len(initial), jax.local_devices())
+        states, good = _solve(arrays[:2], arrays[2:], steps=accuracy.steps, mesh=mesh)
         return np.asarray(states), np.asarray(good)
 
 
@@ -92,7 +98,9 @@ def _solve_plain(
     return jax.vmap(one)(fields, initial)
 
 
-_solve = jax.jit(_solve_plain, static_argnames="steps")
+@functools.partial(jax.jit, static_argnames=("steps", "mesh"))
+def _solve(own: tuple[PyTree, Array], common: tuple[Array, ...], *, steps: int, mesh: Mesh) -> tuple[Array, Array]:
+    return parallel.on_shares(functools.partial(_solve_plain, steps=steps), mesh, common=common)(*own)
 
 
 def check_times(times: np.ndarray) -> None:

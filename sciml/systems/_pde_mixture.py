@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
+from sciml import parallel
 from sciml.symbolic import System
 from sciml.systems._draws import AbstractSystems, in_turn, uniform
 from sciml.systems._families import check_spread, chosen
@@ -115,7 +117,9 @@ class PdeMixture(AbstractSystems):
         low, high = PDE_FAMILIES[family].norms
         with jax.enable_x64(True):
             arrays = jnp.asarray(fields), jnp.asarray(initial[:, 0])
-            states = np.asarray(_solved(*arrays, family=PDE_FAMILIES[family], frames=self.evolutions.frames))
+            mesh = parallel.shared_by(len(initial), jax.local_devices())
+            found = _solved(*arrays, family=PDE_FAMILIES[family], frames=self.evolutions.frames, mesh=mesh)
+            states = np.asarray(found)
         norms = np.sqrt(_VALUES * np.mean(states**2, axis=(1, 2)))  # NaN is in no order
         return states[:, :, None], np.isfinite(states).all(axis=(1, 2)) & (low < norms) & (norms < high)
 
@@ -131,13 +135,14 @@ def _initial_states(words: Array, *, family: PdeFamily, count: int, points: int)
     return jax.vmap(lambda one: family.initial(one, points))(jax.random.split(key, count))
 
 
-@functools.partial(jax.jit, static_argnames=("family", "frames"))
+@functools.partial(jax.jit, static_argnames=("family", "frames", "mesh"))
 def _solved(
     constants: Float[Array, "samples constants"],
     initial: Float[Array, "samples points"],
     *,
     family: PdeFamily,
     frames: int,
+    mesh: Mesh,
 ) -> Float[Array, "samples frames points"]:
     solve = lambda own, state: family.solve(state, *own, length=LENGTH, time=family.end, frames=frames)
-    return jax.vmap(solve)(constants, initial)
+    return parallel.on_shares(jax.vmap(solve), mesh)(constants, initial)

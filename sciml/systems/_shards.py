@@ -1,6 +1,7 @@
 """Sets of trajectories that do not fit into memory: HDF5 files of some systems each, made one by one, read by rows."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ import h5py
 import msgspec
 import numpy as np
 
+from sciml import parallel
 from sciml.files import (
     Damaged,
     as_kind,
@@ -44,9 +46,9 @@ def generate_trajectories(
     """Writes the systems 0 to `count - 1`, those of `draw_trajectories`, as HDF5 files of `per_shard` systems each.
 
     Each file appears complete or not at all. Complete files of the same set are kept, so that an interrupted call
-    is repeated to go on. Memory is needed for one file, 4 bytes for each number of its states, a few times. A
-    training set of the published size is `generate_trajectories(Mixture(), folder, count=25_600, seed=0)`, 512,000
-    trajectories in 2 GB.
+    is repeated to go on. Processes that have joined share the work as in `draw_trajectories`, and process 0 writes.
+    Memory is needed for one file, 4 bytes for each number of its states, a few times. A training set of the published
+    size is `generate_trajectories(Mixture(), folder, count=25_600, seed=0)`, 512,000 trajectories in 2 GB.
 
     Args:
         source: What to draw from: a `Mixture`, `RandomSystems`, `PdeMixture` or `FluidMixture`.
@@ -54,7 +56,7 @@ def generate_trajectories(
         count: Number of systems, `source.count` trajectories of each.
         seed: Number that selects the systems.
         per_shard: Number of systems in a file.
-        only: Numbers of the files that this call makes, for several processes at once; all by default.
+        only: Numbers of the files that this call makes, for several processes that have not joined; all by default.
         lanes: Number of trajectories that are solved at once.
         progress: Called with the number of finished files and their total, first with those that were kept.
 
@@ -74,12 +76,14 @@ def generate_trajectories(
     chosen = sorted(range(shards) if only is None else set(only))
     if chosen and not 0 <= chosen[0] <= chosen[-1] < shards:
         raise ValueError(f"The set has the files 0 to {shards - 1}, got only {chosen}.")
-    waiting = [shard for shard in chosen if not _kept(_path(folder, shard, shards), wanted)]
+    missing = lambda: [shard for shard in chosen if not _kept(_path(folder, shard, shards), wanted)]
+    waiting = parallel.by_first(missing)
     done = len(chosen) - len(waiting)
     progress(done, len(chosen))
     for shard in waiting:
         numbers = range(shard * per_shard, min(count, (shard + 1) * per_shard))
-        _write(_path(folder, shard, shards), draw_trajectories(source, numbers, seed=seed, lanes=lanes), wanted)
+        part = draw_trajectories(source, numbers, seed=seed, lanes=lanes)
+        parallel.by_first(functools.partial(_write, _path(folder, shard, shards), part, wanted))
         done += 1
         progress(done, len(chosen))
 

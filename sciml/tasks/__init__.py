@@ -1,5 +1,6 @@
 """The ways to make an experiment: operators between fields, and the forecasts of PROSE."""
 
+from sciml.tasks._activations import Activations as Activations
 from sciml.tasks._data_path import DataPath as DataPath
 from sciml.tasks._data_path import data_card as data_card
 from sciml.tasks._dynamics import Cubes as Cubes
@@ -23,6 +24,7 @@ from sciml.tasks._dynamics import state_task as state_task
 from sciml.tasks._field_errors import certified as certified
 from sciml.tasks._field_errors import defined as defined
 from sciml.tasks._field_errors import draw_predictions as draw_predictions
+from sciml.tasks._field_errors import mean_of_l2_and_h1 as mean_of_l2_and_h1
 from sciml.tasks._field_errors import or_infinite as or_infinite
 from sciml.tasks._field_errors import relative_errors as relative_errors
 from sciml.tasks._fields import Generated as Generated
@@ -30,7 +32,6 @@ from sciml.tasks._fields import Parts as Parts
 from sciml.tasks._fields import Sizes as Sizes
 from sciml.tasks._fields import Statistics as Statistics
 from sciml.tasks._fields import fields as fields
-from sciml.tasks._fields import mean_of_l2_and_h1 as mean_of_l2_and_h1
 from sciml.tasks._fields import one_cycle as one_cycle
 from sciml.tasks._forecast import Forecast as Forecast
 from sciml.tasks._forecast import ForecastOptions as ForecastOptions

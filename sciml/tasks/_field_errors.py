@@ -1,4 +1,4 @@
-"""How operators between fields are judged and drawn."""
+"""How operators between fields are judged, in training and afterwards, and drawn."""
 
 import functools
 import math
@@ -11,9 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from sciml import metrics, plot, train, uq
+from sciml import losses, metrics, plot, train, uq
 from sciml.data import Pairs
 from sciml.grid import Grid
+
+
+def mean_of_l2_and_h1(grid: Grid) -> losses.Loss:
+    """The mean of the relative L2 and the relative H1 error, the loss that had the lowest errors in both norms."""
+    return losses.supervised(lambda p, t: 0.5 * (metrics.relative_l2(p, t) + metrics.relative_h1(p, t, grid=grid)))
 
 
 def defined(errors: Array, prediction: Array, truth: Array) -> Array:
@@ -81,3 +86,13 @@ def draw_predictions(models: Mapping[str, Any], pairs: Pairs, path: str | pathli
     plot.save(
         plot.fields(pairs.x, pairs.y, predictions, channels=range(min(4, pairs.y.shape[1])), names=pairs.outputs), path
     )
+
+
+def draw_first(test: Any) -> Callable[[Mapping[str, Any], pathlib.Path], None]:
+    """`Experiment.figures` that draws the first three test samples; `test` as `Experiment.test`."""
+
+    def figures(models: Mapping[str, Any], folder: pathlib.Path) -> None:
+        known = test(None) if callable(test) else test
+        draw_predictions(models, known.take(slice(0, 3)), folder / "predictions.png")
+
+    return figures

@@ -3,21 +3,21 @@
 import dataclasses
 import functools
 import math
-import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
-from sciml import losses, metrics, train
+from sciml import losses, train
 from sciml.data import Pairs, cached, split
-from sciml.experiment import Count, Depth, Experiment, Prediction, Seed, Training, Whole, check_settings, unchanged
+from sciml.experiment import Count, Depth, Experiment, Seed, Training, Whole, check_settings, unchanged
 from sciml.grid import Grid
 from sciml.operators import AbstractOperator, Normalised, Normaliser, Resampled, per_channel
-from sciml.tasks._field_errors import draw_predictions, relative_errors
+from sciml.tasks._bands import calibration_of_pairs, coverage_of, of_pairs
+from sciml.tasks._field_errors import draw_first, mean_of_l2_and_h1, relative_errors
 from sciml.tasks._memory import within_memory
-from sciml.tasks._predict_file import ForecastFile, forecast_file
+from sciml.tasks._predict_file import forecasts
 from sciml.zoo import Architecture
 
 
@@ -69,11 +69,6 @@ class Parts:
     train: Any
     validation: Any
     test: Any
-
-
-def mean_of_l2_and_h1(grid: Grid) -> losses.Loss:
-    """The mean of the relative L2 and the relative H1 error, the loss that had the lowest errors in both norms."""
-    return losses.supervised(lambda p, t: 0.5 * (metrics.relative_l2(p, t) + metrics.relative_h1(p, t, grid=grid)))
 
 
 def one_cycle(
@@ -186,10 +181,11 @@ def fields(
     if where is None:
         raise ValueError("The training data have no grid. Give it: data.Pairs(x, y, grid=Grid(x.shape[2:])).")
     x, y = known[np.arange(1)]
-    key = jax.random.key(training.seed)
-    model = within_memory(lambda: architecture.make(x.shape[1], y.shape[1], grid=where, key=key))
+    make = lambda key: within_memory(lambda: architecture.make(x.shape[1], y.shape[1], grid=where, key=key))
+    model = make(jax.random.key(training.seed))
     if statistics is not None:
         model = statistics.around(model, known)
+    member = make if statistics is None else lambda key: Normalised(make(key), model.x, model.y)
     steps = training.steps_for(len(known))
 
     def at_resolution(trained: AbstractOperator, resolution: int) -> tuple[AbstractOperator, str]:
@@ -197,11 +193,6 @@ def fields(
         if target == where:
             return unchanged(trained, resolution)
         return Resampled(trained, where, target), f"resampled: cubic splines to {where.shape} and back"
-
-    def figures(models: Mapping[str, AbstractOperator], folder: pathlib.Path) -> None:
-        source: Any = parts.test
-        test: Any = source(None) if callable(source) else source
-        draw_predictions(models, test.take(slice(0, 3)), folder / "predictions.png")
 
     built = Experiment(
         model=model,
@@ -214,9 +205,11 @@ def fields(
         evaluate=relative_errors,
         test=parts.test,
         validation=parts.validation,
+        member=member,
         at_resolution=at_resolution,
-        figures=figures,
-        predict=Prediction(ForecastFile, forecast_file),
+        coverage=coverage_of(of_pairs) if isinstance(known, Pairs) else None,
+        figures=draw_first(parts.test),
+        predict=forecasts(calibration_of_pairs(parts.validation)),
         seed=training.seed,
     )
     return dataclasses.replace(built, **options)

@@ -10,11 +10,12 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from sciml import data, plot, train
+from sciml import data, plot, train, uq
 from sciml.data import Layout
-from sciml.experiment import Count, Whole, check_settings
-from sciml.operators import Conditioned
+from sciml.experiment import Count, Prediction, Whole, check_settings
+from sciml.operators import Conditioned, members_of
 from sciml.rollout import Conditions, rollout_batch
+from sciml.tasks._bands import Calibrate, banded
 from sciml.tasks._forecast_files import check_free, check_kind, write_forecast
 from sciml.tasks._surrogate_errors import Forecaster, Rollouts, errors_between, forecaster, joined
 
@@ -40,12 +41,22 @@ class ForecastFile:
     """Each so-many-th point along each axis."""
     stride: Count = 1
     """Each so-many-th frame."""
+    band: float | None = None
+    """Probability, such as 0.9, with which a band holds the truth of a sample at all of its values at once. The
+    validation data of the run calibrate it, and its bounds are written beside the prediction, -lower and -upper."""
 
     def __post_init__(self) -> None:
         check_settings(self)
 
 
-def forecast_file(model: Any, path: pathlib.Path, out: pathlib.Path, options: ForecastFile) -> Sequence[str]:
+def forecast_file(
+    model: Any,
+    path: pathlib.Path,
+    out: pathlib.Path,
+    options: ForecastFile,
+    *,
+    calibrate: Calibrate | None = None,
+) -> Sequence[str]:
     """Reads a file, predicts, and writes the predicted frames, a picture and an animation.
 
     Args:
@@ -53,32 +64,41 @@ def forecast_file(model: Any, path: pathlib.Path, out: pathlib.Path, options: Fo
         path: Data in any format.
         out: A file, see `write_forecast`; the picture and the animation get its name.
         options: What is predicted.
+        calibrate: Bands for `options.band`.
 
     Returns:
         Lines to print.
 
     Raises:
-        FileExistsError: If the file, its picture or its animation exists.
+        FileExistsError: If the file, its bounds, its picture or its animation exists.
         FileNotFoundError: If there are no data.
         FloatingPointError: If a prediction is not finite.
-        ValueError: If the data do not fit the model.
+        ValueError: If the data do not fit the model, or nothing calibrates a band.
     """
     check_kind(out)
-    for written in (out, *(out.with_name(f"{out.stem}{page}{kind}") for page in ("", "-2") for kind in _DRAWINGS)):
+    for written in (
+        out,
+        *_bounds(out),
+        *(out.with_name(f"{out.stem}{page}{kind}") for page in ("", "-2") for kind in _DRAWINGS),
+    ):
         check_free(written)
     found = data.open_data(path, data.Hints(options.x, options.y, options.axes))
     found = found.select(times=slice(None, None, options.stride), every=options.every)
     found = found.take(slice(0, options.samples or None))
-    history, forecast = _applied(model, found.layout, path)
+    history, each = _applied(model, found.layout, path)
     known = found.layout.frames - history
     steps = options.steps or known
     if steps < 1:
         raise ValueError(f"Expected --steps N, since {path} holds no frames after the {history} that are given.")
     if not history and steps > 1:
         raise ValueError(f"Expected one frame of a map, got --steps {steps}. Leave out --steps.")
-    rollouts, frames, errors = Rollouts(found, history, min(steps, known)), [], []
+    bands = _calibrated(model, calibrate, steps, found.layout, options)
+    rollouts, frames, errors, bounds = Rollouts(found, history, min(steps, known)), [], [], []
     for given, conditions, truth in rollouts.batches():
-        frames.append(np.asarray(forecast(given, conditions, steps)))
+        members = [np.asarray(one(given, conditions, steps)) for one in each]
+        frames.append(np.mean(members, axis=0))
+        if bands is not None:
+            bounds.append(bands.band(*banded(members)))
         if truth.shape[1] == steps:
             errors.append(errors_between(frames[-1], truth))
     predicted = np.concatenate(frames)
@@ -90,23 +110,50 @@ def forecast_file(model: Any, path: pathlib.Path, out: pathlib.Path, options: Fo
         )
     layout = _layout(found.layout, history, steps)
     write_forecast(out, predicted, layout)
+    for path, parts in zip(_bounds(out), zip(*bounds, strict=True), strict=False):
+        write_forecast(path, np.concatenate(parts).astype(predicted.dtype), layout)
     lines = [f"{out}: {len(predicted)} samples, {steps} frames of {', '.join(one.name for one in layout.channels)}"]
     if errors:
         lines.append(f"relative L2 error against the frames of the file: {joined(errors).whole.mean():.4g}")
+    if bands is not None:
+        lines.append(f"{' and '.join(map(str, _bounds(out)))}: bounds that hold with probability {options.band:g}")
     return [*lines, *_draw(predicted, rollouts, layout, out)]
 
 
-def _applied(model: Any, layout: Layout, path: pathlib.Path) -> tuple[int, Forecaster]:
-    """Number of frames that a model sees, and how it predicts: conditioned models, and operators on fields.
+def forecasts(calibrate: Calibrate) -> Prediction:
+    """`Experiment.predict` of operators and surrogates, with bands that are calibrated so."""
+    return Prediction(ForecastFile, functools.partial(forecast_file, calibrate=calibrate))
+
+
+def _bounds(out: pathlib.Path) -> list[pathlib.Path]:
+    """The files of lower and upper bounds."""
+    return [out.with_name(f"{out.stem}-{side}{out.suffix}") for side in ("lower", "upper")]
+
+
+def _calibrated(
+    model: Any, calibrate: Calibrate | None, steps: int, layout: Layout, options: ForecastFile
+) -> uq.Conformal | None:
+    """The bands that are asked for."""
+    if options.band is None:
+        return None
+    if calibrate is None:
+        raise ValueError("Expected a run with validation data that calibrate --band, got none. Leave out --band.")
+    return calibrate(model, steps, len(layout.channels), options.band)
+
+
+def _applied(model: Any, layout: Layout, path: pathlib.Path) -> tuple[int, list[Forecaster]]:
+    """Number of frames that a model sees, and how its members predict: conditioned models, and operators on fields.
 
     Raises:
         ValueError: If the data do not fit the model, or have too few frames.
     """
-    if isinstance(model, Conditioned):
-        _check(model, layout, path)
-        history, found = model.history, forecaster(model)
+    members = members_of(model)
+    if isinstance(members[0], Conditioned):
+        _check(members[0], layout, path)
+        history, found = members[0].history, [forecaster(one) for one in members]
     else:
-        history, found = _history(model, layout, path), _of_fields(functools.partial(train.predict, model))
+        history = _history(members[0], layout, path)
+        found = [_of_fields(functools.partial(train.predict, one)) for one in members]
     if layout.frames < history:
         raise ValueError(f"Expected at least {history} frames, which the model sees, got {layout.frames} in {path}.")
     return history, found

@@ -7,13 +7,10 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax.numpy as jnp
-
 from sciml import train
 from sciml.experiment import Experiment, Prediction, Training, chosen
 from sciml.losses import Loss
-
-_PRECISIONS = {"float32": None, "bfloat16": jnp.bfloat16}
+from sciml.tasks._activations import PRECISIONS
 
 
 class Lazy:
@@ -121,7 +118,7 @@ def prose(
     Raises:
         ValueError: If there is no such precision.
     """
-    loss = task.loss(chosen("a precision", precision, _PRECISIONS))
+    loss = task.loss(chosen("a precision", precision, PRECISIONS))
     steps = training.steps_for(len(task.training))
     return Experiment(
         model=model,

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from sciml import plot, train
 from sciml.data import Windows, cached, joined_frames
 from sciml.metrics import relative_l2
+from sciml.operators import members_of
 from sciml.rollout import rollout_batch
 from sciml.tasks._field_errors import defined
 from sciml.tasks._fields import Generated, Parts
@@ -51,6 +52,12 @@ def _errors(
     return defined(jax.vmap(relative_l2)(prediction, truth), prediction, truth), frames.mean(0)
 
 
+def _rollout(model: Any, x: np.ndarray, horizon: int) -> np.ndarray:
+    """The rollout of an operator, of an ensemble the mean of its members' rollouts."""
+    each = [rollout_batch(functools.partial(train.predict, one), x, horizon) for one in members_of(model)]
+    return np.mean(each, axis=0)
+
+
 def rollout_errors(model: Any, windows: Windows) -> dict[str, float]:
     """Relative L2 errors of rollouts over the output frames of windows, means over the samples.
 
@@ -59,7 +66,7 @@ def rollout_errors(model: Any, windows: Windows) -> dict[str, float]:
         rollout grows beyond all numbers, the first two are infinite, and the third if its first frame has.
     """
     x, y = windows[np.arange(len(windows))]
-    prediction = rollout_batch(functools.partial(train.predict, model), x, windows.horizon)
+    prediction = _rollout(model, x, windows.horizon)
     shape = (len(y), windows.horizon, -1)
     whole, each = _errors(prediction.reshape(shape), y.reshape(shape))
     return {"relative_l2": float(whole.mean()), "each_frame": float(each.mean()), "first_frame": float(each[0])}
@@ -70,8 +77,7 @@ def draw_rollouts(windows: Windows) -> Callable[[Mapping[str, Any], pathlib.Path
 
     def figures(models: Mapping[str, Any], folder: pathlib.Path) -> None:
         x, y = windows[np.arange(min(3, len(windows)))]
-        steps = {name: functools.partial(train.predict, model) for name, model in models.items()}
-        found = {name: rollout_batch(step, x, windows.horizon)[:, -1] for name, step in steps.items()}
+        found = {name: _rollout(model, x, windows.horizon)[:, -1] for name, model in models.items()}
         plot.save(plot.predictions(x[:, -1], y[:, -1], found), folder / "predictions.png")
 
     return figures

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from sciml import data, losses, train
-from sciml.experiment import Count, Experiment, NonNegative, Prediction, Training, Whole, check_settings, chosen
+from sciml import data, losses, parallel, train
+from sciml.experiment import Count, Experiment, NonNegative, Training, Whole, check_settings, chosen
 from sciml.files import write_json
 from sciml.operators import (
     Conditioned,
@@ -22,10 +22,11 @@ from sciml.operators import (
     as_channels,
     number_statistics,
 )
+from sciml.tasks._bands import calibration_of_rollouts, coverage_of, of_rollouts
 from sciml.tasks._data_path import DataPath, Split, data_card, resolved, split_of
 from sciml.tasks._fields import optimiser_of
 from sciml.tasks._memory import within_memory
-from sciml.tasks._predict_file import ForecastFile, forecast_file
+from sciml.tasks._predict_file import forecasts
 from sciml.tasks._surrogate_errors import Rollouts, baseline_metrics, draw_errors, rollout_metrics
 from sciml.zoo import Architecture
 
@@ -204,9 +205,8 @@ def surrogate(
             them.
     """
     source, training, parts, windows, _ = _prepared(source, stepping, training)
-    moments = data.moments(parts.train)
-    key = jax.random.key(training.seed)
-    model = within_memory(lambda: _model(architecture, windows, moments, stepping, key))
+    moments = parallel.after_first(lambda: data.moments(parts.train))  # which keeps them in a file
+    make = lambda key: within_memory(lambda: _model(architecture, windows, moments, stepping, key))
     steps = training.steps_for(len(parts.train))
     rollout = stepping.rollout or parts.test.layout.frames
     test = _rollouts(parts.test, windows.history, rollout)
@@ -216,7 +216,7 @@ def surrogate(
         return ()
 
     built = Experiment(
-        model=model,
+        model=make(jax.random.key(training.seed)),
         loss=_loss(stepping, windows.history),
         optimiser=optimiser_of(architecture, training, steps),
         train=data.Streamed(windows) if source.load == "stream" else windows.in_memory(),
@@ -228,7 +228,9 @@ def surrogate(
         baselines=baseline_metrics(moments.frames.mean),
         validation=_rollouts(parts.validation, windows.history, min(rollout, _VALIDATION_STEPS)),
         figures=draw_errors(test, moments.frames.mean),
-        predict=Prediction(ForecastFile, forecast_file),
+        predict=forecasts(calibration_of_rollouts(parts.validation, windows.history)),
+        member=make,
+        coverage=coverage_of(of_rollouts),
         hooks=hooks,
         seed=training.seed,
     )

@@ -14,6 +14,7 @@ from sciml import metrics, plot, train
 from sciml.data import Trajectories
 from sciml.files import write_json
 from sciml.grid import Grid
+from sciml.operators import members_of
 from sciml.rollout import Conditions, forecast_batch
 
 DIVERGED = 100.0
@@ -66,15 +67,16 @@ class Rollouts:
 
 
 def forecaster(model: Any) -> Forecaster:
-    """The rollouts of an `operators.Conditioned`; a map is applied once."""
-    step = functools.partial(train.predict, model)
+    """The rollouts of an `operators.Conditioned`, one step of a map; of an ensemble the mean of its members'."""
 
-    def forecast(frames: np.ndarray, conditions: Conditions, n: int) -> np.ndarray:
-        if not model.history:
+    def of_one(member: Any, frames: np.ndarray, conditions: Conditions, n: int) -> np.ndarray:
+        step = functools.partial(train.predict, member)
+        if not member.history:
             return np.asarray(step(frames, conditions))
         return np.asarray(forecast_batch(step, frames, conditions, n))
 
-    return forecast
+    members = members_of(model)
+    return lambda frames, conditions, n: np.mean([of_one(one, frames, conditions, n) for one in members], axis=0)
 
 
 def baselines(rollouts: Rollouts, mean: np.ndarray) -> dict[str, Forecaster]:

@@ -23,6 +23,7 @@ from sciml.train._loop import Preempted as Preempted
 from sciml.train._loop import Stop as Stop
 from sciml.train._loop import every as every
 from sciml.train._loop import fit as fit
+from sciml.train._members import each_member as each_member
 from sciml.train._memory import host_memory as host_memory
 from sciml.train._muon import muon as muon
 from sciml.train._muon import scale_by_muon as scale_by_muon

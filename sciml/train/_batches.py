@@ -10,7 +10,8 @@ from jaxtyping import PyTree
 
 from sciml import cut, parallel
 from sciml.parallel import Placement
-from sciml.train._memory import Ahead, Gathered, memory
+from sciml.train._memory import Ahead, memory
+from sciml.train._reading import Gathered, bytes_of, on_devices, own_reading
 
 Rows = Callable[[int], np.ndarray]
 
@@ -40,7 +41,8 @@ class Batches:
 def resident(data: Any, rows: Rows, *, placement: Placement | None = None) -> Batches:
     """Batches gathered on the device from a data set that is copied there once; the host sends only row numbers.
 
-    On several processes each one copies the data set to its own devices.
+    On several processes each one copies the data set to its own devices; of fields that are cut it reads no more than
+    these have, if the data set is `Parted`.
 
     Args:
         data: `len(data)` and `data[rows]`, a pytree of arrays with a leading batch axis; or `Gathered`.
@@ -48,13 +50,12 @@ def resident(data: Any, rows: Rows, *, placement: Placement | None = None) -> Ba
         placement: Devices that each get a copy, or their parts of all fields; without it, the default device.
     """
     if isinstance(data, Gathered):
-        source, item, fetch = data.source(), lambda k: data.item(rows(k)), data.fetch
+        item, fetch = lambda k: data.item(rows(k)), data.fetch
     else:
-        source, item = data[np.arange(len(data))], lambda k: np.asarray(rows(k), np.int32)
+        item = lambda k: np.asarray(rows(k), np.int32)
         fetch = lambda source, item: jax.tree.map(lambda array: array[item], source)
-    if placement is None:
-        return Batches(item, jax.device_put(source), fetch)
-    return Batches(item, placement.put(source, placement.of_fields(source)), fetch, _together(placement))
+    together = _stacked if placement is None else _together(placement)
+    return Batches(item, on_devices(data, placement), fetch, together)
 
 
 def _together(placement: Placement) -> Callable[[Sequence[PyTree]], PyTree]:
@@ -70,13 +71,15 @@ def streamed(data: Any, rows: Rows, *, placement: Placement | None = None) -> Ba
     Args:
         data: As in `resident`.
         rows: As in `resident`.
-        placement: Devices that share each batch. Of several processes each one reads the rows of its own devices alone.
+        placement: Devices that share each batch. Of several processes each one reads the rows of its own devices alone,
+            and of fields that are cut no more than these have, if the data set is `Parted`.
     """
     if placement is None or not placement.mesh.is_multi_process:
         item = Ahead(lambda k: data[rows(k)])
         return Batches(item) if placement is None else Batches(item, together=_together(placement))
-    item = Ahead(lambda k: data[placement.own_rows(rows(k))])
-    return Batches(item, together=lambda items: placement.united(_stacked(items)))
+    read, whole = own_reading(data, placement)
+    item = Ahead(lambda k: read(placement.own_rows(rows(k))))
+    return Batches(item, together=lambda items: placement.united(_stacked(items), whole))
 
 
 def batches(data: Any, rows: Rows, *, placement: Placement | None = None, limit: int | None = None) -> Batches:
@@ -88,8 +91,7 @@ def batches(data: Any, rows: Rows, *, placement: Placement | None = None, limit:
         placement: As in `resident`.
         limit: By default a quarter of the memory of a device.
     """
-    one = () if isinstance(data, Gathered) else jax.tree.leaves(data[np.arange(1)])
-    size = data.nbytes if isinstance(data, Gathered) else len(data) * sum(array.nbytes for array in one)
+    size = bytes_of(data, placement)
     devices = jax.local_devices()[:1] if placement is None else placement.mesh.local_devices
     device = devices[0]
     copies = len(devices) if device.platform == "cpu" else 1  # the devices of a CPU share its memory

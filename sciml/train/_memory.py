@@ -4,7 +4,7 @@ import concurrent.futures
 import os
 import pathlib
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from jaxtyping import PyTree
 
@@ -14,31 +14,6 @@ except ImportError:  # Windows
     resource = None
 
 _GROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of a container
-
-
-@runtime_checkable
-class Gathered(Protocol):
-    """A data set whose samples share values, such as windows that overlap, so that all samples take more than it does.
-
-    `fetch(source(), item(rows))` is `data[rows]`.
-    """
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of `source`, known without reading."""
-        ...
-
-    def source(self) -> PyTree:
-        """Arrays that stay on the device."""
-        ...
-
-    def item(self, rows: Any) -> PyTree:
-        """Where in them the samples are: arrays with a leading batch axis."""
-        ...
-
-    def fetch(self, source: PyTree, item: PyTree) -> PyTree:
-        """The samples, traced inside the compiled step."""
-        ...
 
 
 class Ahead:

@@ -2,18 +2,18 @@
 
 import contextlib
 import contextvars
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import PartitionSpec
 from jaxtyping import PyTree
 
 from sciml import cut, parallel
-from sciml.parallel import Layout, Placement
+from sciml.parallel import Placement
 from sciml.train._sharding import place
 
 _NO_MEMORY = ("RESOURCE_EXHAUSTED", "YNNPACK operation failed")  # the latter on CPUs, for some operations
@@ -79,7 +79,7 @@ def _on_parts(model: Callable[..., Any], inputs: tuple[PyTree, ...], size: int, 
 def _in_batches(model: Callable[..., Any], inputs: tuple[PyTree, ...], size: int) -> PyTree | None:
     """The outputs, or on several processes None if one of the others has too little memory."""
     count = len(jax.tree.leaves(inputs)[0])
-    share = _Shares(_shared_by(size, parallel.devices()), size)
+    share = parallel.Shares(size)
     arrays, static = eqx.partition(parallel.own(model), eqx.is_array)
     placement = Placement(share.mesh)
     arrays = place(arrays, placement)
@@ -87,63 +87,29 @@ def _in_batches(model: Callable[..., Any], inputs: tuple[PyTree, ...], size: int
     for start in range(0, count, size):
         wanted = share.of(np.minimum(np.arange(start, start + size), count - 1))
         batch = jax.tree.map(lambda array, wanted=wanted: np.asarray(array[wanted]), inputs)
-        found = share.everywhere(lambda batch=batch: _apply(arrays, static, batch, placement))
-        if found is None:
+        own = _unless_one_lacks_memory(lambda batch=batch: _apply(arrays, static, batch, placement))
+        if own is None:
             return None
-        parts.append(found)
+        parts.append(share.joined(own))
     return jax.tree.map(lambda *outputs: np.concatenate(outputs)[:count], *parts)
 
 
-def _shared_by(size: int, devices: Sequence[Any]) -> Mesh:
-    return Layout().on(size, devices=devices).mesh
-
-
-class _Shares:
-    """What each process computes of a batch: what the devices that it has in a mesh would.
-
-    So that the numbers are those of one process with all of these devices.
-    """
-
-    def __init__(self, mesh: Mesh, size: int):
-        owners = [device.process_index for device in mesh.devices.flat]
-        self._each = size // mesh.size  # samples of a device
-        self._counts = [owners.count(one) for one in range(jax.process_count())] if parallel.several() else []
-        here = [i for i, owner in enumerate(owners) if owner == jax.process_index()]
-        self._here = here or [0]  # a process without a device in the mesh computes what another one does, for its shape
-        own = [mesh.devices.flat[i] for i in here] or jax.local_devices()[:1]
-        self.mesh = _shared_by(len(own) * self._each, own) if self._counts else mesh
-
-    def of(self, rows: np.ndarray) -> np.ndarray:
-        """The rows of a batch that this process computes."""
-        return rows.reshape(-1, self._each)[self._here].ravel() if self._counts else rows
-
-    def everywhere(self, compute: Callable[[], PyTree]) -> PyTree | None:
-        """The outputs of the whole batch, from those of each process; None if one of them has too little memory."""
-        if not self._counts:
-            return jax.tree.map(np.asarray, compute())
-        found, error = None, None
-        try:
-            found = jax.tree.map(self._padded, compute())
-        except jax.errors.JaxRuntimeError as one:
-            if not any(sign in str(one) for sign in _NO_MEMORY):
-                raise
-            error = one
-        if parallel.gathered(np.int32(error is not None)).any():
-            if error is not None:
-                raise error
-            return None
-        return jax.tree.map(self._joined, parallel.gathered(found))
-
-    def _padded(self, output: Any) -> np.ndarray:
-        """Samples by device, as many devices as the process with the most has."""
-        by_device = np.asarray(output).reshape(-1, self._each, *output.shape[1:])
-        missing = max(self._counts) - len(by_device)
-        return np.pad(by_device, [(0, missing), *[(0, 0)] * (by_device.ndim - 1)])
-
-    def _joined(self, outputs: np.ndarray) -> np.ndarray:
-        """Samples in their order, from those of each process by device."""
-        parts = [part[:count] for part, count in zip(outputs, self._counts, strict=True)]
-        return np.concatenate(parts).reshape(-1, *outputs.shape[3:])
+def _unless_one_lacks_memory(compute: Callable[[], PyTree]) -> PyTree | None:
+    """What a function computes; of several processes, None on those that could while another has too little memory."""
+    if not parallel.several():
+        return jax.tree.map(np.asarray, compute())
+    found, error = None, None
+    try:
+        found = jax.tree.map(np.asarray, compute())
+    except jax.errors.JaxRuntimeError as one:
+        if not any(sign in str(one) for sign in _NO_MEMORY):
+            raise
+        error = one
+    if parallel.gathered(np.int32(error is not None)).any():
+        if error is not None:
+            raise error
+        return None
+    return found
 
 
 @eqx.filter_jit

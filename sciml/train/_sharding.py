@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -14,9 +13,7 @@ from jaxtyping import Array, PyTree
 from sciml import cut
 from sciml.nn import acts_on_modes
 from sciml.parallel import Placement
-
-Gradient = Callable[..., tuple[tuple[Array, PyTree], PyTree]]
-"""`(trainable, rest, step, key, source, item) -> ((loss, logs), gradient)` of one batch."""
+from sciml.train._gradient import Gradient
 
 
 def place(tree: PyTree, placement: Placement | None) -> PyTree:

@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
-from sciml import cut
 from sciml.losses import Curriculum, Loss
 from sciml.nn import partition
 from sciml.parallel import Placement
+from sciml.train._gradient import Gradient, gradient_of
 from sciml.train._phases import CompiledStep, Form, Logs, Scheduled, copied
-from sciml.train._sharding import Gradient, shared
+from sciml.train._sharding import shared
 
 Optimiser = optax.GradientTransformation | optax.MultiSteps
 
@@ -115,7 +115,7 @@ def _jitted(
     accumulate: int,
 ) -> Callable[[tuple[Form, PRNGKeyArray, PyTree, PyTree], list[Array]], tuple[list[Array], Logs]]:
     """`((form, key, source, items), arrays) -> (arrays, logs)`, which donates the arrays of the state."""
-    gradient = _gradient(loss, fetch, accumulate)
+    gradient = gradient_of(loss, fetch, accumulate)
     mesh = None if placement is None else placement.mesh
     if placement is not None and placement.mesh.size > 1:
         gradient = shared(gradient, placement)
@@ -135,49 +135,6 @@ def _jitted(
         return arrays, jax.tree.map(lambda log: log[None], logs)
 
     return step
-
-
-def _gradient(loss: Loss | Scheduled, fetch: Callable[[PyTree, PyTree], PyTree], accumulate: int) -> Gradient:
-    """The loss of one batch, its logs and its gradient, of a part of them on several devices."""
-
-    def gradient(
-        trainable: PyTree,
-        rest: PyTree,
-        step: Int[Array, ""],
-        key: PRNGKeyArray,
-        source: PyTree,
-        item: PyTree,
-        *,
-        whole: Callable[[PyTree], PyTree] = lambda own: own,
-    ) -> tuple[tuple[Float[Array, ""], Logs], PyTree]:
-        now = loss.at(step) if isinstance(loss, Scheduled) else loss
-        batch = fetch(source, item)
-        model, back = jax.vjp(whole, trainable)
-        of_part = jax.value_and_grad(lambda model, part: now(eqx.combine(model, rest), *part), has_aux=True)
-        found, slopes = _mean(functools.partial(of_part, model), (batch, cut.sample_keys(key, batch)), accumulate)
-        return found, back(slopes)[0]
-
-    return gradient
-
-
-def _mean(function: Callable[[PyTree], PyTree], samples: PyTree, parts: int) -> PyTree:
-    """The mean of a function over parts of some samples, of which one after another is computed."""
-    if parts == 1:
-        return function(samples)
-    counts = {leaf.shape[:1] for leaf in jax.tree.leaves(samples)}
-    if len(counts) != 1 or () in counts or max(counts)[0] % parts:
-        raise ValueError(
-            f"Expected batches whose arrays have a leading axis of samples that {parts} parts (accumulate) divide, got "
-            f"the leading axes {', '.join(map(str, sorted(counts)))} on a device."
-        )
-    # A part has every n-th sample and not n samples in a row, which may all be on one device.
-    each = jax.tree.map(lambda leaf: jnp.moveaxis(leaf.reshape(-1, parts, *leaf.shape[1:]), 1, 0), samples)
-    first = jax.eval_shape(function, jax.tree.map(lambda leaf: leaf[0], each))
-    add = lambda total, part: (jax.tree.map(jnp.add, total, function(part)), None)
-    # On CPUs convolutions are slow inside of loops.
-    unroll = parts if jax.default_backend() == "cpu" else 1
-    total, _ = jax.lax.scan(add, jax.tree.map(cut.zeros, first), each, unroll=unroll)
-    return jax.tree.map(lambda leaf: leaf / parts, total)
 
 
 def _kept(arrays: list[Array], placement: Placement | None) -> list[Array]:
@@ -211,4 +168,4 @@ def _one_step(
 
 def _learning_rate(opt_state: PyTree) -> Logs:
     found = optax.tree_utils.tree_get_all_with_path(opt_state, "learning_rate")
-    return {"learning_rate": jnp.asarray(found[0][1], jnp.float32)} if found else {}
+    return {"learning_rate": jnp.asarray(found[0][1], jnp.float32).ravel()[0]} if found else {}  # one for all members

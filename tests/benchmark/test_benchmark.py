@@ -23,6 +23,7 @@ from sciml.benchmark._report import curve, spread
 from sciml.benchmark._table import table
 from sciml.cli import main
 from sciml.files import read_json
+from sciml.parallel import Cut, Layout
 from sciml.train import _loop
 
 EXPERIMENTS = pathlib.Path(__file__).resolve().parents[2] / "experiments"
@@ -155,6 +156,13 @@ def test_targets():
 def test_seeds_are_the_outer_loop_so_that_a_cut_benchmark_has_complete_rounds(module):
     plan = benchmark.Plan(module, module.Config(seed=4), ("wide", "narrow"), 2)
     assert plan.runs == [(4, "wide"), (4, "narrow"), (5, "wide"), (5, "narrow")]
+
+
+def test_a_layout_is_a_condition_of_a_benchmark(module):
+    plan = benchmark.Plan(module, module.Config(), ("wide",))
+    assert "layout" not in plan.settings()  # as in benchmarks of versions that knew no other
+    other = dataclasses.replace(plan, layout=Layout(space=(2, 2), state=Cut()))
+    assert other.settings() == {**plan.settings(), "layout": "space=2x2,state=cut"}
 
 
 @pytest.mark.parametrize(
@@ -381,7 +389,7 @@ def test_a_budget_gives_all_models_the_same_time(module, tmp_path, clock):
 def test_the_shorter_of_two_times_counts_and_a_failure_of_the_second_is_one_of_the_model(module, tmp_path, monkeypatch):
     times = iter([1 / 4, 1 / 16, 1 / 16])  # narrow, wide, narrow again; then wide fails
 
-    def measured(made, budget):
+    def measured(made, budget, layout):
         try:
             return {"steps_per_epoch": SAMPLES / BATCH, "step_bytes": None, "seconds_per_step": next(times)}
         except StopIteration:
@@ -479,6 +487,7 @@ def test_the_board_has_a_line_per_model_on_a_terminal_and_none_elsewhere():
         (("--epochs", "1", "--model", "wide"), "Give --models NAME ... instead of --model"),
         (("--epochs", "1", "--target", "small"), "Expected the name and the value of an error"),
         (("--epochs", "1", "--preset", "huge"), "There is no preset 'huge'"),
+        (("--epochs", "1", "--mesh", "space=a"), "--mesh space=a: Expected words like data=8"),
     ],
 )
 def test_wrong_command_lines_are_named(module, tmp_path, capsys, options, message):

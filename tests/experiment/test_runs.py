@@ -3,6 +3,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -471,3 +472,16 @@ def test_an_interrupt_leaves_a_run_that_goes_on_and_says_so(file, tmp_path):
     assert "Interrupted. The last saved checkpoint is of step" in errors
     assert "Run the same command again to go on." in errors
     assert "Traceback" not in errors
+
+
+def test_a_run_that_is_asked_to_end_is_saved_and_goes_on(file, tmp_path):
+    folder = tmp_path / "run"
+    process = command(file, folder, "--pause", "0.3")
+    wait_for_checkpoint(process, folder, 4)
+    process.send_signal(signal.SIGTERM)
+    printed, errors = process.communicate()
+    assert (process.returncode, errors) == (0, "")
+    step = int(re.search(r"is saved; the same command goes on at step (\d+)", " ".join(printed.split()))[1])
+    assert step >= 4
+    assert (folder / "checkpoints" / str(step)).is_dir()
+    assert not (folder / "metrics.json").exists()

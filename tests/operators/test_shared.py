@@ -19,7 +19,7 @@ BATCH, IN, OUT, NX, NY = 2, 3, 5, 16, 24  # no two equal: a swapped axis cannot 
 GRID = Grid((NX, NY), extent=(1.0, 2.0), boundary=((Dirichlet(), Neumann()), Periodic()))
 
 # Each shares its parts with another row: "unet", "fno", or the global residual network.
-SLOW = ("residual unet", "convnext unet", "convnet", "modern resnet", "padded")
+SLOW = ("residual unet", "convnext unet", "convnet", "modern resnet", "padded", "rematerialised")
 every_operator = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in OPERATORS]
 )

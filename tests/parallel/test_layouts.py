@@ -25,6 +25,9 @@ def on_a_part(function, field):
 def test_words_of_a_layout():
     assert Layout.parse("data=8,space=4x2,state=cut") == Layout(8, (4, 2), Cut())
     assert Layout.parse("space=3") == Layout(None, (3,))
+    for words in ("data=8,space=4x2,state=cut", "space=3", "data=2"):
+        assert Layout.parse(words).words() == words
+    assert Layout().words() == ""
     for words, wrong in (
         ("data=x", "'data=x'"),
         ("space=2x", "'space=2x'"),

@@ -112,6 +112,7 @@ def test_one_record_of_all_launches(story):
     folder, found = story
     started = experiment.read_run(folder / "again").starts
     assert [one.device.count for one in started] == [2, 2, 2]
+    assert [one.layout for one in started] == ["data=2"] * 3
     assert [one.step for one in started] == [0, max(found["asked to end"][2]), found["killed"][-1]]
     log, whole = (train.read_log(folder / name / "log.jsonl") for name in ("again", "whole"))
     assert [one["step"] for one in log if "validation" in one] == list(range(5, STEPS + 1, 5))

@@ -15,12 +15,15 @@ from sciml import parallel
 PROGRAM = pathlib.Path(__file__).with_name("traffic.py")
 SAMPLES, MODES, WIDTH, DEPTH = 8, 6 * 4, 8, 2  # of the FNO of `helpers.OPERATORS`, in two dimensions
 CASES = (
-    ("fno", "data=8", 0),
-    ("fno", "data=8", 1024),
-    ("fno", "data=2,space=4", 0),
-    ("fno", "space=4x2", 0),
-    ("mgno", "data=2,space=2x2", 0),
-    ("convnet", "data=2,space=4", 0),
+    ("fno", "data=8", 0, 1),
+    ("fno", "data=8", 1024, 1),
+    ("fno", "data=4", 0, 2),
+    ("fno", "data=4", 1024, 2),
+    ("fno", "data=2,space=4", 0, 1),
+    ("fno", "space=4x2", 0, 1),
+    ("mgno", "data=2,space=2x2", 0, 1),
+    ("convnet", "data=2,space=4", 0, 1),
+    ("rematerialised", "space=4x2", 0, 1),
 )
 
 
@@ -38,37 +41,45 @@ def parameters(case):
     return sum(math.prod(shape) for shape in results()[case]["arrays"])
 
 
-def test_data_parallel_steps_exchange_the_gradient_and_the_loss_at_once():
-    case = ("fno", "data=8", 0)
-    assert results()[case]["exchanges"] == [["all-reduce", 4 * (parameters(case) + 1), 8, [[parameters(case) + 1]]]]
+@pytest.mark.parametrize(("devices", "accumulate"), [(8, 1), (4, 2)])
+def test_data_parallel_steps_exchange_the_gradient_and_the_loss_at_once(devices, accumulate):
+    case = ("fno", f"data={devices}", 0, accumulate)
+    exchange = ["all-reduce", 4 * (parameters(case) + 1), devices, [[parameters(case) + 1]]]
+    assert results()[case]["exchanges"] == [exchange]
 
 
-def test_a_state_in_parts_sends_as_much_as_a_whole_one():
-    whole, parts = (results()["fno", "data=8", smallest] for smallest in (0, 1024))
+@pytest.mark.parametrize(("words", "accumulate"), [("data=8", 1), ("data=4", 2)])
+def test_a_state_in_parts_sends_as_much_as_a_whole_one(words, accumulate):
+    whole, parts = (results()["fno", words, smallest, accumulate] for smallest in (0, 1024))
     assert {kind for kind, *_ in parts["exchanges"]} == {"all-gather", "reduce-scatter", "all-reduce"}
     assert parts["sent"] == pytest.approx(whole["sent"], abs=64)  # the norm of the gradient, in pieces
 
 
 @pytest.mark.parametrize(("words", "parts"), [("data=2,space=4", 4), ("space=4x2", 8)])
 def test_spectral_layers_of_parts_exchange_their_modes_alone(words, parts):
-    found, samples = results()["fno", words, 0]["exchanges"], SAMPLES * parts // 8
+    found, samples = results()["fno", words, 0, 1]["exchanges"], SAMPLES * parts // 8
     of_modes = [size for _, size, *_ in found if size == 2 * 4 * MODES * samples * WIDTH]  # real and imaginary parts
     assert len(of_modes) == 2 * DEPTH  # forwards and backwards
     others = sum(size for _, size, *_ in found) - sum(of_modes)
     assert {kind for kind, *_ in found} == {"all-reduce"}
-    assert others == 4 * (parameters(("fno", words, 0)) + 1) + 2 * 4 * samples  # gradient and loss, norms of samples
+    assert others == 4 * (parameters(("fno", words, 0, 1)) + 1) + 2 * 4 * samples  # gradient and loss, norms of samples
+
+
+def test_layers_that_are_computed_again_send_nothing_again():
+    again, once = (results()[name, "space=4x2", 0, 1] for name in ("rematerialised", "fno"))
+    assert sorted(again["exchanges"]) == sorted(once["exchanges"])
 
 
 @pytest.mark.parametrize(("name", "words"), [("mgno", "data=2,space=2x2"), ("convnet", "data=2,space=4")])
 def test_stencils_of_parts_exchange_faces_alone(name, words):
-    found = results()[name, words, 0]["exchanges"]
+    found = results()[name, words, 0, 1]["exchanges"]
     faces = [arrays[0] for kind, _, _, arrays in found if kind == "collective-permute"]
     assert faces
     assert all(1 in (rows, columns) for _, rows, columns, *_ in (shape[-4:] for shape in faces))
     rest = [(kind, size) for kind, size, *_ in found if kind != "collective-permute"]
     assert {kind for kind, _ in rest} == {"all-reduce"}
     samples = SAMPLES // 2
-    assert sum(size for _, size in rest) == 4 * (parameters((name, words, 0)) + 1) + 2 * 4 * samples
+    assert sum(size for _, size in rest) == 4 * (parameters((name, words, 0, 1)) + 1) + 2 * 4 * samples
 
 
 def test_operations_are_read_from_programs():

@@ -79,6 +79,20 @@ def test_problems_without_a_bound_are_not_certified():
         tasks.certified(pdes.MultiscaleDarcy(resolution=15))(lambda x: x, fields, 1e-2)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["mgno", "fno"])
+def test_a_run_with_other_activations_has_almost_the_errors_of_the_plain_one(darcy_runs, model, tmp_path):
+    plain = json.loads((darcy_runs / model / "metrics.json").read_text())["test"]["relative_l2"]
+    data = str(darcy_runs / "data")
+    for changes, tolerance in (({"rematerialise": True}, 1e-4), ({"precision": "bfloat16"}, 0.05)):
+        folder = tmp_path / next(iter(changes))
+        finished("darcy.py", folder, model=model, data=data, **changes)
+        found = json.loads((folder / "metrics.json").read_text())["test"]["relative_l2"]
+        assert found == pytest.approx(plain, rel=tolerance)  # rounding: of float32, of 8 bits in a run of three steps
+    x = jax.random.normal(jax.random.key(0), (1, 16, 16))
+    assert np.isfinite(experiment.load(folder)(x)).all()
+
+
 def test_compare_draws_all_runs_and_writes_their_table(darcy_runs, tmp_path):
     stream = io.StringIO()
     folders = [darcy_runs / "mgno", darcy_runs / "fno"]

@@ -12,7 +12,8 @@ import pytest
 from sciml import data, tasks, train, zoo
 from sciml.experiment import Training
 from sciml.grid import Dirichlet, Grid
-from sciml.operators import FNO, MgNO, Normalised, Patched, Resampled
+from sciml.nn import Rematerialised
+from sciml.operators import FNO, InPrecision, MgNO, Normalised, Patched, Resampled
 from sciml.tasks._fields import optimiser_of
 
 
@@ -84,6 +85,22 @@ def test_an_architecture_in_patches_has_a_quarter_of_the_points():
     model = halves.make(1, 2, grid=Grid((8, 8)), key=jax.random.key(0))
     assert isinstance(model, Patched)
     assert (model.patch, halves.any_resolution, halves.lr) == ((2, 2), False, 1e-3)
+
+
+def test_activations_are_kept_as_an_architecture_is_told():
+    mgno = zoo.Architecture(functools.partial(MgNO, width=3, depth=1, levels=2), 1e-3)
+    assert tasks.Activations().of(mgno) is mgno
+    changed = tasks.Activations(rematerialise=True, precision="bfloat16").of(mgno)
+    model = changed.make(1, 2, grid=Grid((8, 8)), key=jax.random.key(0))
+    assert isinstance(model, InPrecision)
+    assert model.dtype == jnp.bfloat16
+    assert isinstance(model.operator.layers[0], Rematerialised)
+    assert changed.lr == 1e-3
+    with pytest.raises(ValueError, match="Expected a precision of float32, bfloat16, got 'float16'"):
+        tasks.Activations(precision="float16")
+    deeponet = tasks.Activations(rematerialise=True).of(zoo.MODELS["deeponet"])
+    with pytest.raises(ValueError, match="Expected an operator with layers that repeat, got DeepONet"):
+        deeponet.make(1, 1, grid=Grid((8, 8)), key=jax.random.key(0))
 
 
 def test_an_operator_is_taken_to_another_grid_as_it_allows():

@@ -9,7 +9,7 @@ import pytest
 from trajectory_data import trajectories
 
 from sciml import data, train
-from sciml.train import _memory
+from sciml.train import _memory, _reading
 
 
 def test_values_come_in_any_order_and_two_are_computed_ahead():
@@ -61,7 +61,7 @@ def test_batches_are_read_by_one_thread_that_is_not_that_of_the_loop():
 def test_windows_are_gathered_on_the_device(group):
     plain = data.TrajectoryWindows(trajectories(), history=2, horizon=1, strides=(1, 3))
     given = plain if group is None else data.Streamed(plain, group=group)
-    assert isinstance(given, _memory.Gathered)
+    assert isinstance(given, _reading.Gathered)
     which = lambda k: data.batch_rows(given, 4, 0, k)
     batches = train.batches(given, which, limit=plain.nbytes)
     assert {name: array.shape for name, array in batches.source.items()} == {

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from sciml.data._hdf5 import GridJson, grid_from_json
-from sciml.data._layout import AbstractReader, Channel, Layout
+from sciml.data._layout import AbstractReader, Channel, Layout, Space
 from sciml.data._readers._formats import Format, Hints, Probe, words
 from sciml.data._readers._stored import Files, Stored, stored
 from sciml.files import hdf5_array, hdf5_attribute, hdf5_json
@@ -62,9 +62,19 @@ class Converted(AbstractReader):
         """As in `AbstractReader`."""
         return self._arrays["frames"][samples, times]
 
+    def frames_in(self, samples: slice, times: slice, space: Space) -> np.ndarray:
+        """As in `AbstractReader`."""
+        return self._arrays["frames"][(samples, times, slice(None), *space)]
+
     def fixed(self, samples: slice) -> np.ndarray:
         """As in `AbstractReader`."""
         return self._of_samples("fixed", samples, (0, *self.layout.grid.shape))
+
+    def fixed_in(self, samples: slice, space: Space) -> np.ndarray:
+        """As in `AbstractReader`."""
+        if "fixed" not in self._arrays:
+            return self.fixed(samples)[(..., *space)]
+        return self._arrays["fixed"][(samples, slice(None), *space)]
 
     def parameters(self, samples: slice) -> np.ndarray:
         """As in `AbstractReader`."""

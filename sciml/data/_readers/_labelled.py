@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from sciml.data._layout import AbstractReader, Channel, Layout, seems_periodic, uniform
+from sciml.data._layout import AbstractReader, Channel, Layout, Space, seems_periodic, uniform
 from sciml.grid import Grid
 
 SPACE = ("x", "y", "z")
@@ -84,7 +84,7 @@ class Labelled:
         )
 
     def read(
-        self, samples: slice, times: slice, space: Mapping[str, int]
+        self, samples: slice, times: slice, space: Mapping[str, int], box: Mapping[str, slice] | None = None
     ) -> Float[np.ndarray, "samples times channels *space"]:
         """Values as float32; axes that the array has not are repeated.
 
@@ -92,8 +92,9 @@ class Labelled:
             samples: Samples, with a start and a stop.
             times: Frames, with a start and a stop.
             space: Lengths of all axes of space in the order x, y, z.
+            box: The points along axes of space that are read, with a start and a stop; all along those not named.
         """
-        cuts = {"sample": samples, "time": times}
+        cuts = {"sample": samples, "time": times, **(box or {})}
         part = self.array[tuple(cuts.get(axis, slice(None)) for axis in self.axes)]
         with np.errstate(over="ignore"):  # the reader's caller refuses infinite values
             part = np.asarray(part).astype(np.float32)
@@ -101,7 +102,8 @@ class Labelled:
         part = part.transpose([self.axes.index(axis) for axis in order])
         wanted = ["sample", "time", "channel", *space]
         part = part.reshape([part.shape[order.index(axis)] if axis in order else 1 for axis in wanted])
-        lengths = [_length(samples), _length(times), self.size("channel"), *space.values()]
+        points = [_length(cuts[axis]) if axis in cuts else n for axis, n in space.items()]
+        lengths = [_length(samples), _length(times), self.size("channel"), *points]
         return np.broadcast_to(part, lengths)
 
 
@@ -157,13 +159,25 @@ class LabelledReader(AbstractReader):
 
     def frames(self, samples: slice, times: slice) -> np.ndarray:
         """As in `AbstractReader`."""
-        return np.concatenate([one.read(samples, times, self._space) for one in self._frames], axis=2)
+        return self.frames_in(samples, times, ())
 
     def fixed(self, samples: slice) -> np.ndarray:
         """As in `AbstractReader`."""
+        return self.fixed_in(samples, ())
+
+    def frames_in(self, samples: slice, times: slice, space: Space) -> np.ndarray:
+        """As in `AbstractReader`."""
+        box = dict(zip(self._space, space, strict=False))
+        return np.concatenate([one.read(samples, times, self._space, box) for one in self._frames], axis=2)
+
+    def fixed_in(self, samples: slice, space: Space) -> np.ndarray:
+        """As in `AbstractReader`."""
+        box = dict(zip(self._space, space, strict=False))
         if not self._fixed:
-            return np.zeros((_length(samples), 0, *self._space.values()), np.float32)
-        return np.concatenate([one.read(samples, slice(0, 1), self._space)[:, 0] for one in self._fixed], axis=1)
+            points = [_length(box[axis]) if axis in box else n for axis, n in self._space.items()]
+            return np.zeros((_length(samples), 0, *points), np.float32)
+        first = slice(0, 1)
+        return np.concatenate([one.read(samples, first, self._space, box)[:, 0] for one in self._fixed], axis=1)
 
     def parameters(self, samples: slice) -> np.ndarray:
         """As in `AbstractReader`."""

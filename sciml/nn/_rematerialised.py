@@ -1,0 +1,59 @@
+"""Layers whose intermediate values are computed again in the backward pass, in place of being kept until then."""
+
+from collections.abc import Callable
+from typing import Any, final
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, PyTree
+
+from sciml import cut
+
+
+@final
+class Rematerialised(eqx.Module):
+    """A layer of which a gradient keeps the inputs alone; in the backward pass its values are computed once more.
+
+    Value and gradients are those of the layer. A training step does the layer's forward work twice and holds the
+    intermediate values of one such layer at a time (`jax.checkpoint`). Of a field that is cut over devices, also what
+    the layer received from other devices is kept, so that nothing is sent twice.
+
+    XLA's compiler for CPUs orders operations by default so that many can run at once, and then reports about as much
+    memory with such layers as without; `XLA_FLAGS=--xla_cpu_enable_concurrency_optimized_scheduler=false` shows what
+    they save. What a gradient keeps is seen without compiling: the arrays in `jax.eval_shape` of `jax.vjp`.
+
+    Attributes:
+        layer: A layer, or any group of layers that is run by `apply_layer`.
+    """
+
+    layer: PyTree
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """What the layer returns for these arguments."""
+        return apply_layer(lambda layer, args, options: layer(*args, **options), self, args, options)
+
+
+def apply_layer(function: Callable[..., Any], layer: PyTree, *args: Any) -> Any:
+    """`function(layer, *args)`, and for a `Rematerialised` layer the same of the layer inside of it.
+
+    It is for layers that are no functions themselves, such as a tuple of them, or whose method has another name.
+
+    Args:
+        function: Gets all arrays that it differentiates as its arguments.
+        layer: The layer or group of layers.
+        args: Arrays, trees of them, or any other values.
+    """
+    if not isinstance(layer, Rematerialised):
+        return function(layer, *args)
+    arrays, rest = eqx.partition((layer.layer, args), lambda leaf: isinstance(leaf, jax.Array))
+
+    def apply(arrays: PyTree[Array]) -> Any:
+        inner, given = eqx.combine(arrays, rest)
+        return function(inner, *given)
+
+    return jax.checkpoint(apply, policy=cut.KEEPS_RECEIVED)(arrays)
+
+
+def bare(layer: PyTree) -> Any:
+    """The layer inside of a `Rematerialised` layer, and any other as it is, to read its sizes."""
+    return layer.layer if isinstance(layer, Rematerialised) else layer
