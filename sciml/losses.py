@@ -39,6 +39,19 @@ def supervised(metric: Metric, *, scale: float = 1.0) -> Loss:
     return loss
 
 
+def unsupervised(measure: Callable[[Array, Array], Float[Array, ""]]) -> Loss:
+    """Mean over the batch of `measure(x, model(x))`, for batches that begin with inputs `x`; no solution is needed.
+
+    Args:
+        measure: A number that is smallest for solutions, such as `uq.dual_norm(problem)`.
+    """
+
+    def loss(model: PyTree, batch: PyTree, keys: Keys) -> tuple[Float[Array, ""], dict[str, Array]]:
+        return jnp.mean(jax.vmap(lambda x: measure(x, model(x)))(batch[0])), {}
+
+    return loss
+
+
 def of_members(loss: Loss) -> Loss:
     """`loss` of each member of an `operators.Ensemble`, of which value and logs are the means over the members.
 

@@ -77,6 +77,24 @@ def test_quickstart(tmp_path, monkeypatch, capsys):
     assert "200, 1, 16, 16" in capsys.readouterr().out
 
 
+@pytest.mark.slow  # `make docs` runs it too; tests/uq has quick tests of the same calls
+def test_a_surrogate_with_a_guarantee(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    found: dict = {}
+    exec(compile(code_of("surrogate_with_a_guarantee.md"), "surrogate_with_a_guarantee.md", "exec"), found)
+    assert found["share"] == 0  # no network keeps 1e-6, so that all fields are corrected
+    assert found["all_of_them"].bound.max() <= 1e-6
+    assert found["width"](found["closer"]) < found["width"](found["bound"])
+    assert "its operator is indefinite" in capsys.readouterr().out
+
+
+def test_each_formula_of_the_bounds_names_a_test():
+    named = set(re.findall(r"`(test_\w+)`", (DOCS / "bounds.md").read_text()))
+    written = "".join(path.read_text() for path in (ROOT / "tests" / "uq").glob("*.py"))
+    assert len(named) > 15
+    assert {name for name in named if f"def {name}(" not in written} == set()
+
+
 def test_the_road_from_an_experiment_to_a_trained_model_is_short():
     text = (ROOT / "CONTRIBUTING.md").read_text().partition("## From an experiment file")[2].partition("\n## ")[0]
     files = re.findall(r"^\d\. \[(\S+)\]\(\1\)", text, re.MULTILINE)

@@ -29,6 +29,15 @@ def test_supervised_is_the_scaled_mean_over_the_batch():
     assert logs == {}
 
 
+def test_unsupervised_losses_ignore_the_solutions():
+    x, y = np.random.default_rng(1).normal(size=(2, 3, 1, 4, 6)).astype(np.float32)
+    loss = losses.unsupervised(lambda x, prediction: jnp.sum((prediction - 3 * x) ** 2))
+    value, logs = loss(Scale(jnp.array(2.0)), (x, y), keys_of(3))
+    assert float(value) == pytest.approx(np.sum(x**2) / 3, rel=1e-6)
+    assert loss(Scale(jnp.array(3.0)), (x, np.nan * y), keys_of(3))[0] == 0
+    assert logs == {}
+
+
 def test_the_residual_of_predictions_is_added_and_logged():
     """A steady field u: the residual of Burgers' equation of 2u is 4 u u_x - 2 nu u_xx."""
     problem = Burgers(resolution=32, length=2 * np.pi, viscosity=0.3)

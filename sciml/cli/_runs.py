@@ -30,6 +30,10 @@ class _Evaluation:
     """Settings of the experiment that make other test data, such as noise=0.1; several are possible. A comma joins the
     settings of one condition: noise=0.1,sensors=16. Blanks join several values of one setting: "samples=10 5 5"."""
 
+    certify: tuple[float, ...] = ()
+    """Relative L2 errors that predictions are to keep: what share is accepted by its bound, and how many iterations of
+    the solver correct the others; several are possible. For experiments with bounds (darcy)."""
+
     coverage: tuple[float, ...] = ()
     """Levels of conformal bands, such as 0.9: the validation data calibrate them, the test data show how often they
     hold and how wide they are."""
@@ -47,7 +51,8 @@ def evaluate(arguments: Sequence[str]) -> int:
     if options.condition:
         config = experiment.read_config(options.folder, experiment.module_of(options.folder, **file))
         conditions = [_changes(config, condition) for condition in options.condition]
-    metrics = experiment.evaluate(options.folder, options.resolution, conditions, coverage=options.coverage, **file)
+    extra = {"coverage": options.coverage, "certify": options.certify}
+    metrics = experiment.evaluate(options.folder, options.resolution, conditions, **extra, **file)
     if not parallel.first():
         return 0
     results = {"as trained": metrics["test"], **metrics.get("resolutions", {}), **metrics.get("conditions", {})}

@@ -59,6 +59,8 @@ class Experiment:
             --coverage`): `coverage`, `width`, and `calibration`, the number of calibration samples.
         figures: `(models by name, folder)`, draws the figures of one or several trained models into the folder.
         predict: How the trained model is applied to a user's file.
+        certify: `(model, data, tolerance) -> metrics` of predictions with a guarantee: the fraction `accepted`, the
+            mean number of `iterations` of the solver that corrects the others, and the largest `bound` of an error.
         hooks: Further hooks for the folder of the run, such as `[train.every(100, train.tensorboard(folder))]`.
         parallel: How devices share each batch. `Mapped()` needs a loss that is a mean over independent samples, and
             gradients that `jax.shard_map` takes, which those through diffrax's checkpointed adjoint are not (diffrax
@@ -90,6 +92,7 @@ class Experiment:
     coverage: Callable[[Any, Any, Any, float], Mapping[str, float]] | None = None
     figures: Callable[[Mapping[str, Any], pathlib.Path], None] | None = None
     predict: Prediction | None = None
+    certify: Callable[[Any, Any, float], Mapping[str, float]] | None = None
     hooks: Callable[[pathlib.Path], Sequence[Every]] = lambda folder: ()
     parallel: Mapped | Automatic | Alone = Mapped()
     accumulate: int = 1

@@ -185,15 +185,20 @@ def note_start(
 
 
 def tested(experiment: Experiment, model: Any, data: Any, folder: pathlib.Path) -> dict[str, float]:
-    """The errors of a trained model on test data, all of them finite; of an ensemble also the means of its members'.
+    """The errors of a trained model on test data; of an ensemble also the means of its members'.
 
-    Raises:
-        FloatingPointError: If one is not finite.
+    Raises as `finite`.
     """
     found, members = as_numbers(experiment.evaluate(model, data)), members_of(model)
     if len(members) > 1:
         each = [as_numbers(experiment.evaluate(member, data)) for member in members]
         found |= {f"member_{name}": math.fsum(one[name] for one in each) / len(each) for name in found}
+    return finite(found, folder)
+
+
+def finite(metrics: Mapping[str, Any], folder: pathlib.Path) -> dict[str, float]:
+    """Metrics as numbers; raises FloatingPointError if one is not finite."""
+    found = as_numbers(metrics)
     wrong = [name for name, value in found.items() if not math.isfinite(value)]
     if wrong:
         raise FloatingPointError(

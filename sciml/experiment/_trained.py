@@ -10,7 +10,7 @@ from sciml.experiment._definition import Experiment, Prediction, held_out
 from sciml.experiment._figures import draw_run
 from sciml.experiment._file import build_with, load_file, with_settings
 from sciml.experiment._folder import as_numbers, config_from_json
-from sciml.experiment._guards import check_precision, held, tested
+from sciml.experiment._guards import check_precision, finite, held, tested
 from sciml.experiment._records import Metrics, read_metrics, read_part, read_run, write_record
 from sciml.files import digest_of
 
@@ -104,6 +104,7 @@ def evaluate(
     conditions: Sequence[Mapping[str, Any]] = (),
     *,
     coverage: Sequence[float] = (),
+    certify: Sequence[float] = (),
     file: Any = None,
 ) -> dict[str, Any]:
     """Evaluates a finished run on other test data, adds the results to its `metrics.json` and draws its figures.
@@ -114,13 +115,15 @@ def evaluate(
         folder: The folder of the run.
         resolutions: Numbers of points along each axis of the test data.
         conditions: Settings of the experiment's config that make other test data: `{"noise": 0.1}`.
-        coverage: Levels of conformal bands, such as 0.9, which the validation data calibrate; with these alone no
-            figure is drawn again.
+        coverage: Levels of conformal bands, such as 0.9, which the validation data calibrate.
+        certify: Tolerances, each of which the predictions of the test data are to keep (`uq.certify`). With levels or
+            tolerances alone no figure is drawn again.
         file: The experiment file to execute, if it is not the recorded one; see `module_of`.
 
     Returns:
         The content of `metrics.json`, with `resolutions: {"32": {"relative_l2": ..., "note": how it was evaluated}}`,
-        `conditions: {"noise=0.1": {"relative_l2": ...}}` and `bands: {"0.9": {"coverage": ..., "width": ...}}`.
+        `conditions: {"noise=0.1": {"relative_l2": ...}, "certified 0.01": {"accepted": ...}}` and
+        `bands: {"0.9": {"coverage": ..., "width": ...}}`.
 
     Raises:
         FileNotFoundError: If the folder is not a run, or its experiment file is gone.
@@ -128,7 +131,8 @@ def evaluate(
         BlockingIOError: If another process works in the folder.
         Damaged: If a file of the run has changed since it was written.
         FloatingPointError: If an error is not finite.
-        ValueError: If the run is not finished, there are no such test data, or too few validation data for a level.
+        ValueError: If the run is not finished, there are no such test data, too few validation data for a level, or
+            no bounds.
     """
     folder = pathlib.Path(folder)
     read_run(folder)
@@ -148,7 +152,9 @@ def evaluate(
             metrics.conditions[name] = tested(changed, trained, held_out(changed), folder)
         for level in coverage:
             metrics.bands[f"{level:g}"] = _bands(experiment, trained, level)
-        drawn = bool(resolutions or conditions or not coverage)
+        for tolerance in certify:
+            metrics.conditions[f"certified {tolerance:g}"] = finite(_certified(experiment, trained, tolerance), folder)
+        drawn = bool(resolutions or conditions or not (coverage or certify))
         parallel.by_first(lambda: _note(experiment, folder, metrics, trained, drawn=drawn))
     return metrics.as_json()
 
@@ -166,6 +172,14 @@ def _bands(experiment: Experiment, trained: Any, level: float) -> dict[str, floa
             "experiment what is missing."
         )
     return as_numbers(experiment.coverage(trained, experiment.validation, held_out(experiment), level))
+
+
+def _certified(experiment: Experiment, trained: Any, tolerance: float) -> Mapping[str, float]:
+    if experiment.certify is None:
+        raise ValueError(
+            "The experiment has no `certify`: the errors of its predictions have no bound. Use one with bounds: darcy."
+        )
+    return experiment.certify(trained, held_out(experiment), tolerance)
 
 
 def _note(experiment: Experiment, folder: pathlib.Path, metrics: Metrics, trained: Any, *, drawn: bool) -> None:

@@ -14,7 +14,10 @@ from sciml.pdes._balance_laws import SineFlux as SineFlux
 from sciml.pdes._balance_laws import SquaredLogistic as SquaredLogistic
 from sciml.pdes._cahn_hilliard import solve_cahn_hilliard as solve_cahn_hilliard
 from sciml.pdes._diffusion_sorption import DiffusionSorption as DiffusionSorption
+from sciml.pdes._elliptic import CGState as CGState
 from sciml.pdes._elliptic import Darcy as Darcy
+from sciml.pdes._elliptic import cg_start as cg_start
+from sciml.pdes._elliptic import cg_step as cg_step
 from sciml.pdes._elliptic import diffusion_residual as diffusion_residual
 from sciml.pdes._elliptic import solve_diffusion as solve_diffusion
 from sciml.pdes._euler import Euler as Euler

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -113,6 +113,56 @@ def diffusion_residual(
     return (_negative_divergence(_faces(a[0], grid.spacing), u[0]) - forcing)[None]
 
 
+class CGState(NamedTuple):
+    """State of preconditioned conjugate gradients for `A u = b`; `M` is the preconditioner, about the inverse of `A`.
+
+    Attributes:
+        iterations: Number of steps done.
+        u: The iterate.
+        r: Its residual `b - A u`, by recursion.
+        z: `M r`.
+        p: Direction of the next step.
+        rho: `r^T M r`.
+        step: Length of the last step along its direction; 0 before the first one.
+    """
+
+    iterations: Array
+    u: Array
+    r: Array
+    z: Array
+    p: Array
+    rho: Array
+    step: Array
+
+
+def cg_start(u: Array, r: Array, precondition: Callable[[Array], Array]) -> CGState:
+    """The state before the first step, from any `u` with the residual `r`."""
+    z = precondition(r)
+    rho = jnp.sum(r * z)
+    return CGState(jnp.zeros((), int), u, r, z, z, rho, jnp.zeros_like(rho))
+
+
+def cg_step(state: CGState, apply: Callable[[Array], Array], precondition: Callable[[Array], Array]) -> CGState:
+    """One step; once the residual is zero the iterate stays.
+
+    Source: Hestenes, Stiefel, "Methods of conjugate gradients for solving linear systems", 1952, equations (3:1), with
+    a preconditioner.
+
+    Args:
+        state: From `cg_start`, or the last step.
+        apply: The product with `A`, symmetric and positive definite.
+        precondition: The product with `M`, symmetric and positive definite.
+    """
+    q = apply(state.p)
+    step = state.rho / jnp.sum(state.p * q)
+    step = jnp.where(state.rho == 0, 0, step)
+    u, r = state.u + step * state.p, state.r - step * q
+    z = precondition(r)
+    rho = jnp.sum(r * z)
+    p = z + jnp.where(state.rho == 0, 0, rho / state.rho) * state.p
+    return CGState(state.iterations + 1, u, r, z, p, rho, step)
+
+
 def conjugate_gradients(
     apply: Callable[[Array], Array],
     b: Array,
@@ -126,25 +176,14 @@ def conjugate_gradients(
     Residuals are measured in the norm of the preconditioner.
     """
 
-    def norm(r: Array) -> Array:
-        return jnp.sum(r * precondition(r))
+    def proceed(state: CGState) -> Array:
+        return (state.rho > tolerance**2 * squared) & (state.iterations < limit)
 
-    def proceed(carry: tuple) -> Array:
-        return (carry[-1] > tolerance**2 * squared) & (carry[0] < limit)
-
-    def advance(carry: tuple) -> tuple:
-        k, u, r, p, rho = carry
-        q = apply(p)
-        step = rho / jnp.sum(p * q)
-        u, r = u + step * p, r - step * q
-        z = precondition(r)
-        new = jnp.sum(r * z)
-        return k + 1, u, r, z + new / rho * p, new
-
-    first = precondition(b)
-    squared = jnp.sum(b * first)
-    _, u, *_ = jax.lax.while_loop(proceed, advance, (0, jnp.zeros_like(b), b, first, squared))
-    return u, jnp.sqrt(norm(b - apply(u)) / jnp.where(squared == 0, 1, squared))
+    start = cg_start(jnp.zeros_like(b), b, precondition)
+    squared = start.rho
+    u = jax.lax.while_loop(proceed, lambda state: cg_step(state, apply, precondition), start).u
+    r = b - apply(u)
+    return u, jnp.sqrt(jnp.sum(r * precondition(r)) / jnp.where(squared == 0, 1, squared))
 
 
 @functools.cache
@@ -256,12 +295,29 @@ class Darcy:
 
     def pressure(self, a: Float[Array, "x y"]) -> Float[Array, "x y"]:
         """The pressure at the cell centres for a permeability at the cell centres; float64."""
-        n = self.resolution
-        nodal = along(1, _centres_to_nodes(n), along(0, _centres_to_nodes(n), a))
+        nodal = self.nodal_permeability(a)
+        return self.at_centres(solve_diffusion(nodal, jnp.full_like(nodal, self.forcing)))
+
+    def nodal_permeability(self, a: Float[Array, "x y"]) -> Float[Array, "x y"]:
+        """The permeability at the nodes of the solver, `i / (resolution - 1)`, from that at the cell centres."""
+        nodal = self.at_nodes(a)
         if self.overshoot is not None:
             nodal = jnp.clip(nodal, self.low - self.overshoot, self.high + self.overshoot)
-        u = solve_diffusion(nodal, jnp.full_like(nodal, self.forcing))
-        return along(1, _nodes_to_centres(n), along(0, _nodes_to_centres(n), u))
+        return nodal
+
+    def at_nodes(self, values: Float[Array, "x y"]) -> Float[Array, "x y"]:
+        """Cubic splines through values at the cell centres, at the nodes."""
+        across = _centres_to_nodes(self.resolution)
+        return along(1, across, along(0, across, values))
+
+    def at_centres(self, values: Float[Array, "x y"]) -> Float[Array, "x y"]:
+        """Cubic splines through values at the nodes, at the cell centres."""
+        across = self.nodes_to_centres()
+        return along(1, across, along(0, across, values))
+
+    def nodes_to_centres(self) -> Float[np.ndarray, "centres nodes"]:
+        """The matrix of `at_centres` along one axis."""
+        return _nodes_to_centres(self.resolution)
 
     def residual(self, a: Float[Array, "1 x y"], u: Float[Array, "1 x y"]) -> Float[Array, "1 x-2 y-2"]:
         """`diffusion_residual` of fields on `grid`, for losses without data.

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from sciml import losses, metrics, plot, train
+from sciml import losses, metrics, plot, train, uq
 from sciml.data import Pairs
 from sciml.grid import Grid
 
@@ -56,6 +56,28 @@ def _mean_errors(prediction: Array, truth: Array, grid: Grid) -> tuple[Array, Ar
     errors = (jax.vmap(metrics.relative_l2)(prediction, truth), jax.vmap(h1)(prediction, truth))
     l2, other = (defined(one, prediction, truth).mean() for one in errors)
     return l2, other
+
+
+def certified(generator: Any) -> Callable[[Any, Pairs, float], dict[str, float]]:
+    """`Experiment.certify` for the samples of a generator of `sciml.pdes`; see `uq.certify`.
+
+    The function that is returned raises ValueError if they have no bound (`uq.problem_of`).
+    """
+
+    def certify(model: Any, pairs: Pairs, tolerance: float) -> dict[str, float]:
+        problem = uq.problem_of(generator)
+        if not isinstance(problem, uq.AbstractLinear):
+            raise ValueError(f"Samples of {type(generator).__name__} have bounds, but no solver that corrects them.")
+        predictions = train.predict(model, pairs.x)
+        with jax.enable_x64(True):
+            found = uq.certify_all(problem, pairs.x, predictions, tolerance)
+        return {
+            "accepted": float(np.mean(found.accepted)),
+            "iterations": float(np.mean(found.iterations)),
+            "bound": float(np.max(found.bound)),
+        }
+
+    return certify
 
 
 def draw_predictions(models: Mapping[str, Any], pairs: Pairs, path: str | pathlib.Path) -> None:

@@ -236,6 +236,12 @@ def test_an_experiment_of_one_resolution_refuses_others(module, file, tmp_path):
         experiment.evaluate(tmp_path / "run", (5,), file=file)
 
 
+def test_an_experiment_without_bounds_certifies_nothing(module, tmp_path):
+    run(module, tmp_path / "run")
+    with pytest.raises(ValueError, match="has no `certify`: the errors of its predictions have no bound"):
+        experiment.evaluate(tmp_path / "run", certify=[1e-2])
+
+
 def test_a_test_function_that_ignores_the_resolution_is_noticed(module, tmp_path):
     mine = module.build(module.PRESETS["short"])
     pairs = data.Pairs(np.ones((3, 1, 8, 8)), np.ones((3, 1, 8, 8)), grid=Grid((8, 8)))

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from sciml import experiment
+from sciml import experiment, pdes, tasks
 from sciml.cli import main
+from sciml.data import Pairs
 from sciml.operators import Resampled
 
 EXPERIMENTS = pathlib.Path(__file__).resolve().parents[2] / "experiments"
@@ -55,6 +56,27 @@ def test_darcy_trains_and_says_how_it_was_evaluated(darcy_runs, model, note):
     assert figures == {"losses.png", "predictions.png", "resolutions.png"}
     x = jax.random.normal(jax.random.key(0), (1, 16, 16))
     assert np.isfinite(experiment.load(darcy_runs / model)(x)).all()
+
+
+def test_predictions_of_darcy_are_certified(darcy_runs, capsys):
+    assert main(["evaluate", str(darcy_runs / "mgno"), "--certify", "100", "1e-6"]) == 0
+    assert "certified 1e-06" in " ".join(capsys.readouterr().out.split())
+    found = experiment.read_metrics(darcy_runs / "mgno").conditions
+    assert found["certified 100"]["accepted"] == 1  # an error of 100 times the pressure is kept by any model
+    assert found["certified 100"]["iterations"] == 0
+    assert found["certified 1e-06"]["accepted"] == 0
+    assert 3 < found["certified 1e-06"]["iterations"] < 60
+    assert 0 < found["certified 1e-06"]["bound"] <= 1e-6
+    with pytest.raises(ValueError, match="Expected a tolerance of at least"):
+        experiment.evaluate(darcy_runs / "mgno", certify=[1e-20])
+
+
+def test_problems_without_a_bound_are_not_certified():
+    fields = Pairs(np.ones((2, 1, 8, 8), np.float32), np.ones((2, 1, 8, 8), np.float32))
+    with pytest.raises(ValueError, match="store every cell"):
+        tasks.certified(pdes.Darcy(resolution=16, every=2))(lambda x: x, fields, 1e-2)
+    with pytest.raises(ValueError, match="MultiscaleDarcy have no rigorous bound"):
+        tasks.certified(pdes.MultiscaleDarcy(resolution=15))(lambda x: x, fields, 1e-2)
 
 
 @pytest.mark.slow
