@@ -33,6 +33,7 @@ _AREAS = (
     "systems",
     "tasks",
     "train",
+    "uq",
     "zoo",
 )
 

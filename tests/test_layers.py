@@ -22,6 +22,7 @@ LAYER = {
     "parallel": 3,
     "systems": 3,
     "prose": 3,
+    "uq": 3,
     "zoo": 3,
     "interop": 3,
     "structure": 4,
