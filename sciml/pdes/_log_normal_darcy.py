@@ -32,7 +32,7 @@ class LogNormalDarcy:
 
     Args:
         resolution: Number of nodes along each axis.
-        modes: Number of coefficients.
+        terms: Number of coefficients.
         alpha: Smoothness of the field.
         tau: Inverse correlation length of the field; larger means finer structures.
         amplitude: Factor of the field.
@@ -43,17 +43,17 @@ class LogNormalDarcy:
     outputs: ClassVar[tuple[str, ...]] = ("pressure",)
 
     resolution: int = 32
-    modes: int = 16
+    terms: int = 16
     alpha: float = 2.0
     tau: float = 3.0
     amplitude: float = 3.0
     forcing: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.resolution < 3 or self.modes < 1:
+        if self.resolution < 3 or self.terms < 1:
             raise ValueError(
-                "Expected at least 3 nodes along each axis and 1 mode, "
-                f"got resolution {self.resolution} and modes {self.modes}."
+                "Expected at least 3 nodes along each axis and 1 term, "
+                f"got resolution {self.resolution} and terms {self.terms}."
             )
         if self.amplitude <= 0:
             raise ValueError(f"Expected a positive amplitude, got {self.amplitude}. Give its absolute value: the sign does not matter.")
@@ -68,9 +68,9 @@ class LogNormalDarcy:
         """The nodes."""
         return Grid((self.resolution,) * 2, 1.0, Dirichlet(0.0))
 
-    def log_permeability(self, coefficients: Float[Array, " modes"]) -> Float[Array, "x y"]:
+    def log_permeability(self, coefficients: Float[Array, " terms"]) -> Float[Array, "x y"]:
         """The field of some coefficients, in their precision."""
-        modes = _modes(self.modes, self.resolution, self.alpha, self.tau)
+        modes = _modes(self.terms, self.resolution, self.alpha, self.tau)
         return jnp.tensordot(coefficients, jnp.asarray(self.amplitude * modes, coefficients.dtype), axes=1)
 
     def pressure(self, log_permeability: Float[Array, "x y"]) -> Float[Array, "x y"]:
@@ -83,7 +83,7 @@ class LogNormalDarcy:
         Raises:
             ValueError: If float64 is switched off.
         """
-        coefficients = jax.random.normal(key, (self.modes,), float)
+        coefficients = jax.random.normal(key, (self.terms,), float)
         check_double(coefficients)
         field = self.log_permeability(coefficients)
         return field[None].astype(jnp.float32), self.pressure(field)[None].astype(jnp.float32)

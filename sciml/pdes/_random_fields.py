@@ -91,7 +91,7 @@ def neumann_modes(
     """
     check_field(alpha, tau, len(points))
     if count < 1:
-        raise ValueError(f"Expected at least 1 mode, got {count}. Use a larger number.")
+        raise ValueError(f"Expected at least 1 term, got {count}. Use a larger number.")
     numbers = np.arange(count + 1)  # of each axis; there are `count` modes along a single one
     spread = _spread([(np.pi * numbers) ** 2 for _ in points], alpha, tau)
     largest = np.argsort(-np.round(spread.ravel(), 14), kind="stable")[:count]  # rounded: equal ones stay in order

@@ -18,6 +18,7 @@ from sciml.uq._diagnostics import effective_sample_size as effective_sample_size
 from sciml.uq._diagnostics import rhat as rhat
 from sciml.uq._estimates import Estimate as Estimate
 from sciml.uq._estimates import Gaussian as Gaussian
+from sciml.uq._estimates import Recentred as Recentred
 from sciml.uq._estimates import ensemble_kalman_inversion as ensemble_kalman_inversion
 from sciml.uq._estimates import laplace as laplace
 from sciml.uq._estimates import maximum_a_posteriori as maximum_a_posteriori
