@@ -56,7 +56,7 @@ class LogNormalDarcy:
                 f"got resolution {self.resolution} and terms {self.terms}."
             )
         if self.amplitude <= 0:
-            raise ValueError(f"Expected a positive amplitude, got {self.amplitude}. Give its absolute value: the sign does not matter.")
+            raise ValueError(f"Expected a positive amplitude, got {self.amplitude}. Its sign has no effect: drop it.")
         check_field(self.alpha, self.tau, 2)
 
     def at(self, resolution: int) -> "LogNormalDarcy":

@@ -25,8 +25,8 @@ class Posterior(NamedTuple):
         initial_condition: The most probable state at the first time.
         covariance: Of the constants, then of the initial state.
         noise: Standard deviation of the noise of each component.
-        freedom: Degrees of freedom of an estimated noise: number of data minus number of unknowns. Infinite if the noise
-            was given. Intervals are those of Student's t distribution.
+        freedom: Degrees of freedom of an estimated noise: number of data minus number of unknowns. Infinite if the
+            noise was given. Intervals are those of Student's t distribution.
         start: The first time.
         variables: Names of the components of a state.
     """
@@ -138,7 +138,9 @@ def posterior(
     here = eqx.tree_at(lambda one: one.constants, field, jnp.asarray(found.constants, field.constants.dtype))
     jacobian = _slopes(here, initial, scaled(cut(ts, states, 1)))[1]
     if not (np.isfinite(found.squares) and np.isfinite(jacobian).all()):
-        raise ValueError("Expected a system that can be solved over all times, got one that cannot be. Use others, or fewer times.")
+        raise ValueError(
+            "Expected a system that can be solved over all times, got one that cannot be. Use others, or fewer times."
+        )
     rows = np.concatenate((jacobian, np.pad(np.diag(weights), ((0, 0), (0, len(initial))))))
     level = estimated(found.noise) if noise is None else level
     new = with_parameters(fit.system, found.constants)
@@ -163,9 +165,7 @@ def _inverse_square(rows: np.ndarray) -> np.ndarray:
     return scaled @ scaled.T
 
 
-def linearised_band(
-    found: Posterior, times: Float[Array | np.ndarray, " times"], *, level: float = 0.9
-) -> Band:
+def linearised_band(found: Posterior, times: Float[Array | np.ndarray, " times"], *, level: float = 0.9) -> Band:
     """A forecast whose intervals come from the solution's derivatives in constants and initial state.
 
     Exact where the solution is linear in them over the range of their deviations; `sampled_band` needs no such range.
@@ -206,7 +206,9 @@ def sampled_band(
     centre = np.concatenate((found.constants, found.initial_condition))
     wider = 1.0 if np.isinf(found.freedom) else np.sqrt(found.freedom / rng.chisquare(found.freedom, (draws, 1)))
     noisy = wider * rng.multivariate_normal(np.zeros(len(centre)), found.covariance, draws, method="svd")
-    paths = np.array(_paths(field, jnp.asarray(np.vstack((centre, centre + noisy))), jnp.asarray(whole)))[:, -len(times) :]
+    paths = np.array(_paths(field, jnp.asarray(np.vstack((centre, centre + noisy))), jnp.asarray(whole)))[
+        :, -len(times) :
+    ]
     states, paths = paths[0], paths[1:]
     observed = paths + found.noise * np.reshape(wider, (-1, 1, 1)) * rng.normal(size=paths.shape)
 

@@ -57,7 +57,7 @@ class CrankNicolson(AbstractKernel):
     """Preconditioned Crank-Nicolson steps: `v = sqrt(1 - beta^2) u + beta xi`, accepted by the misfit alone.
 
     The proposals leave the standard normal prior invariant, so that the acceptance does not fall with the number of
-    coefficients. Cotter, Roberts, Stuart, White, MCMC Methods for Functions (2013), equation 4.11 and section 4.2.
+    coefficients. Cotter, Roberts, Stuart, White, MCMC Methods for Functions (2013).
 
     Args:
         misfit: Minus the logarithm of the likelihood. Proposals where it is NaN are rejected.
@@ -68,7 +68,7 @@ class CrankNicolson(AbstractKernel):
     """
 
     misfit: Callable[[Array], Array]
-    beta: float
+    beta: Float[Array, ""] = eqx.field(converter=jnp.asarray)
 
     def __check_init__(self) -> None:
         if not 0 < self.beta <= 1:
@@ -82,7 +82,8 @@ class CrankNicolson(AbstractKernel):
         """The next state; one evaluation of the misfit."""
         noise, threshold = jax.random.split(key)
         u = state.position
-        v = (1 - self.beta**2) ** 0.5 * u + self.beta * jax.random.normal(noise, u.shape, u.dtype)
+        beta = self.beta.astype(u.dtype)
+        v = jnp.sqrt(1 - beta**2) * u + beta * jax.random.normal(noise, u.shape, u.dtype)
         misfit = self.misfit(v)
         accepted = -jax.random.exponential(threshold, (), misfit.dtype) < state.misfit - misfit
         position, misfit = _chosen(accepted, (v, misfit), (u, state.misfit))
@@ -98,8 +99,7 @@ class DelayedAcceptance(AbstractKernel):
     makes the chain reversible with respect to the exact posterior however wrong the cheap one is; a wrong one costs
     acceptance alone. The exact misfit is evaluated only where v differs from u.
 
-    One step is delayed acceptance: Christen, Fox, Markov Chain Monte Carlo Using an Approximation (2005), equations 1
-    to 3. Several steps are the surrogate transition method: Liu, Monte Carlo Strategies in Scientific Computing (2001),
+    One step is delayed acceptance: Christen, Fox, Markov Chain Monte Carlo Using an Approximation (2005). Several steps are the surrogate transition method: Liu, Monte Carlo Strategies in Scientific Computing (2001),
     section 9.4.3.
 
     Args:
@@ -132,9 +132,7 @@ class DelayedAcceptance(AbstractKernel):
         misfit = jax.lax.cond(moved, lambda v: self.misfit(v), lambda _: state.misfit, proposed.position)
         gain = state.misfit - misfit - (first.misfit - proposed.misfit)
         accepted = moved & (-jax.random.exponential(threshold, (), misfit.dtype) < gain)
-        position, misfit, kept = _chosen(
-            accepted, (proposed.position, misfit, proposed), (u, state.misfit, first)
-        )
+        position, misfit, kept = _chosen(accepted, (proposed.position, misfit, proposed), (u, state.misfit, first))
         counts = {"accepted": proposed.accepted, "evaluations": proposed.evaluations}
         evaluations = state.evaluations + moved
         return ChainState(position, misfit, state.accepted + accepted, evaluations, kept._replace(**counts))

@@ -4,7 +4,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 
-def _checked(samples: Float[Array | np.ndarray, "chains draws size"]) -> Float[np.ndarray, "chains draws size"]:
+def _checked(samples: Float[Array | np.ndarray, "chains draws size"]) -> Float[np.ndarray, "parts half size"]:
+    """The chains, each split in two."""
     values = np.asarray(samples, np.float64)
     if values.shape[1] < 4:
         raise ValueError(f"Expected at least 4 draws of each chain, got {values.shape[1]}. Sample longer.")
@@ -35,8 +36,7 @@ def effective_sample_size(samples: Float[Array | np.ndarray, "chains draws size"
     """Number of independent draws whose mean has the variance of the mean of the chains, for each coefficient.
 
     The autocorrelations of all chains, each split in two, are combined and summed over the initial positive and falling
-    pairs (Geyer, 1992). Vehtari, Gelman, Simpson, Carpenter, Buerkner, Rank-normalization (2021), equations 10 to 12,
-    without ranks.
+    pairs (Geyer, 1992). Vehtari, Gelman, Simpson, Carpenter, Buerkner, Rank-normalization (2021), without ranks.
 
     Raises:
         ValueError: If a chain has fewer than 4 draws.

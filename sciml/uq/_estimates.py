@@ -71,7 +71,7 @@ def _minimised(problem: InverseProblem, start: Array, tolerance: float, limit: i
 
 @eqx.filter_jit
 def laplace(problem: InverseProblem, at: Float[Array, " size"]) -> Gaussian:
-    """The Laplace approximation with the Gauss-Newton Hessian `I + J^T J / s^2`, for `at` the most probable coefficients.
+    """The Laplace approximation at the most probable coefficients, with the Gauss-Newton Hessian `I + J^T J / s^2`.
 
     It is the posterior if the forward map is linear. Far from linear, or if the posterior has several modes, it is not.
     """
@@ -83,8 +83,8 @@ class Recentred(eqx.Module):
     """An inverse problem in the coordinates z of a normal approximation of its posterior, `c = mean + factor z`.
 
     `misfit(z) = energy(c) - |z|^2 / 2`, so that `CrankNicolson(recentred.misfit, beta)` proposes draws near the
-    approximation, exactly as it does near the prior otherwise: the posterior is the same for every approximation, and the
-    steps are longer where it is good. Rudolf, Sprungk, On a Generalization of the Preconditioned Crank-Nicolson
+    approximation, as it does near the prior otherwise: the posterior is the same for every approximation, and steps are
+    longer where it is good. Rudolf, Sprungk, On a Generalization of the Preconditioned Crank-Nicolson
     Metropolis Algorithm (2018).
 
     Args:
@@ -115,11 +115,10 @@ def ensemble_kalman_inversion(
     """An ensemble that moves from the prior towards the posterior, without derivatives of the forward map.
 
     Each step is `u <- u + C_up (C_pp + S / h)^-1 (y + eta - p)` with the covariances `C` of the members u and their
-    observations p, the covariance S of the noise and `eta ~ N(0, S / h)`. Iglesias, Law, Stuart, Ensemble Kalman methods
-    for inverse problems (2013), equations 9 to 13, is `length=1`, whose later steps leave the posterior for the best fit.
-    With `h = 1 / steps`, the default, the ensemble ends at the posterior of a linear problem, up to errors that fall
-    with the number of members (Emerick, Reynolds, Ensemble smoother with multiple data assimilation, 2013); for other
-    problems it is an approximation.
+    observations p, the covariance S of the noise and `eta ~ N(0, S / h)`. `length=1` is the iteration of Iglesias, Law,
+    Stuart, Ensemble Kalman methods for inverse problems (2013), whose later steps leave the posterior for the best fit. With `h = 1 / steps`, the default, the ensemble ends at the posterior of a linear problem, up to errors
+    that fall with the number of members (Emerick, Reynolds, Ensemble smoother with multiple data assimilation, 2013);
+    for other problems it is an approximation.
 
     Members whose forward map is not finite make the ensemble NaN.
 

@@ -39,10 +39,13 @@ class PointObservations(eqx.Module):
             outside = ~((places[:, number] >= known[0]) & (places[:, number] <= known[-1]))
             if outside.any():
                 raise ValueError(
-                    f"Expected observations inside of the grid, from {known[0]:g} to {known[-1]:g} along axis {number}, "
+                    f"Expected observations inside of the grid, {known[0]:g} to {known[-1]:g} along axis {number}, "
                     f"got {places[outside][0]}. Leave such points out, or take a grid that contains them."
                 )
-        cells = [np.clip(np.searchsorted(one, x, "right") - 1, 0, len(one) - 2) for one, x in zip(axes, places.T)]
+        cells = [
+            np.clip(np.searchsorted(one, x, "right") - 1, 0, len(one) - 2)
+            for one, x in zip(axes, places.T, strict=True)
+        ]
         parts = [(x - one[i]) / (one[i + 1] - one[i]) for one, i, x in zip(axes, cells, places.T, strict=True)]
         ends = list(itertools.product((0, 1), repeat=len(axes)))
         self.corners = tuple(np.stack([cell + end[k] for end in ends], 1) for k, cell in enumerate(cells))
@@ -93,13 +96,15 @@ class InverseProblem(eqx.Module):
         size: int,
     ) -> None:
         if not observed.shape[0]:
-            raise ValueError("Expected at least 1 observation, got none. Without observations the posterior is the prior.")
+            raise ValueError(
+                "Expected at least 1 observation, got none. Without observations the posterior is the prior."
+            )
         if not np.all(np.isfinite(observed)):
             raise ValueError(f"Expected finite observations, got {observed}. Leave the others out.")
         if not np.all(np.asarray(noise) > 0):
             raise ValueError(
-                f"Expected noise with a positive standard deviation, got {noise}. For exact observations give the error "
-                "of the model."
+                f"Expected noise with a positive standard deviation, got {noise}. For exact observations "
+                "give the error of the model."
             )
         self.forward, self.size = forward, size
         self.observed = jnp.asarray(observed)
@@ -142,6 +147,6 @@ def check_starts(misfit: Callable[[Array], Array], positions: Array) -> None:
     found = np.asarray(misfits(misfit, positions))
     if not np.isfinite(found).all():
         raise ValueError(
-            f"Expected a finite misfit at the first coefficients, got {found}: the forward map has no solution there, as "
-            "where a permeability is not positive. Use a link such as exp, or start elsewhere."
+            f"Expected a finite misfit at the first coefficients, got {found}: the forward map has no solution there, "
+            "as where a permeability is not positive. Use a link such as exp, or start elsewhere."
         )
