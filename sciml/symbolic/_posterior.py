@@ -90,7 +90,7 @@ class Band(NamedTuple):
 def posterior(
     system: Sequence[AbstractExpression],
     ts: Float[Array | np.ndarray, " times"],
-    ys: Float[Array | np.ndarray, "times size"],
+    ys: Float[Array | np.ndarray, "*axes size"],
     *,
     variables: Sequence[str] | None = None,
     segments: int = 1,
@@ -178,6 +178,7 @@ def linearised_band(found: Posterior, times: Float[Array | np.ndarray, " times"]
     rows, slopes = _slopes(field, initial, pieces)
     states = rows.reshape(len(whole), -1)
     variances = np.einsum("ri,ij,rj->r", slopes, found.covariance, slopes).reshape(states.shape)
+    variances = np.maximum(variances, 0)  # rounding, where constants are hardly determined
     half = found.quantile(level) * np.sqrt(variances)
     observed = found.quantile(level) * np.sqrt(variances + found.noise**2)
     band = (states, states - half, states + half, states - observed, states + observed)

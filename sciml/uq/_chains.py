@@ -99,8 +99,9 @@ class DelayedAcceptance(AbstractKernel):
     makes the chain reversible with respect to the exact posterior however wrong the cheap one is; a wrong one costs
     acceptance alone. The exact misfit is evaluated only where v differs from u.
 
-    One step is delayed acceptance: Christen, Fox, Markov Chain Monte Carlo Using an Approximation (2005). Several steps are the surrogate transition method: Liu, Monte Carlo Strategies in Scientific Computing (2001),
-    section 9.4.3.
+    One step is delayed acceptance: Christen, Fox, Markov Chain Monte Carlo Using an Approximation (2005). Several
+    steps are the surrogate transition method: Liu, Monte Carlo Strategies in Scientific Computing (2001), section
+    9.4.3.
 
     Args:
         first: The kernel of the cheap posterior.

@@ -116,9 +116,10 @@ def ensemble_kalman_inversion(
 
     Each step is `u <- u + C_up (C_pp + S / h)^-1 (y + eta - p)` with the covariances `C` of the members u and their
     observations p, the covariance S of the noise and `eta ~ N(0, S / h)`. `length=1` is the iteration of Iglesias, Law,
-    Stuart, Ensemble Kalman methods for inverse problems (2013), whose later steps leave the posterior for the best fit. With `h = 1 / steps`, the default, the ensemble ends at the posterior of a linear problem, up to errors
-    that fall with the number of members (Emerick, Reynolds, Ensemble smoother with multiple data assimilation, 2013);
-    for other problems it is an approximation.
+    Stuart, Ensemble Kalman methods for inverse problems (2013), whose later steps leave the posterior for the best fit.
+    With `h = 1 / steps`, the default, the ensemble ends at the posterior of a linear problem, up to errors that fall
+    with the number of members (Emerick, Reynolds, Ensemble smoother with multiple data assimilation, 2013); for other
+    problems it is an approximation.
 
     Members whose forward map is not finite make the ensemble NaN.
 

@@ -117,6 +117,6 @@ def test_a_coefficient_that_is_not_positive_is_named():
     ramp = jnp.linspace(0.0, 2.0, 99).reshape(9, 11)
     forward = lambda c: solve_diffusion(c[0] + ramp, jnp.ones((9, 11)))[2, 2:4]  # a link that is no exp
     problem = uq.InverseProblem(forward, np.array([0.1, 0.1]), 0.1, size=1)
-    with pytest.raises(ValueError, match="where a permeability is not positive. Use a link such as exp"):
+    with pytest.raises(ValueError, match="where a permeability is not positive"):
         uq.maximum_a_posteriori(problem, -jnp.ones(1))
     assert np.isfinite(uq.maximum_a_posteriori(problem, jnp.ones(1)).energy)
