@@ -143,7 +143,9 @@ def posterior(found: Inverse, config: Config, draws: int, *, key: jax.Array) -> 
     estimate = uq.maximum_a_posteriori(found.cheap, jnp.zeros(found.cheap.size))
     approximation = uq.laplace(found.cheap, estimate.coefficients)
     cheap, exact = (uq.Recentred(one, approximation) for one in (found.cheap, found.exact))
-    kernel = uq.DelayedAcceptance(uq.CrankNicolson(cheap.misfit, config.beta), exact.misfit, config.inner)
+    kernel = uq.DelayedAcceptance(
+        first=uq.CrankNicolson(cheap.misfit, config.beta), misfit=exact.misfit, steps=config.inner
+    )
     first, rest = jax.random.split(key)
     starts = jax.random.normal(first, (4, found.exact.size), float)
     chains = uq.sample(kernel, starts, draws=draws, burn=draws // 10, key=rest)

@@ -92,10 +92,10 @@ def posterior(
     ts: Float[Array | np.ndarray, " times"],
     ys: Float[Array | np.ndarray, "*axes size"],
     *,
+    noise: float | Float[np.ndarray, " size"] | None = None,
     variables: Sequence[str] | None = None,
     segments: int = 1,
     spread: float | None = None,
-    noise: float | Float[np.ndarray, " size"] | None = None,
 ) -> Posterior:
     """The Laplace approximation of the constants and the initial state at their fit to a trajectory.
 
@@ -108,10 +108,10 @@ def posterior(
         system: As in `refine`; its constants are the first guess.
         ts: Increasing times.
         ys: One trajectory at these times.
+        noise: Standard deviation of the noise, one for all components or one for each; None estimates it.
         variables: As in `refine`.
         segments: As in `refine`.
         spread: As in `refine`: a normal prior around the given constants.
-        noise: Standard deviation of the noise, one for all components or one for each; None estimates it.
 
     Raises:
         ValueError: As `refine`, or if there are several trajectories, the noise is not positive, there are no more data

@@ -1,5 +1,7 @@
 """The No-U-Turn sampler of blackjax."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -28,7 +30,7 @@ def nuts(
         ValueError: If the misfit at the first coefficients is not finite.
     """
     try:
-        import blackjax
+        import blackjax  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ImportError("NUTS needs blackjax: pip install 'sciml-jax[inverse]'.") from error
     check_starts(problem.misfit, starts)
@@ -37,15 +39,15 @@ def nuts(
     @jax.jit
     def sampled(arrays: InverseProblem, starts: Array, keys: Array) -> Chains:
         logdensity = lambda c: -eqx.combine(arrays, static).energy(c)
-        warm = blackjax.window_adaptation(blackjax.nuts, logdensity)
+        warm: Any = blackjax.window_adaptation(blackjax.nuts, logdensity)
 
         def chain(pair: tuple[Array, Array]) -> Chains:
             start, key = pair
             first, rest = jax.random.split(key)
             (state, settings), _ = warm.run(first, start, warmup)
-            kernel = blackjax.nuts(logdensity, **settings)
+            kernel: Any = blackjax.nuts(logdensity, **settings)
 
-            def step(state, key):
+            def step(state: Any, key: Array) -> tuple[Any, tuple[Array, Array, Array]]:
                 state, info = kernel.step(key, state)
                 return state, (state.position, info.acceptance_rate, info.num_integration_steps)
 
