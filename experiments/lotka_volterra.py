@@ -8,7 +8,9 @@ differential equation (Rackauckas et al., arXiv:2001.04385), trained on windows 
 the populations. `metrics.json` has root mean square errors in thousand pelts (`_log`: of the logarithm) of forecasts
 from the last year of training: of the hybrid (`forecast`), of the equation that was read out of it and refined
 (`symbolic`), of a Lotka-Volterra equation fitted to the same years (`fitted`), and of the last state (`persistence`)
-and the mean (`mean`). The equations are in `figures/`.
+and the mean (`mean`). The equations are in `figures/`; `constants.json` there has the constants of the fitted equation
+with their standard deviations (`symbolic.posterior`), and `forecast.png` its 90 % band for new observations. Both take
+the noise for additive, and the equation for true.
 
 Pelts are not animals, and 15 years are one and a half cycles: a forecast from them says little about any method.
 Data: lynx_hare of real_timeseries.npz, in the folder SCIML_DATA. The preset `simulated` needs none.
@@ -16,6 +18,7 @@ Data: lynx_hare of real_timeseries.npz, in the folder SCIML_DATA. The preset `si
 
 import dataclasses
 import functools
+import json
 import os
 import pathlib
 from collections.abc import Callable, Mapping
@@ -33,6 +36,7 @@ from sciml.parallel import Alone
 
 hare, lynx = symbolic.states(2)
 SIMULATED = (0.55 * hare + -0.028 * (hare * lynx), -0.8 * lynx + 0.026 * (hare * lynx))
+FIRST = (0.5 * hare + -0.02 * (hare * lynx), -0.5 * lynx + 0.02 * (hare * lynx))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,10 +133,35 @@ def equations(model: Hybrid, series: tasks.Series, config: Config) -> dict[str, 
     network, whole = (
         nde.read_out(field, states, library, thresholds=(config.threshold,)) for field in (model.interaction, model)
     )
-    segments = max(1, (series.known - 1) // (config.window - 1))
-    first = (0.5 * hare + -0.02 * (hare * lynx), -0.5 * lynx + 0.02 * (hare * lynx))
-    refined, fitted = (symbolic.refine(system, ts, ys, segments=segments).system for system in (whole, first))
+    segments = _segments(series, config)
+    refined, fitted = (symbolic.refine(system, ts, ys, segments=segments).system for system in (whole, FIRST))
     return {"network": network, "read": whole, "symbolic": refined, "fitted": fitted}
+
+
+def _segments(series: tasks.Series, config: Config) -> int:
+    return max(1, (series.known - 1) // (config.window - 1))
+
+
+def uncertain(series: tasks.Series, config: Config) -> symbolic.Posterior:
+    """Lotka and Volterra's equations with the uncertainty of their constants."""
+    ts, ys = series.ts[: series.known], series.ys[: series.known]
+    return symbolic.posterior(FIRST, ts, ys, segments=_segments(series, config))
+
+
+def write_constants(found: symbolic.Posterior, path: pathlib.Path) -> None:
+    """Writes constants with their standard deviations and 90 % intervals, and the noise, as JSON."""
+    low, high = found.interval(0.9)
+    written = {
+        "equations": symbolic.system_to_text(found.system),
+        "constants": [
+            {"value": value, "deviation": deviation, "interval": [below, above]}
+            for value, deviation, below, above in zip(
+                *(one.tolist() for one in (found.constants, found.deviations, low, high)), strict=True
+            )
+        ],
+        "noise": found.noise.tolist(),
+    }
+    path.write_text(json.dumps(written, indent=1) + "\n")
 
 
 def solutions(model: Hybrid, found: Mapping[str, symbolic.System]) -> dict[str, Callable[[Any, Any], np.ndarray]]:
@@ -161,7 +190,11 @@ def build(config: Config) -> Experiment:
         tasks.write_equations(found, folder / "equations.json")
         titles = [f"$du_{i}/dt = {symbolic.to_latex(tree)}$" for i, tree in enumerate(found["symbolic"])]
         labels = list(zip(("hare (thousands)", "lynx (thousands)"), titles, strict=True))
-        plot.save(tasks.draw_forecasts(series, solutions(model, found), labels), folder / "forecast.png")
+        known = uncertain(series, config)
+        write_constants(known, folder / "constants.json")
+        band = symbolic.linearised_band(known, series.ts[series.known - 1 :])
+        drawn = tasks.draw_forecasts(series, solutions(model, found), labels, (band.observed_low, band.observed_high))
+        plot.save(drawn, folder / "forecast.png")
 
     return Experiment(
         model=tasks.within_memory(lambda: make(scale, config.hidden, jax.random.key(training.seed))),

@@ -3,10 +3,11 @@
 import pathlib
 import re
 
+import jax
 import numpy as np
 import pytest
 
-from sciml import experiment, train
+from sciml import experiment, train, uq
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -46,6 +47,18 @@ def test_cheap_neural_odes(capsys):
     exec(compile(code_of("cheap_neural_odes.md"), "cheap_neural_odes.md", "exec"), found)
     assert found["evaluations"]["penalised"] < found["evaluations"]["plain"] / 2
     assert "the gradient of a penalty over all steps would silently be zero" in capsys.readouterr().out
+
+
+@pytest.mark.slow  # `make docs` runs it too; the parts have quick tests in uq and symbolic
+def test_inverse_problems(capsys):
+    found: dict = {}
+    try:
+        exec(compile(code_of("inverse_problems.md"), "inverse_problems.md", "exec"), found)
+    finally:
+        jax.config.update("jax_enable_x64", False)
+    assert found["cost"]["delayed"] < found["cost"]["plain"]
+    assert (uq.rhat(found["samples"]) < 1.05).all()
+    assert "solves per effective draw" in capsys.readouterr().out
 
 
 @pytest.mark.slow  # `make docs` runs it too; the losses and models have quick tests

@@ -37,6 +37,7 @@ from sciml.pdes._linear import solve_wave as solve_wave
 from sciml.pdes._linear_flows import Advection as Advection
 from sciml.pdes._linear_flows import Heat as Heat
 from sciml.pdes._linear_flows import Wave as Wave
+from sciml.pdes._log_normal_darcy import LogNormalDarcy as LogNormalDarcy
 from sciml.pdes._multiscale import MultiscaleDarcy as MultiscaleDarcy
 from sciml.pdes._navier_stokes import NavierStokes as NavierStokes
 from sciml.pdes._navier_stokes import Scheme as Scheme
@@ -47,6 +48,7 @@ from sciml.pdes._patterns import FisherKPP as FisherKPP
 from sciml.pdes._patterns import GrayScott as GrayScott
 from sciml.pdes._patterns import SwiftHohenberg as SwiftHohenberg
 from sciml.pdes._random_fields import neumann_field as neumann_field
+from sciml.pdes._random_fields import neumann_modes as neumann_modes
 from sciml.pdes._random_fields import periodic_field as periodic_field
 from sciml.pdes._reaction_diffusion import FitzHughNagumo as FitzHughNagumo
 from sciml.pdes._semilinear import AllenCahn as AllenCahn

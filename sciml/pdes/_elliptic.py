@@ -68,6 +68,10 @@ def solve_diffusion(
     exact inverse of the constant-coefficient operator; the number of iterations grows with the square root of
     `max a / min a` and not with the number of nodes.
 
+    Derivatives of all orders, forward and reverse, are those of the equation `A(a) u = f` and not of the iterations:
+    `A du = df - dA u`, and the gradients of a loss are `p` for `f` and `-grad u . grad p` (at the faces) for `a`, where
+    `A p` is the gradient of the loss in `u`. Each is one more solve to the same tolerance.
+
     Args:
         a: Coefficient at the nodes, those on the boundary included.
         f: Right-hand side at the nodes; the values on the boundary are not used.
@@ -93,8 +97,12 @@ def solve_diffusion(
     # The barrier keeps XLA from multiplying out a constant right-hand side at compile time: minutes at 421 nodes.
     b = jax.lax.optimization_barrier(f[(slice(1, -1),) * f.ndim].astype(a.dtype))
     apply = lambda u: _negative_divergence(faces, jnp.pad(u, 1))
-    u, residual = conjugate_gradients(apply, b, tolerance, limit, precondition=_inverse_laplacian)
-    return jnp.pad(jnp.where(residual <= 2 * tolerance, u, jnp.nan), 1)  # 2: rounding of the recursive residual
+
+    def solve(apply: Callable[[Array], Array], b: Array) -> Array:
+        u, residual = conjugate_gradients(apply, b, tolerance, limit, precondition=_inverse_laplacian)
+        return jnp.where(residual <= 2 * tolerance, u, jnp.nan)  # 2: rounding of the recursive residual
+
+    return jnp.pad(jax.lax.custom_linear_solve(apply, b, solve, symmetric=True), 1)
 
 
 def diffusion_residual(

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -68,6 +69,38 @@ def neumann_field(key: Key[Array, ""], shape: tuple[int, ...], *, alpha: float, 
     for axis, n in enumerate(shape):
         field = along(axis, _cosines(n), field)
     return field
+
+
+def neumann_modes(
+    count: int, points: Sequence[Float[np.ndarray, " points"]], *, alpha: float, tau: float
+) -> Float[np.ndarray, "count *space"]:
+    """The `count` largest terms of the Karhunen-Loeve expansion of the field of `neumann_field`, at given points.
+
+    `modes[j] = tau^(alpha - d/2) (pi^2 |k|^2 + tau^2)^(-alpha/2) phi_k`, in the order of falling variance and, among
+    equal ones, of `k`. With independent standard normal `xi_j`, `sum_j xi_j modes[j]` is the field without its smaller
+    terms: the same function at any points.
+
+    Args:
+        count: Number of terms.
+        points: Coordinates in [0, 1] along each axis.
+        alpha: Smoothness.
+        tau: Inverse correlation length.
+
+    Raises:
+        ValueError: If there is no term, or the field has no finite variance.
+    """
+    check_field(alpha, tau, len(points))
+    if count < 1:
+        raise ValueError(f"Expected at least 1 term, got {count}. Use a larger number.")
+    numbers = np.arange(count + 1)  # of each axis; there are `count` modes along a single one
+    spread = _spread([(np.pi * numbers) ** 2 for _ in points], alpha, tau)
+    largest = np.argsort(-np.round(spread.ravel(), 14), kind="stable")[:count]  # rounded: equal ones stay in order
+    chosen = np.stack(np.unravel_index(largest, spread.shape), axis=1)
+    modes = []
+    for numbers_of_mode in chosen:
+        waves = [np.sqrt(2 if k else 1) * np.cos(np.pi * k * x) for k, x in zip(numbers_of_mode, points, strict=True)]
+        modes.append(spread[tuple(numbers_of_mode)] * functools.reduce(np.multiply.outer, waves))
+    return np.stack(modes)
 
 
 def periodic_field(key: Key[Array, ""], shape: tuple[int, ...], *, alpha: float, tau: float) -> Float[Array, "*space"]:

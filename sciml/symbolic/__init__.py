@@ -46,6 +46,11 @@ from sciml.symbolic._evaluate import parameters as parameters
 from sciml.symbolic._evaluate import with_parameters as with_parameters
 from sciml.symbolic._latex import to_latex as to_latex
 from sciml.symbolic._numbers import NumberCodec as NumberCodec
+from sciml.symbolic._posterior import Band as Band
+from sciml.symbolic._posterior import Posterior as Posterior
+from sciml.symbolic._posterior import linearised_band as linearised_band
+from sciml.symbolic._posterior import posterior as posterior
+from sciml.symbolic._posterior import sampled_band as sampled_band
 from sciml.symbolic._prefix import from_tokens as from_tokens
 from sciml.symbolic._prefix import system_from_tokens as system_from_tokens
 from sciml.symbolic._prefix import system_from_tokens_as_published as system_from_tokens_as_published

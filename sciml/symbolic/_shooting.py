@@ -150,31 +150,36 @@ def tolerance() -> float:
     return 1e-8 if jnp.zeros(()).dtype == jnp.float64 else 1e-5
 
 
+def solution(field: VectorField, initial: Array, ts: Array, scale: Array) -> Array:
+    """The states at the times, from the initial state at the first of them; not finite where there is no solution."""
+    path = dfx.diffeqsolve(
+        dfx.ODETerm(field),
+        dfx.Tsit5(),
+        ts[0],
+        ts[-1],
+        None,
+        initial,
+        saveat=dfx.SaveAt(ts=ts),
+        stepsize_controller=dfx.PIDController(rtol=tolerance(), atol=tolerance() * scale),
+        adjoint=dfx.ForwardMode(),
+        max_steps=MAX_STEPS,
+        throw=False,
+    ).ys
+    assert path is not None
+    return path
+
+
 @eqx.filter_jit
-def _linearised(field: VectorField, initial_states: Array, pieces: Pieces) -> tuple[Array, Array]:
+def linearised(field: VectorField, initial_states: Array, pieces: Pieces) -> tuple[Array, Array]:
     """Residuals and last state of each piece, divided by the scale, and their derivatives.
 
     The derivatives are with respect to the constants, then the initial state of the piece.
     """
     count = field.constants.shape[0]
-    controller = dfx.PIDController(rtol=tolerance(), atol=tolerance() * pieces.scale)
 
     def residual(unknowns: Array, ts: Array, ys: Array, weights: Array) -> tuple[Array, Array]:
-        term = dfx.ODETerm(eqx.tree_at(lambda one: one.constants, field, unknowns[:count]))
-        path = dfx.diffeqsolve(
-            term,
-            dfx.Tsit5(),
-            ts[0],
-            ts[-1],
-            None,
-            unknowns[count:],
-            saveat=dfx.SaveAt(ts=ts),
-            stepsize_controller=controller,
-            adjoint=dfx.ForwardMode(),
-            max_steps=MAX_STEPS,
-            throw=False,
-        ).ys
-        assert path is not None
+        here = eqx.tree_at(lambda one: one.constants, field, unknowns[:count])
+        path = solution(here, unknowns[count:], ts, pieces.scale)
         errors = (path - ys) / pieces.scale[None] * weights[:, None]
         rows = jnp.concatenate((errors.reshape(-1), path[-1] / pieces.scale))
         return rows, rows
@@ -194,7 +199,7 @@ class _Point:
         """Solves all pieces."""
         dtype, size = pieces.ys.dtype, states.shape[1]
         here = eqx.tree_at(lambda one: one.constants, field, jnp.asarray(constants, dtype))
-        found = _linearised(here, jnp.asarray(states, dtype), pieces)
+        found = linearised(here, jnp.asarray(states, dtype), pieces)
         rows, slopes = (np.asarray(part, np.float64) for part in found)
         self.constants, self.initial_states, self._scale = constants, states, np.asarray(pieces.scale, np.float64)
         self.weight = weight

@@ -105,7 +105,10 @@ def forecast_errors(series: Series, forecasts: Mapping[str, np.ndarray]) -> dict
 
 
 def draw_forecasts(
-    series: Series, solutions: Mapping[str, Callable[[np.ndarray, np.ndarray], Any]], labels: Sequence[tuple[str, str]]
+    series: Series,
+    solutions: Mapping[str, Callable[[np.ndarray, np.ndarray], Any]],
+    labels: Sequence[tuple[str, str]],
+    band: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Figure:
     """Observations, solutions from the first of them (dashed), and forecasts from the last state of the training.
 
@@ -113,6 +116,7 @@ def draw_forecasts(
         series: The observations.
         solutions: By name, `(y0, ts) -> states`.
         labels: Of each component, the label of its axis and the title of its panel.
+        band: Lower and upper ends (times, size) of intervals from the last time of the training on, drawn grey.
     """
     figure = Figure(figsize=(9, 6.5), layout="constrained")
     first, border, end = series.ts[[0, series.known - 1, -1]]
@@ -122,6 +126,9 @@ def draw_forecasts(
     for i, (axes, (label, title)) in enumerate(zip(panels, labels, strict=True)):
         axes.plot(series.ts, series.ys[:, i], "k.", label="observed")
         axes.axvline(border, color="grey", linewidth=0.8)
+        if band is not None:
+            low, high = (end[:, i] for end in band)
+            axes.fill_between(series.ts[series.known - 1 :], low, high, color="0.9", label="90 % of observations")
         for number, (name, (fitted, forecast)) in enumerate(paths.items()):
             axes.plot(before, fitted[:, i], f"C{number}--", linewidth=0.8)
             axes.plot(after, forecast[:, i], f"C{number}", label=name)

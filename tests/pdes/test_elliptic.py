@@ -139,6 +139,40 @@ def test_a_solve_that_does_not_converge_is_not_finite(x64):
     assert not solve_diffusion(a, jnp.zeros((9, 9))).any()
 
 
+@pytest.mark.parametrize("shape", [(9,), (8, 11)])
+def test_derivatives_of_the_solver_are_those_of_the_equation(shape, x64):
+    rng = np.random.default_rng(0)
+    a, da, f, df, weights = jnp.asarray(rng.normal(size=(5, *shape)))
+    a = jnp.exp(a)
+
+    def value(a, f):
+        return jnp.sum(weights * solve_diffusion(a, f) ** 2)
+
+    by_a, by_f = jax.jit(jax.grad(value, argnums=(0, 1)))(a, f)
+    step = 1e-4
+    for gradient, one, other in ((by_a, (a + step * da, f), (a - step * da, f)), (by_f, (a, f + df), (a, f - df))):
+        length, direction = (step, da) if gradient is by_a else (1.0, df)
+        difference = (value(*one) - value(*other)) / (2 * length)  # in f exact, since the value is quadratic in it
+        assert jnp.vdot(gradient, direction) == pytest.approx(float(difference), rel=1e-6)  # the second order in step
+    forward = jax.jvp(value, (a, f), (da, df))[1]
+    assert forward == pytest.approx(float(jnp.vdot(by_a, da) + jnp.vdot(by_f, df)), rel=1e-10)
+    curvature = jax.jvp(lambda a: jax.grad(value)(a, f), (a,), (da,))[1]
+    difference = (jax.grad(value)(a + step * da, f) - jax.grad(value)(a - step * da, f)) / (2 * step)
+    np.testing.assert_allclose(curvature, difference, rtol=1e-5, atol=1e-6 * float(jnp.abs(curvature).max()))
+    many = jax.vmap(jax.grad(value), in_axes=(0, None))(jnp.stack((a, 2 * a)), f)
+    np.testing.assert_allclose(many[0], by_a, rtol=1e-9, atol=1e-10 * float(jnp.abs(by_a).max()))
+
+
+def test_the_gradient_of_the_solver_is_minus_the_product_of_slopes(x64):
+    n = 8
+    a, f = jnp.linspace(1.0, 3.0, n), jnp.ones(n)
+    p = solve_diffusion(a, jnp.zeros(n).at[3].set(1.0))  # the adjoint solution of the value at node 3
+    slopes = jnp.diff(p) * jnp.diff(solve_diffusion(a, f)) * (n - 1) ** 2
+    at_faces = -slopes / 2  # each face has half of both of its nodes
+    expected = jnp.pad(at_faces, (0, 1)) + jnp.pad(at_faces, (1, 0))
+    np.testing.assert_allclose(jax.grad(lambda a: solve_diffusion(a, f)[3])(a), expected, rtol=1e-9)
+
+
 def test_bad_arguments_of_the_solver():
     a = jnp.ones((5, 6))
     with pytest.raises(ValueError, match="enable_x64"):

@@ -39,6 +39,19 @@ def test_the_smoke_preset_trains_forecasts_and_writes_equations(module, tmp_path
     assert symbolic.skeleton(fitted) == symbolic.skeleton(module.SIMULATED)
     np.testing.assert_allclose(symbolic.parameters(fitted), symbolic.parameters(module.SIMULATED), rtol=0.05)
     assert len(written["read"]["latex"]) == 2
+    constants = json.loads((figures / "constants.json").read_text())["constants"]
+    for found, true in zip(constants, symbolic.parameters(module.SIMULATED), strict=True):
+        assert found["interval"][0] < found["value"] < found["interval"][1]
+        assert abs(found["value"] - true) < 5 * found["deviation"]
+
+
+def test_the_constants_have_deviations(module):
+    config = module.PRESETS["smoke"]
+    with jax.enable_x64(True):
+        found = module.uncertain(module.read(config), config)
+    true = symbolic.parameters(module.SIMULATED)
+    assert (np.abs(found.constants - true) < 4 * found.deviations).all()
+    assert (found.deviations < 0.05 * np.abs(true)).all()  # 60 observations of two cycles with 2 % of noise
 
 
 def test_the_observations(module, published_data):
