@@ -48,7 +48,7 @@ def tested(known: media.Medium, model) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=media.STEPS)
+    parser.add_argument("--steps", type=int, default=300)
     options = parser.parse_args()
     known, rest = media.medium("oscillating", media.TRAINING + VALIDATION + TEST, seed=0).split(media.TRAINING)
     validation, test = rest.split(VALIDATION)
