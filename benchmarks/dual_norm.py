@@ -20,7 +20,7 @@ import timer
 from sciml import losses, tasks, uq
 from sciml.metrics import relative_l2
 
-LRS = (5e-4, 2e-3, 8e-3)
+LRS = (2e-3, 8e-3, 3.2e-2)
 VALIDATION, TEST = 64, 128
 
 
