@@ -117,14 +117,23 @@ def network(name: str, known: Medium, seed: int) -> LogInput:
     return LogInput(normalised)
 
 
+def _fetch(source: Any, rows: Any) -> Any:
+    return jax.tree.map(lambda array: array[rows], source)
+
+
+@functools.cache
+def _step(loss: losses.Loss) -> Callable[..., Any]:
+    """One compiled step serves all learning rates and lengths, which are part of the state."""
+    return train.make_step(loss, train.clipped_adamw(1.0, steps=1), fetch=_fetch)
+
+
 def trained(
     model: LogInput, loss: losses.Loss, known: Medium, lr: float, steps: int, stops: tuple[int, ...] = ()
 ) -> list[LogInput]:
     """The network after `stops` and all steps of AdamW on one cosine of the learning rate."""
     pairs = data.Pairs(known.x.astype(np.float32), known.y.astype(np.float32), grid=known.grid)
     which = functools.partial(data.rows, len(pairs), BATCH, 0)
-    batches = train.resident(pairs, which)
-    step = train.make_step(loss, train.clipped_adamw(lr, steps=steps), fetch=batches.fetch)
+    batches, step = train.resident(pairs, which), _step(loss)
     state, found = train.init(model, train.clipped_adamw(lr, steps=steps)), []
     for k in range(steps):
         if k in stops:

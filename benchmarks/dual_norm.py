@@ -20,7 +20,7 @@ import timer
 from sciml import losses, tasks, uq
 from sciml.metrics import relative_l2
 
-LRS = (5e-4, 2e-3, 8e-3)
+LRS = (2e-3, 8e-3, 3.2e-2)
 VALIDATION, TEST = 64, 128
 
 
@@ -48,7 +48,7 @@ def tested(known: media.Medium, model) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=media.STEPS)
+    parser.add_argument("--steps", type=int, default=300)
     options = parser.parse_args()
     known, rest = media.medium("oscillating", media.TRAINING + VALIDATION + TEST, seed=0).split(media.TRAINING)
     validation, test = rest.split(VALIDATION)
