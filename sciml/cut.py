@@ -10,7 +10,8 @@ functions do nothing.
 import contextlib
 import contextvars
 import dataclasses
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -156,36 +157,50 @@ def joined(x: Array, names: tuple[str | None, ...], axis: int = 0) -> Array:
     return x
 
 
-def received(x: Array, name: str, axis: int, width: int, *, towards: int, ring: bool) -> Array:
-    """The `width` values next to this part that the neighbour has: a halo exchange.
+def received(
+    fields: Sequence[Array], name: str, axis: int, widths: Sequence[int], *, towards: int, ring: bool
+) -> list[Array]:
+    """The values next to this part that the neighbour has, of several fields in one message: a halo exchange.
 
     At the ends of an axis that is no ring these are zeros.
 
     Args:
-        x: A part of a field.
+        fields: Parts of fields.
         name: Axis of the mesh along which `axis` is cut.
-        axis: An axis of `x`.
-        width: Number of values.
+        axis: An axis of each field.
+        widths: Number of values of each field.
         towards: 1 for the values before this part, from the device before; -1 for those after it.
         ring: Whether the last part and the first one are neighbours.
 
     Raises:
         ValueError: If a part has fewer values than that.
     """
-    n, devices = x.shape[axis], lax.axis_size(name)
-    if width > n:
-        raise ValueError(
-            f"A stencil reaches {width} points beyond a part of {n} points of the axis cut along {name!r}. "
-            "Cut this axis into fewer parts."
-        )
-    ends = (n - width, n) if towards > 0 else (0, width)
+    devices, faces = lax.axis_size(name), []
+    for x, width in zip(fields, widths, strict=True):
+        n = x.shape[axis]
+        if width > n:
+            raise ValueError(
+                f"A stencil reaches {width} points beyond a part of {n} points of the axis cut along {name!r}. "
+                "Cut this axis into fewer parts."
+            )
+        faces.append(lax.slice_in_dim(x, *((n - width, n) if towards > 0 else (0, width)), axis=axis))
     pairs = [(i, (i + towards) % devices) for i in range(devices) if ring or 0 <= i + towards < devices]
-    return kept(lax.ppermute(lax.slice_in_dim(x, *ends, axis=axis), name, pairs))
+    if len(faces) == 1:
+        return [kept(lax.ppermute(faces[0], name, pairs))]
+    sent = kept(lax.ppermute(jnp.concatenate([face.ravel() for face in faces]), name, pairs))
+    ends = list(itertools.accumulate(face.size for face in faces))[:-1]
+    return [part.reshape(face.shape) for part, face in zip(jnp.split(sent, ends), faces, strict=True)]
 
 
 def sum_over_parts(x: Array) -> Array:
     """The sum over the parts of the fields, for sums over the points of one part."""
     return kept(lax.psum(x, cuts)) if (cuts := _all_axes(x)) else x
+
+
+def sums_over_parts(*sums: Float[Array, ""]) -> tuple[Float[Array, ""], ...]:
+    """`sum_over_parts` of several numbers, which are sent together if they are sums over the same parts."""
+    together = len({varying(one) for one in sums}) == 1 and _all_axes(sums[0])
+    return tuple(sum_over_parts(jnp.stack(sums))) if together else tuple(map(sum_over_parts, sums))
 
 
 def mean_over_parts(x: Array) -> Array:

@@ -118,21 +118,37 @@ def continuation(x: Array, axis: int, sides: Sides, widths: tuple[int, int], nam
     """
     found = []
     for boundary, width, towards in zip(sides, widths, (1, -1), strict=True):
-        beyond = lambda boundary=boundary, width=width, towards=towards: jnp.moveaxis(
-            boundary.beyond(jnp.moveaxis(x, axis, 0)[::towards], width)[::towards], 0, axis
-        )
         if not width:
             found.append(jax.lax.slice_in_dim(x, 0, 0, axis=axis))
-            continue
-        if name is None:
-            found.append(beyond())
-            continue
-        values = cut.received(x, name, axis, width, towards=towards, ring=isinstance(boundary, Periodic))
-        if not isinstance(boundary, Periodic | Dirichlet):
-            end = 0 if towards > 0 else cut.parts(name) - 1
-            values = jnp.where(cut.first(name, 1) == end, beyond(), values)
-        found.append(values)
+        elif name is None:
+            found.append(_beyond(x, axis, boundary, width, towards))
+        else:
+            ring = isinstance(boundary, Periodic)
+            (values,) = cut.received((x,), name, axis, (width,), towards=towards, ring=ring)
+            found.append(at_wall(values, x, axis, boundary, name, towards))
     return found[0], found[1]
+
+
+def at_wall(values: Array, x: Array, axis: int, boundary: AbstractBoundary, name: str, towards: int) -> Array:
+    """Values next to a part of a field, and at the end of the axis what continues it beyond the wall.
+
+    Args:
+        values: From the neighbour.
+        x: The part.
+        axis: The axis.
+        boundary: At this end of the axis.
+        name: Axis of the mesh along which the axis is cut.
+        towards: 1 for values before the part, -1 for those after it.
+    """
+    if isinstance(boundary, Periodic):
+        return values
+    beyond = _beyond(x, axis, boundary, values.shape[axis], towards)
+    return jnp.where(cut.first(name, 1) == (0 if towards > 0 else cut.parts(name) - 1), beyond, values)
+
+
+def _beyond(x: Array, axis: int, boundary: AbstractBoundary, width: int, towards: int) -> Array:
+    inwards = jnp.moveaxis(x, axis, 0)[::towards]
+    return jnp.moveaxis(boundary.beyond(inwards, width)[::towards], 0, axis)
 
 
 def pad(x: Array, boundary: Sequence[Sides], width: int) -> Array:

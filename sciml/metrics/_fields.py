@@ -31,8 +31,8 @@ def relative_l2(
         epsilon: Added to the norm of the truth: 1e-7 in PROSE-PDE and PROSE-FD.
         epsilon_squared: Added to the squared norm of the truth: 1e-6 in PROSE-ODE.
     """
-    size = root(cut.sum_over_parts(jnp.sum(truth**2)) + epsilon_squared) + epsilon
-    return root(cut.sum_over_parts(jnp.sum((prediction - truth) ** 2))) / size
+    squares, errors = cut.sums_over_parts(jnp.sum(truth**2), jnp.sum((prediction - truth) ** 2))
+    return root(errors) / (root(squares + epsilon_squared) + epsilon)
 
 
 def differences(x: Float[Array, "channels *space"], grid: Grid) -> list[Float[Array, "channels *space"]]:
@@ -70,7 +70,7 @@ def _one_sided(u: Array, h: float) -> tuple[Array, Array]:
 
 def _differences_of_a_part(u: Array, h: float, name: str, *, ring: bool) -> Array:
     """The derivatives along axis 0, which is cut along an axis of the mesh."""
-    before, after = (cut.received(u, name, 0, 1, towards=towards, ring=ring) for towards in (1, -1))
+    (before,), (after,) = (cut.received((u,), name, 0, (1,), towards=towards, ring=ring) for towards in (1, -1))
     wide = jnp.concatenate((before, u, after))
     du = (wide[2:] - wide[:-2]) / (2 * h)
     if ring:

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from sciml import cut
-from sciml.grid import AbstractBoundary, Dirichlet, Grid, Sides
+from sciml.grid import AbstractBoundary, Dirichlet, Grid, Periodic, Sides
 from sciml.nn._conv import Conv, Prolongation, coarsened
+from sciml.nn._ghosts import at_walls, convolved, exchanged, own_part, prolonged, restricted, without
 from sciml.nn._norms import FieldNorm
 
 Iterations = Sequence[Sequence[int]]
@@ -76,6 +77,16 @@ class SmoothingStep(eqx.Module):
         operator = shared if self.operator is None else self.operator
         assert operator is not None
         return state + self.smoother.channels_last(data - operator.channels_last(state))
+
+    def on_parts(self, state: Array | None, data: Array, ghosts: int, shared: Conv | None = None) -> Array:
+        """The same of parts, with so many ghost layers; the state has 2 more before the step, and the data have 1."""
+        sides = self.smoother.sides
+        if state is None:
+            return at_walls(convolved(self.smoother, data), sides, ghosts)
+        operator = shared if self.operator is None else self.operator
+        assert operator is not None
+        residual = at_walls(data - convolved(operator, state), sides, ghosts + 1)
+        return at_walls(without(state, len(sides), 2) + convolved(self.smoother, residual), sides, ghosts)
 
 
 @final
@@ -190,6 +201,8 @@ class VCycle(eqx.Module):
 
     def channels_last(self, data: Float[Array, "batch *space data"]) -> Float[Array, "batch *space state"]:
         """The same for fields with a leading batch axis and the channels last, the layout of the computation."""
+        if any(cut.axes(data, len(self.grid.shape))) and self._goes_down_and_up():
+            return self._on_parts(0, None, data)
         return self.finest(data, self.correction)
 
     def finest(
@@ -227,6 +240,70 @@ class VCycle(eqx.Module):
         coarse = None if carry is None else carry.channels_last(state)
         below = functools.partial(self.correction, level=level + 1)
         return self.prolong[level].channels_last(self._run(level + 1, coarse, data, below))
+
+    def _goes_down_and_up(self) -> bool:
+        """Whether nothing but prolongations happens on the way up, so that ghost layers last for all of a level."""
+        sides = [pair for prolong in self.prolong for pair in zip(prolong.sides, self.grid.sides, strict=True)]
+        fitting = all(isinstance(own[0], Periodic) or not isinstance(coarse[0], Periodic) for coarse, own in sides)
+        return fitting and not any(self.post) and not any(self.norm) and not any(r.inner for r in self.restrict_data)
+
+    def _on_parts(self, level: int, state: Array | None, data: Array) -> Array:
+        """The state of a level of a field that is cut over devices, with one ghost layer but on the finest level.
+
+        The devices exchange state and data once, with as many ghost layers as the stencils of the level consume, or
+        before each step where parts have too few points for that. Where these are too few even so, they put the level
+        together. On the finest level ghost layers cost more than they save: only the data have one.
+        """
+        dimensions, ghosts = len(self.grid.shape), min(level, 1)
+        last = level + 1 == len(self.pre)
+        left = ghosts if last or not self.residual else 2  # ghost layers of the state after the steps
+        names = cut.axes(data, dimensions)
+        parts = [n for n, name in zip(data.shape[1:-1], names, strict=True) if name is not None]
+        if min(parts) < left + 3 or any(n % 2 for n in parts if not last):
+            return self._together(level, state, data, names)
+        u, f = self._stepped(level, state, data, left)
+        if last:
+            return u
+        operator, carry = self.operator[level], self.restrict_state[level]
+        if operator is not None and self.residual:
+            f = at_walls(f - convolved(operator, u), self.grid.sides, 1)
+        below = self._on_parts(
+            level + 1,
+            None if carry is None else restricted(carry, u, left) if left else carry.channels_last(u),
+            restricted(self.restrict_data[level], f, 1),
+        )
+        return without(u, dimensions, left - ghosts) + prolonged(self.prolong[level], below, ghosts)
+
+    def _stepped(self, level: int, state: Array | None, data: Array, left: int) -> tuple[Array, Array]:
+        """State and data of parts after the steps of a level, with `left` ghost layers and with 1."""
+        dimensions, sides, steps = len(self.grid.shape), self.grid.sides, self.pre[level]
+        names = cut.axes(data, dimensions)
+        room = min(n for n, name in zip(data.shape[1:-1], names, strict=True) if name is not None)
+        groups = (steps,) if left + 2 * len(steps) < room else tuple((step,) for step in steps)
+        f = data
+        for number, group in enumerate(groups, start=1):
+            end = left if number == len(groups) else 0
+            given = end + 2 * len(group)  # ghost layers of the state; the data have 1 less
+            wide = max(given - 1, 1)
+            if state is None:
+                (f,) = exchanged((data,), sides, (wide,))
+            else:
+                state, f = exchanged((state, data), sides, (given, wide))
+            for i, step in enumerate(group, start=1):
+                state = step.on_parts(state, without(f, dimensions, 2 * i - 2), given - 2 * i, self.operator[level])
+            f = without(f, dimensions, wide - 1)
+        assert state is not None
+        return state, f
+
+    def _together(self, level: int, state: Array | None, data: Array, names: tuple[str | None, ...]) -> Array:
+        """As `_on_parts`, for a level and all below that every device computes as a whole."""
+        fields = data if state is None else jnp.concatenate((state, data), -1)
+        whole = cut.joined(fields, names, 1)
+        first, second = jnp.split(whole, [0 if state is None else state.shape[-1]], -1)
+        with cut.whole_fields():
+            below = functools.partial(self.correction, level=level)
+            found = self._run(level, None if state is None else first, second, below)
+        return own_part(found, names, min(level, 1))
 
     def _run(
         self, level: int, state: Array | None, data: Array, correction: Callable[[Array, Array], Array]

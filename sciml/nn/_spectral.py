@@ -141,17 +141,17 @@ def multiply_modes(
         real, imaginary = _fft(x, bands)
     else:
         real, imaginary = _analyse(x, bands, names)
-    if cuts:
-        real, imaginary = cut.kept(jax.lax.psum((real, imaginary), cuts))
     pairs = jnp.concatenate([real, imaginary], axis=-2)
+    if cuts:
+        pairs = cut.kept(jax.lax.psum(pairs, cuts))
     product = matmul(pairs, weight.reshape(*weight.shape[:-2], 2 * out))
     batch = x.shape[-2]
     real = product[..., :batch, :out] - product[..., batch:, out:]
     imaginary = product[..., :batch, out:] + product[..., batch:, :out]
     if not cuts and _prefers_fft(target, bands):
         return _inverse_fft(real, imaginary, target, bands)
-    # The transpose of this cast is the sum of the backward pass: of modes here, one step later it would be of fields.
-    real, imaginary = cut.cast(real, cuts), cut.cast(imaginary, cuts)
+    if cuts:  # the transpose of the cast is the sum of the backward pass: one step later it would be of fields
+        real, imaginary = cut.cast(jnp.stack((real, imaginary)), cuts)
     return _synthesise(real, imaginary, target, bands, names)
 
 

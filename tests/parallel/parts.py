@@ -1,10 +1,11 @@
 """Operators on parts of fields against whole fields, in float64 on 8 devices: python parts.py 'JSON list of cases'.
 
-A case is [operator of `helpers.OPERATORS`, name of walls, shape, parts of each axis]; for each a line of JSON is
+A case is [operator of `KNOWN`, name of walls, shape, parts of each axis]; for each a line of JSON is
 printed with the largest relative differences of the loss, of its gradients in the input and in the weights, and of the
 weights after 3 steps of training; or with the message of the refusal.
 """
 
+import dataclasses
 import functools
 import json
 import pathlib
@@ -18,9 +19,9 @@ import optax
 from jax.sharding import PartitionSpec
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from helpers import OPERATORS
+from helpers import OPERATORS, OperatorCase
 
-from sciml import cut, losses, metrics, nn, parallel, train
+from sciml import cut, losses, metrics, nn, operators, parallel, train
 from sciml.grid import Dirichlet, Grid, Neumann, Periodic
 
 WALLS = {
@@ -30,6 +31,24 @@ WALLS = {
     "mixed": (Neumann(0.5), Dirichlet(0.5)),
 }
 DEVICES = 8
+CORRECTIONS = operators.MgNOConfig(cycle=dataclasses.replace(nn.CORRECTION, bias=True))
+STEPS = ((1, 0), (2, 0), (1, 0), (2, 0))
+KNOWN = OPERATORS | {  # cycles of other forms
+    "corrections": OperatorCase(
+        lambda into, out, grid, key: operators.MgNO(
+            into, out, grid=grid, width=4, depth=1, levels=STEPS, config=CORRECTIONS, key=key
+        ),
+        False,
+        0,
+    ),
+    "both ways": OperatorCase(
+        lambda into, out, grid, key: operators.MgNO(
+            into, out, grid=grid, width=4, depth=1, levels=((1, 1), (1, 1), (1, 1)), key=key
+        ),
+        False,
+        0,
+    ),
+}
 
 
 def difference(found, expected) -> float:
@@ -51,7 +70,7 @@ def errors(name: str, walls: str, shape: list[int], parts: list[int]) -> dict:
     mesh = placement.mesh
     assert mesh.size == DEVICES
     double = lambda leaf: leaf.astype(jnp.float64) if eqx.is_inexact_array(leaf) else leaf
-    model = jax.tree.map(double, OPERATORS[name].make(2, 1, grid, jax.random.key(0)))
+    model = jax.tree.map(double, KNOWN[name].make(2, 1, grid, jax.random.key(0)))
     drawn = np.random.default_rng(0).normal(size=(samples, 3, *shape))
     batch = drawn[:, :2], drawn[:, 2:]
     l2, h1 = metrics.relative_l2, functools.partial(metrics.relative_h1, grid=grid)

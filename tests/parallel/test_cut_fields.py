@@ -32,6 +32,8 @@ SLOW = [
     *((name, walls, (64,), (4,)) for name in CUT for walls in WALLS),
     *((name, walls, (16, 16, 16), (2, 2, 2)) for name in ("mgno", "fno", "ffno") for walls in ("dirichlet", "neumann")),
     *((name, "mixed", (16, 16, 16), (1, 4, 1)) for name in ("mgno", "tfno", "dilated resnet")),
+    *((name, walls, (64,), (4,)) for name in ("corrections", "both ways") for walls in WALLS),
+    ("corrections", "neumann", (32, 32), (2, 2)),
 ]
 
 
