@@ -115,8 +115,8 @@ def draw(problem: Problem, *, n: int, seed: int, batch: int = 32) -> Pairs:
     """Samples 0 to `n - 1` of a problem, in memory.
 
     Sample `i` is drawn with `jax.random.fold_in(jax.random.key(seed), i)`: it depends neither on `n` nor, up to
-    rounding, on `batch` and the devices, and a longer set begins with a shorter one. All devices share each batch,
-    those of several processes that have joined as well; then all processes call this alike, and get all samples.
+    rounding, on `batch` and the devices, and a longer set begins with a shorter one. The devices of all processes that
+    have joined share each batch, of a CPU one device; then all processes call this alike, and get all samples.
 
     Args:
         problem: What to draw from.
@@ -277,15 +277,10 @@ def _at_once(wanted: int, most: int) -> tuple[int, list[Any]]:
 
     Args:
         wanted: Number that is asked for.
-        most: Number that fits into one memory, which the devices of a CPU share.
+        most: Number that fits into the memory of a device.
     """
-    devices, each = parallel.devices(), most
-    if devices[0].platform == "cpu":
-        owners = [one.process_index for one in devices]
-        sharing = min(most, max(map(owners.count, owners)))
-        devices = [one for i, one in enumerate(devices) if owners[:i].count(owners[i]) < sharing]
-        each = most // sharing
-    each = min(each, -(-wanted // len(devices)))
+    devices = parallel.drawing_devices()
+    each = min(most, -(-wanted // len(devices)))
     used = min(len(devices), -(-wanted // each))
     return each * used, devices[:used]
 

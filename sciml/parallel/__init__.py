@@ -13,6 +13,7 @@
 | `same`, `spread` | the arrays of process 0; arrays of each process on the devices of all |
 | `own`, `gathered` | of arrays on all devices the copy of this process; the arrays of all processes |
 | `Shares`, `on_shares`, `shared_by` | samples of which each device computes a share; a function on shares; devices |
+| `drawing_devices` | those that solve equations to draw samples |
 | `last_word`, `leave` | ends all processes after an error of this one |
 | `Layout`, `Placement` | how a run is laid out over devices, in numbers and on given ones |
 | `Whole`, `Cut` | where parameters and optimiser are |
@@ -50,6 +51,7 @@ from sciml.parallel._processes import leave as leave
 from sciml.parallel._processes import number as number
 from sciml.parallel._processes import several as several
 from sciml.parallel._shares import Shares as Shares
+from sciml.parallel._shares import drawing_devices as drawing_devices
 from sciml.parallel._shares import on_shares as on_shares
 from sciml.parallel._shares import shared_by as shared_by
 from sciml.parallel._traffic import Exchange as Exchange

@@ -62,6 +62,21 @@ class Shares:
         return found.reshape(len(found) * self._each, *found.shape[2:])
 
 
+def drawing_devices(*, own: bool = False) -> list[Any]:
+    """Devices that solve equations to draw samples: all, but of the CPU of a process one.
+
+    Several devices of one CPU that each solve their share can wait for one another's threads for ever (jax 0.10.2).
+
+    Args:
+        own: Whether those of other processes are left out.
+    """
+    found = jax.local_devices() if own else all_devices()
+    if found[0].platform != "cpu":
+        return found
+    owners = [one.process_index for one in found]
+    return [one for i, one in enumerate(found) if owners[i] not in owners[:i]]
+
+
 def shared_by(size: int, devices: Sequence[Any]) -> Mesh:
     """As many of these devices as can share so many samples equally; one if there are none."""
     return Layout().on(max(1, size), devices=devices).mesh

@@ -212,7 +212,7 @@ class _Search:
 
 def _complete(systems: AbstractSystems, searches: list[_Search], lanes: int) -> None:
     """Solves the systems of one family until none of them misses a solution."""
-    family, share = searches[0].family, parallel.Shares(lanes)
+    family, share = searches[0].family, parallel.Shares(lanes, parallel.drawing_devices())
     while True:
         initial = [search.missing() for search in searches]
         owners = np.repeat(np.arange(len(searches)), [len(part) for part in initial])

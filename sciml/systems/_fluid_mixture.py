@@ -96,7 +96,7 @@ class FluidMixture(AbstractSystems):
     def solve(self, family: str, fields: np.ndarray, initial: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """By the solver of the family. Good solutions are finite."""
         with jax.enable_x64(True):
-            mesh = parallel.shared_by(len(initial), jax.local_devices())
+            mesh = parallel.shared_by(len(initial), parallel.drawing_devices(own=True))
             given = FLUID_FAMILIES[family], self.resolution, self.frames, mesh
             states = np.asarray(_solutions(*given, jnp.asarray(initial), jnp.asarray(fields)), np.float32)
         return states, np.array([np.isfinite(one).all() for one in states])

@@ -62,7 +62,7 @@ def integrate(
     check_times(times)
     with jax.enable_x64(True):
         arrays = jax.tree.map(jnp.asarray, (fields, initial, times, np.float64(largest), accuracy.rtol, accuracy.atol))
-        mesh = parallel.shared_by(len(initial), jax.local_devices())
+        mesh = parallel.shared_by(len(initial), parallel.drawing_devices(own=True))
         states, good = _solve(arrays[:2], arrays[2:], steps=accuracy.steps, mesh=mesh)
         return np.asarray(states), np.asarray(good)
 

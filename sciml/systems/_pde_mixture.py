@@ -117,7 +117,7 @@ class PdeMixture(AbstractSystems):
         low, high = PDE_FAMILIES[family].norms
         with jax.enable_x64(True):
             arrays = jnp.asarray(fields), jnp.asarray(initial[:, 0])
-            mesh = parallel.shared_by(len(initial), jax.local_devices())
+            mesh = parallel.shared_by(len(initial), parallel.drawing_devices(own=True))
             found = _solved(*arrays, family=PDE_FAMILIES[family], frames=self.evolutions.frames, mesh=mesh)
             states = np.asarray(found)
         norms = np.sqrt(_VALUES * np.mean(states**2, axis=(1, 2)))  # NaN is in no order

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from process_groups import explicit, group
 
-from sciml import data, parallel, systems
+from sciml import data, systems
 from sciml.data import _generated
 from sciml.grid import Grid
 from sciml.pdes import Burgers, Darcy
@@ -176,10 +176,9 @@ def test_experiments_and_commands_draw_together(results):
     ("counts", "platform", "wanted", "most", "expected"),
     [
         ((1,), "cpu", 32, 1000, (32, 1)),
-        ((2,), "cpu", 7, 1000, (8, 2)),
-        ((2,), "cpu", 32, 1, (1, 1)),  # the devices share a memory in which one sample has room
-        ((4,), "cpu", 32, 2, (2, 2)),
-        ((4, 4), "cpu", 32, 6, (8, 8)),
+        ((2,), "cpu", 7, 1000, (7, 1)),  # one device of a CPU
+        ((4,), "cpu", 32, 2, (2, 1)),
+        ((4, 4), "cpu", 32, 6, (12, 2)),
         ((2, 1), "cpu", 32, 1, (2, 2)),
         ((8,), "gpu", 32, 1, (8, 8)),
         ((8,), "gpu", 5, 1000, (5, 5)),
@@ -192,7 +191,7 @@ def test_how_many_samples_are_drawn_at_once(monkeypatch, counts, platform, wante
         for process, count in enumerate(counts)
         for _ in range(count)
     ]
-    monkeypatch.setattr(parallel, "devices", lambda: devices)
+    monkeypatch.setattr("sciml.parallel._shares.all_devices", lambda: devices)
     size, used = _generated._at_once(wanted, most)
     assert (size, len(used)) == expected
     if len(counts) > 1 and most < max(counts):
