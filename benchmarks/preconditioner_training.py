@@ -35,7 +35,9 @@ def training_media(key, number):
     """Coefficients and right-hand sides, stacked."""
     keys = jax.random.split(key, (number, 2))
     draws = jax.random.uniform(jax.random.fold_in(key, 1), (2, number))
-    make = jax.jit(lambda key, contrast, alpha, tau: medium(key, SIZE, contrast, alpha=alpha, tau=tau), static_argnums=(2, 3))
+    make = jax.jit(
+        lambda key, contrast, alpha, tau: medium(key, SIZE, contrast, alpha=alpha, tau=tau), static_argnums=(2, 3)
+    )
     media = []
     for i in range(number):
         contrast = 4 * (1e6 / 4) ** draws[0, i]

@@ -7,10 +7,10 @@
 normal numbers. The media are the signs of Gaussian fields (alpha 2, tau 20), none of them in the training. All
 contenders solve the same systems from zero until the recursive residual is 1e-8 of f in the Euclidean norm, in float64
 in one process, in random order; the residual is computed afresh, and a system whose true residual is above 2e-8
-counts as not solved. `setup` is the time to make the preconditioner of a medium, `solve` that of the iterations; compilation of
-JAX's programs (once per size) is in `compile`. Jacobi, incomplete LU (`scipy.sparse.linalg.spilu`) and pyamg's multigrid run in a loop
-of NumPy over SciPy's sparse products; the others in compiled loops of JAX. Writes results/preconditioners.json after each
-size.
+counts as not solved. `setup` is the time to make the preconditioner of a medium, `solve` that of the iterations;
+`compile` is the first call of a size, with the compilation of JAX's programs. Jacobi, incomplete LU
+(`scipy.sparse.linalg.spilu`) and pyamg's multigrid run in a loop of NumPy over SciPy's sparse products, the others in
+compiled loops of JAX. Writes results/preconditioners.json after each contrast.
 """
 
 import argparse
@@ -44,9 +44,7 @@ def sparse(a: np.ndarray) -> scipy.sparse.csr_matrix:
     c = jax.tree.map(np.asarray, flux_conductances(jnp.asarray(a)))
     diagonal = np.asarray(c.diagonal()).ravel()
     x, y = c.x.ravel()[: -c.shape[1]], c.y.ravel()[:-1]
-    return scipy.sparse.diags(
-        [diagonal, -x, -x, -y, -y], [0, c.shape[1], -c.shape[1], 1, -1], format="csr"
-    )
+    return scipy.sparse.diags([diagonal, -x, -x, -y, -y], [0, c.shape[1], -c.shape[1], 1, -1], format="csr")
 
 
 def in_numpy(matrix: Any, b: np.ndarray, precondition: Callable) -> tuple[np.ndarray, int]:
@@ -87,7 +85,9 @@ class Compiled:
 
     def __init__(self, make: Callable):
         self.make = eqx.filter_jit(lambda a: (make(a, c := flux_conductances(a)), c))
-        self.solve = eqx.filter_jit(lambda c, b, precondition: conjugate_gradients(c, b, precondition, TOLERANCE, LIMIT))
+        self.solve = eqx.filter_jit(
+            lambda c, b, precondition: conjugate_gradients(c, b, precondition, TOLERANCE, LIMIT)
+        )
 
     def __call__(self, a, b):
         a, b = jnp.asarray(a), jnp.asarray(b)
@@ -216,8 +216,11 @@ def main() -> None:
             rows = case(found, size, contrast, options.systems, options.seconds)
             result["cases"][f"{size}"][f"{contrast:g}"] = rows
             for name, row in rows.items():
-                print(f"{size:5} {contrast:8g}  {name:28}{row['iterations']:8.1f} {row['solved']}/{row['systems']}"
-                      f"{row['setup']:10.4f}{row['solve']:10.4f}", flush=True)
+                print(
+                    f"{size:5} {contrast:8g}  {name:28}{row['iterations']:8.1f} {row['solved']}/{row['systems']}"
+                    f"{row['setup']:10.4f}{row['solve']:10.4f}",
+                    flush=True,
+                )
         timer.write(options.out, result)
 
 

@@ -19,6 +19,7 @@ LAYER = {
     "operators": 2,
     "data": 2,
     "nde": 2,
+    "preconditioners": 2,
     "parallel": 3,
     "systems": 3,
     "prose": 3,

@@ -1,5 +1,7 @@
 """Preconditioners of diffusion that are symmetric positive definite for all weights."""
 
+from sciml.preconditioners._additive import AdditiveHierarchy as AdditiveHierarchy
+from sciml.preconditioners._additive import AdditivePreconditioner as AdditivePreconditioner
 from sciml.preconditioners._conductances import Conductances as Conductances
 from sciml.preconditioners._conductances import flux_conductances as flux_conductances
 from sciml.preconditioners._conductances import matrix_conductances as matrix_conductances

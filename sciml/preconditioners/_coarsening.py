@@ -88,7 +88,7 @@ def links(conductances: Conductances) -> Links:
 
 
 def over(a: Array, b: Array) -> Array:
-    """a / b where b is positive, otherwise 0: nodes that continue a field to even sizes have no links."""
+    """A / b where b is positive, otherwise 0: nodes that continue a field to even sizes have no links."""
     return jnp.where(b > 0, a / jnp.where(b > 0, b, 1), 0)
 
 

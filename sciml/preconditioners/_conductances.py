@@ -1,4 +1,4 @@
-"""Conductancess of conductances on plane grids: the symmetric positive definite matrices of diffusion, by their energy."""
+"""Conductances on plane grids: the symmetric positive definite matrices of diffusion, by their energy."""
 
 from typing import Any, final
 

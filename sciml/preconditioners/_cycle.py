@@ -11,7 +11,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from sciml import nn
 from sciml.grid import Dirichlet
 from sciml.preconditioners._coarsening import (
-    BOTH,
     Colours,
     Corrections,
     Detour,
@@ -25,7 +24,7 @@ from sciml.preconditioners._coarsening import (
 )
 from sciml.preconditioners._conductances import Conductances, kept, shifted
 
-COARSEST = 64  # unknowns that are solved by a dense inverse
+COARSEST, LARGEST = 64, 1024  # unknowns that are solved by a dense inverse: at most, and where coarsening must end
 LOW, FEATURES, DETOURS, OUTPUTS = 1e-8, 24, 12, 33
 
 
@@ -118,7 +117,7 @@ class Level(eqx.Module):
         return u
 
     def residual(self, f: Colours, u: dict[str, Array]) -> Colours:
-        """f - A u."""
+        """F - A u."""
         of = lambda c: getattr(f, c) - getattr(self.diagonal, c) * u[c] + _neighbours(self.own, c, u)
         return kept(Colours(*[of(colour) for colour in Colours._fields]))
 
@@ -214,12 +213,21 @@ class SymmetricCycle(eqx.Module):
         self.finest, self.coarser = MediumReader(width, key=first), MediumReader(width, key=second)
 
     def __call__(self, conductances: Conductances) -> Hierarchy:
-        """The preconditioner of a medium."""
+        """The preconditioner of a medium.
+
+        Raises:
+            ValueError: If the grid is so much longer than wide that too many unknowns are left on the coarsest level.
+        """
         levels: list[Level] = []
         while conductances.wall.size > COARSEST and min(conductances.shape) > 1:
             reader = self.finest if conductances.down is None else self.coarser
             level, conductances = _level(conductances, reader)
             levels.append(level)
+        if conductances.wall.size > LARGEST:
+            raise ValueError(
+                f"The coarsest grid {conductances.shape} has {conductances.wall.size} unknowns, more than the "
+                f"{LARGEST} of a dense inverse. Use a grid that is less long: each level halves both axes."
+            )
         return Hierarchy(levels, _dense_inverse(conductances))
 
 

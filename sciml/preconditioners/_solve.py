@@ -51,10 +51,11 @@ def conjugate_gradients(
 
 
 def as_operator(linear: LinearMap, like: Float[Array, "n m"]) -> lx.TaggedLinearOperator:
-    """A symmetric positive definite map, A or M, as an operator of lineax: `options={"preconditioner": as_operator(...)}`.
+    """A symmetric positive definite map, A or M, as an operator of lineax.
 
-    lineax's CG ends when the *largest entries* of the residual and of the last step are small against `rtol` times those
-    of b and u plus `atol`, not by the Euclidean norm of the residual: check the residual where that matters.
+    M goes into `lineax.linear_solve(..., lineax.CG(...), options={"preconditioner": as_operator(M, b)})`. That CG ends
+    by entries, not by the Euclidean norm: when `|r_i| <= atol + rtol |b_i|` for all i, and the same for the last step
+    against u. Entries of b near zero thus ask for a positive `atol`.
 
     Args:
         linear: `f -> M f`, such as a `Hierarchy` or `Conductances.product`.
