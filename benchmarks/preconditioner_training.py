@@ -50,17 +50,18 @@ def log_error(model, a, b, solution, steps):
     """log of the relative A-norm error after some steps of conjugate gradients from zero."""
     conductances = flux_conductances(a)
     precondition, apply = model(conductances), conductances.product
-    u, r = jnp.zeros_like(b), b
-    z = precondition(r)
-    p, rho = z, jnp.sum(r * z)
-    for step in range(steps):
+
+    def advance(carry, _):
+        u, r, p, rho = carry
+        z = precondition(r)
+        new = jnp.sum(r * z)
+        p = z + new / rho * p
         q = apply(p)
-        length = rho / jnp.sum(p * q)
-        u, r = u + length * p, r - length * q
-        if step + 1 < steps:
-            z = precondition(r)
-            new = jnp.sum(r * z)
-            p, rho = z + new / rho * p, new
+        length = new / jnp.sum(p * q)
+        return (u + length * p, r - length * q, p, new), None
+
+    start = (jnp.zeros_like(b), b, jnp.zeros_like(b), jnp.ones((), b.dtype))
+    (u, *_), _ = jax.lax.scan(advance, start, length=steps)  # a loop: compiled once
     error = u - solution
     return jnp.log(jnp.sum(error * apply(error)) / jnp.sum(solution * b)) / 2
 

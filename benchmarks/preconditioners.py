@@ -221,7 +221,7 @@ def main() -> None:
                     f"{row['setup']:10.4f}{row['solve']:10.4f}",
                     flush=True,
                 )
-        timer.write(options.out, result)
+            timer.write(options.out, result)
 
 
 if __name__ == "__main__":

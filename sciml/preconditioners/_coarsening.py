@@ -131,8 +131,10 @@ class Prolongation(eqx.Module):
         blocks = self.zc[0].shape
         c = jnp.pad(coarse, tuple((0, n - m) for n, m in zip(blocks, coarse.shape, strict=True)))
         z = kept(sum(w * shifted(c, s - 1, t - 1) for w, (s, t) in zip(self.zc, BOTH, strict=True)))
-        x = sum(self.xc[t] * shifted(c, 0, t - 1) + self.xz[t] * shifted(z, t, 0) for t in (0, 1))
-        y = sum(self.yc[t] * shifted(c, t - 1, 0) + self.yz[t] * shifted(z, 0, t) for t in (0, 1))
+        x, y = jnp.zeros_like(z), jnp.zeros_like(z)
+        for t in (0, 1):
+            x = x + self.xc[t] * shifted(c, 0, t - 1) + self.xz[t] * shifted(z, t, 0)
+            y = y + self.yc[t] * shifted(c, t - 1, 0) + self.yz[t] * shifted(z, 0, t)
         return Colours(z, y, x, c)
 
     def transposed(self, r: Colours, shape: tuple[int, ...]) -> Float[Array, "n m"]:
@@ -191,7 +193,7 @@ def coarsened(conductances: Conductances, corrections: Corrections) -> tuple[Con
     y = y + shifted(weights[0] * zc[1], 1, 1) + shifted(weights[2] * zc[3], 0, 1)
     down, up = shifted(weights[0] * zc[3], 1, 1), shifted(weights[1] * zc[2], 1, 0)
     n, m = (size // 2 for size in conductances.shape)
-    corrected = [(k * gain)[:n, :m] for k, gain in zip((x, y, down, up), corrections.coarse, strict=True)]
+    x, y, down, up = ((k * gain)[:n, :m] for k, gain in zip((x, y, down, up), corrections.coarse, strict=True))
     scaled = lambda pair, inverse: [k * inverse for k in pair]
     prolongation = Prolongation(
         weights,
@@ -200,7 +202,7 @@ def coarsened(conductances: Conductances, corrections: Corrections) -> tuple[Con
         scaled(own.yc, across_y),
         scaled(own.yz, across_y),
     )
-    return kept((Conductances(*corrected, wall_c[:n, :m]), prolongation))
+    return kept((Conductances(x, y, down, up, wall_c[:n, :m]), prolongation))
 
 
 def _inverse(conductances: list[Array]) -> Array:

@@ -82,7 +82,8 @@ class MediumReader(eqx.Module):
         detours = [Detour(shares[i : i + 4], gains[i : i + 4]) for i in range(0, DETOURS, 4)]
         relaxation = 1 + 0.95 * jnp.tanh(out[2 * DETOURS + 4 : 2 * DETOURS + 8])
         coarse = factors[2 * DETOURS : 2 * DETOURS + 4]
-        return Read(Corrections(*detours, coarse), Colours(*relaxation), factors[2 * DETOURS + 8])
+        corrections = Corrections(detours[0], detours[1], detours[2], coarse)
+        return Read(corrections, Colours(*relaxation), factors[2 * DETOURS + 8])
 
 
 def _features(own: Links, diagonal: Colours) -> Float[Array, "blocks_x blocks_y features"]:
@@ -127,8 +128,8 @@ class Level(eqx.Module):
         for t in (0, 1):
             total = total + shifted(self.cluster_x[t] * r.x, -t, 0) + shifted(self.cluster_y[t] * r.y, 0, -t)
         z = kept(self.cluster * total)
-        x = sum(self.cluster_x[t] * shifted(z, t, 0) for t in (0, 1))
-        y = sum(self.cluster_y[t] * shifted(z, 0, t) for t in (0, 1))
+        x = self.cluster_x[0] * z + self.cluster_x[1] * shifted(z, 1, 0)
+        y = self.cluster_y[0] * z + self.cluster_y[1] * shifted(z, 0, 1)
         return Colours(z, y, x, jnp.zeros_like(r.c))
 
 
