@@ -26,6 +26,7 @@ _AREAS = (
     "parallel",
     "pdes",
     "plot",
+    "preconditioners",
     "prose",
     "rollout",
     "structure",

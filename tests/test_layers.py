@@ -20,6 +20,7 @@ LAYER = {
     "operators": 2,
     "data": 2,
     "nde": 2,
+    "preconditioners": 2,
     "systems": 3,
     "prose": 3,
     "uq": 3,

@@ -23,6 +23,9 @@ TABLE: dict[str, str] = {
         Normaliser Numbers Padded Patched Pointwise PointwiseHead Resampled Residual ResidualMgNO ResidualUNet Slicing
         SpectralHead Stage TFNO Transferred Transolver UNO UNet WithFields
         """,
+    "sciml.preconditioners": """
+        AdditiveHierarchy AdditivePreconditioner Conductances Hierarchy MediumReader SymmetricCycle
+        """,
     "sciml.symbolic": """
         Apply FittedConstants Integer LeftNested NumberCodec Pieces Placeholder Program Real RightNested Sum Term
         Variable VectorField Vocabulary

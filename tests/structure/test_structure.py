@@ -288,7 +288,7 @@ def test_every_name_of_the_table_exists_and_is_found_again():
         assert structure.rebuild(structure.describe(item)) is item, name
 
 
-@pytest.mark.parametrize("area", ["nn", "operators", "nde", "prose", "symbolic", "pdes", "tasks"])
+@pytest.mark.parametrize("area", ["nn", "operators", "nde", "preconditioners", "prose", "symbolic", "pdes", "tasks"])
 def test_every_public_layer_and_model_is_in_the_table(area):
     module = importlib.import_module(f"sciml.{area}")
     for name, item in vars(module).items():

@@ -1,0 +1,254 @@
+"""A multigrid cycle that reads its coefficients from the medium and is symmetric positive definite for all weights."""
+
+from collections.abc import Callable
+from typing import final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from sciml import nn
+from sciml.grid import Dirichlet
+from sciml.preconditioners._coarsening import (
+    Colours,
+    Corrections,
+    Detour,
+    Links,
+    Prolongation,
+    coarsened,
+    joined,
+    links,
+    over,
+    split,
+)
+from sciml.preconditioners._conductances import Conductances, kept, shifted
+
+COARSEST, LARGEST = 64, 1024  # unknowns that are solved by a dense inverse: at most, and where coarsening must end
+LOW, FEATURES, DETOURS, OUTPUTS = 1e-8, 24, 12, 33
+
+
+@final
+class Read(eqx.Module):
+    """What a `MediumReader` says about one level: corrections of the coarsening, relaxations, weights of clusters.
+
+    Attributes:
+        corrections: Of the coarsening.
+        relaxation: Over-relaxation of each node, in (0, 2).
+        cluster: Positive weight of the correction of each centre with its four edges.
+    """
+
+    corrections: Corrections
+    relaxation: Colours
+    cluster: Array
+
+
+@final
+class MediumReader(eqx.Module):
+    """A small convolutional network from the conductances around each block of 2 x 2 nodes to `Read`.
+
+    It sees logarithms of ratios of conductances, so that a multiple of the medium gives the same numbers. All outputs
+    are bounded: positive factors in exp(+-3), relaxations in (0.05, 1.95), shares in (0, 1). The last layer begins
+    as zero, which is the classical cycle: factors 1, relaxations 1, shares 0.02.
+    """
+
+    first: nn.Conv
+    second: nn.Conv
+    last: nn.Conv
+
+    def __init__(self, width: int, *, key: PRNGKeyArray) -> None:
+        """Draws the weights.
+
+        Args:
+            width: Number of hidden channels.
+            key: Of the random initial values.
+        """
+        keys = jax.random.split(key, 3)
+        self.first = nn.Conv(FEATURES, width, kernel=(3, 3), boundary=Dirichlet(), key=keys[0])
+        self.second = nn.Conv(width, width, kernel=(1, 1), key=keys[1])
+        last = nn.Conv(width, OUTPUTS, kernel=(1, 1), key=keys[2])
+        self.last = jax.tree.map(lambda x: jnp.zeros_like(x) if eqx.is_array(x) else x, last)
+
+    def __call__(self, own: Links, diagonal: Colours) -> Read:
+        """The numbers of one level."""
+        dtype = diagonal.z.dtype
+        features = _features(own, diagonal).astype(jnp.float32)
+        hidden = nn.gelu(self.first.channels_last(features[None]))
+        hidden = nn.gelu(self.second.channels_last(hidden))
+        out = jnp.moveaxis(self.last.channels_last(hidden)[0], -1, 0).astype(dtype)
+        factors = jnp.exp(3 * jnp.tanh(out / 3))
+        shares = jax.nn.sigmoid(out[:DETOURS] - 4)
+        gains = factors[DETOURS : 2 * DETOURS]
+        detours = [Detour(shares[i : i + 4], gains[i : i + 4]) for i in range(0, DETOURS, 4)]
+        relaxation = 1 + 0.95 * jnp.tanh(out[2 * DETOURS + 4 : 2 * DETOURS + 8])
+        coarse = factors[2 * DETOURS : 2 * DETOURS + 4]
+        corrections = Corrections(detours[0], detours[1], detours[2], coarse)
+        return Read(corrections, Colours(*relaxation), factors[2 * DETOURS + 8])
+
+
+def _features(own: Links, diagonal: Colours) -> Float[Array, "blocks_x blocks_y features"]:
+    """Logarithms of the conductances of each block relative to its largest diagonal entry, from -1 to about 0."""
+    none = [jnp.zeros_like(diagonal.z)] * 4
+    values = [*own.xc, *own.xz, *own.yc, *own.yz, *(own.zc or none), *(own.xy or none), *own.wall, *diagonal]
+    largest = jnp.stack(diagonal).max(0)
+    ratios = over(jnp.stack(values), jnp.broadcast_to(largest, (len(values), *largest.shape)))
+    return jnp.moveaxis(jnp.log(ratios + LOW) / -jnp.log(LOW), 0, -1)
+
+
+@final
+class Level(eqx.Module):
+    """One level of a cycle, ready to be applied."""
+
+    own: Links
+    diagonal: Colours
+    read: Read
+    prolongation: Prolongation
+    cluster_x: list[Array]
+    cluster_y: list[Array]
+    cluster: Array
+    coarse_shape: tuple[int, ...] = eqx.field(static=True)
+
+    def relaxed(self, f: Colours, u: dict[str, Array], colours: str) -> dict[str, Array]:
+        """Over-relaxed Gauss-Seidel steps at one colour after the other; colours that `u` lacks are zero."""
+        u = dict(u)
+        for colour in colours:
+            d, omega = getattr(self.diagonal, colour), getattr(self.read.relaxation, colour)
+            new = omega * over(getattr(f, colour) + _neighbours(self.own, colour, u), d)
+            u[colour] = kept(new + (1 - omega) * u[colour] if colour in u else new)
+        return u
+
+    def residual(self, f: Colours, u: dict[str, Array]) -> Colours:
+        """F - A u."""
+        of = lambda c: getattr(f, c) - getattr(self.diagonal, c) * u[c] + _neighbours(self.own, c, u)
+        return kept(Colours(*[of(colour) for colour in Colours._fields]))
+
+    def of_clusters(self, r: Colours) -> Colours:
+        """W D W^T r, where the columns of W are a centre and the edges around it, relaxed for the centre's value 1."""
+        total = r.z
+        for t in (0, 1):
+            total = total + shifted(self.cluster_x[t] * r.x, -t, 0) + shifted(self.cluster_y[t] * r.y, 0, -t)
+        z = kept(self.cluster * total)
+        x = self.cluster_x[0] * z + self.cluster_x[1] * shifted(z, 1, 0)
+        y = self.cluster_y[0] * z + self.cluster_y[1] * shifted(z, 0, 1)
+        return Colours(z, y, x, jnp.zeros_like(r.c))
+
+
+def _neighbours(own: Links, colour: str, u: dict[str, Array]) -> Array | float:
+    """Sum of conductance times value over the neighbours of the nodes of one colour."""
+    total: Array | float = 0.0
+    for first, second, conductances, steps in own.table():
+        for k, (rows, columns) in zip(conductances, steps, strict=True):
+            if colour == first and second in u:
+                total = total + k * shifted(u[second], rows, columns)
+            elif colour == second and first in u:
+                total = total + shifted(k * u[first], -rows, -columns)
+    return total
+
+
+@final
+class Hierarchy(eqx.Module):
+    """A cycle for one medium, a symmetric positive definite linear map f -> M f that approximates the inverse of A.
+
+    Attributes:
+        levels: From fine to coarse.
+        inverse: Dense inverse of the coarsest matrix.
+    """
+
+    levels: list[Level]
+    inverse: Float[Array, "unknowns unknowns"]
+
+    def __call__(self, f: Float[Array, "n m"]) -> Float[Array, "n m"]:
+        """M f."""
+        return self._cycle(f, 0)
+
+    def _cycle(self, f: Array, depth: int) -> Array:
+        if depth == len(self.levels):
+            return (self.inverse @ f.ravel()).reshape(f.shape)
+        level, data = self.levels[depth], kept(split(f))
+        u = level.relaxed(data, {}, "zcxy")
+        r = level.residual(data, u)
+        coarse = self._cycle(kept(level.prolongation.transposed(r, level.coarse_shape)), depth + 1)
+        more = zip(level.prolongation(coarse), level.of_clusters(r), strict=True)
+        u = kept({c: u[c] + a + b for c, (a, b) in zip(Colours._fields, more, strict=True)})
+        u = level.relaxed(data, u, "yxcz")
+        return joined(Colours(**u), f.shape)
+
+
+@final
+class SymmetricCycle(eqx.Module):
+    """A family of preconditioners: `cycle(conductances)` is the `Hierarchy` of a medium, for grids of any size.
+
+    One level, with the residual r = f - A u:
+
+        u = S f,   u <- u + (P B P^T + W D W^T) r,   u <- u + S^T r
+
+    S is one sweep of over-relaxation (SOR) over four colours with a relaxation in (0, 2) at each node, S^T the sweep in
+    reverse order. P and the coarse conductances come from an approximate elimination (`coarsened`), B is the same cycle
+    for them, W D W^T one correction for each centre and the edges around it, which a coarse grid misses
+    where they are an island in the medium. With R = P B P^T + W D W^T,
+
+        M = S + S^T - S^T A S + (I - S^T A) R (I - A S).
+
+    The first part is positive definite, since S + S^T - S^T A S = N^-T ((2/omega - 1) D_A) N^-1 with the lower triangle
+    N = S^-1; the second is semidefinite as soon as B and D are. Hence M is symmetric positive definite for all weights.
+
+    Two networks read the numbers of a level, `finest` where the conductances have no diagonals, `coarser` elsewhere; so
+    the weights do not depend on the grid.
+
+    Attributes:
+        finest: Of levels without diagonal conductances.
+        coarser: Of the other levels.
+    """
+
+    finest: MediumReader
+    coarser: MediumReader
+
+    def __init__(self, *, width: int = 16, key: PRNGKeyArray) -> None:
+        """Draws the weights; before training, the cycle is the classical one, with all factors and relaxations 1.
+
+        Args:
+            width: Number of hidden channels of both networks.
+            key: Of the random initial values.
+        """
+        first, second = jax.random.split(key)
+        self.finest, self.coarser = MediumReader(width, key=first), MediumReader(width, key=second)
+
+    def __call__(self, conductances: Conductances) -> Hierarchy:
+        """The preconditioner of a medium.
+
+        Raises:
+            ValueError: If the grid is so much longer than wide that too many unknowns are left on the coarsest level.
+        """
+        levels: list[Level] = []
+        while conductances.wall.size > COARSEST and min(conductances.shape) > 1:
+            reader = self.finest if conductances.down is None else self.coarser
+            level, conductances = _level(conductances, reader)
+            levels.append(level)
+        if conductances.wall.size > LARGEST:
+            raise ValueError(
+                f"The coarsest grid {conductances.shape} has {conductances.wall.size} unknowns, more than the "
+                f"{LARGEST} of a dense inverse. Use a grid that is less long: each level halves both axes."
+            )
+        return Hierarchy(levels, _dense_inverse(conductances))
+
+
+def _level(conductances: Conductances, reader: Callable[[Links, Colours], Read]) -> tuple[Level, Conductances]:
+    own, diagonal = kept((links(conductances), split(conductances.diagonal())))
+    read = kept(reader(own, diagonal))
+    coarse, prolongation = coarsened(conductances, read.corrections)
+    cluster_x, cluster_y = [over(k, diagonal.x) for k in own.xz], [over(k, diagonal.y) for k in own.yz]
+    energy = diagonal.z
+    for t in (0, 1):
+        energy = energy - shifted(own.xz[t] * cluster_x[t], -t, 0) - shifted(own.yz[t] * cluster_y[t], 0, -t)
+    # Links X-Y only lower the energy of a cluster; the floor keeps rounding from making it zero or negative.
+    weight = over(read.cluster, jnp.maximum(energy, 1e-4 * jnp.finfo(energy.dtype).eps ** 0.5 * diagonal.z))
+    return Level(own, diagonal, read, prolongation, cluster_x, cluster_y, weight, coarse.shape), coarse
+
+
+def _dense_inverse(conductances: Conductances) -> Float[Array, "unknowns unknowns"]:
+    """The inverse of the matrix, symmetric to rounding."""
+    n = conductances.wall.size
+    unit = jnp.eye(n, dtype=conductances.wall.dtype).reshape(n, *conductances.shape)
+    matrix = jax.vmap(conductances.product)(unit).reshape(n, n)
+    inverse = jnp.linalg.inv(matrix)
+    return (inverse + inverse.T) / 2
