@@ -83,7 +83,7 @@ def flux_conductances(a: Float[Array, "nodes_x nodes_y"]) -> Conductances:
 
 
 def matrix_conductances(matrix: Float[Array, "rows columns n m"]) -> Conductances:
-    """The conductances of a symmetric matrix (3, 3, n, m): entry `[1 + d1, 1 + d2, i, j]` couples (i, j), (i + d1, j + d2).
+    """The conductances of a symmetric matrix (3, 3, n, m): `[1 + d1, 1 + d2, i, j]` couples (i, j), (i + d1, j + d2).
 
     Entries that lead out of the grid are ignored. What the diagonal exceeds the other entries by is `wall`. The matrix
     must have no positive entry off its diagonal, and be diagonally dominant; values are not checked.
