@@ -34,7 +34,7 @@ def fold_vmap(function: Callable[[Any, Array], Array], parameters: PyTree, x: Ar
     others, other_structure = jax.tree.flatten(rest)
     static = (function, structure, tuple(others), other_structure)
     everywhere = frozenset().union(*(cut.varying(leaf) for leaf in leaves))
-    return _fold_vmap_p.bind(cut.cast(x[None], everywhere), *leaves, static=static)[0]
+    return FOLDED.bind(cut.cast(x[None], everywhere), *leaves, static=static)[0]
 
 
 def check_field(x: Array, channels: int, dimensions: int) -> None:
@@ -55,7 +55,8 @@ def along_last(x: Float[Array, " channels"], ndim: int) -> Float[Array, "*ones c
     return x.reshape((1,) * (ndim - 1) + x.shape)
 
 
-def _call(x: Array, *leaves: Array, static: tuple[Any, ...]) -> Array:
+def called(x: Array, *leaves: Array, static: tuple[Any, ...]) -> Array:
+    """What the primitive `FOLDED` computes."""
     function, structure, others, other_structure = static
     arrays = jax.tree.unflatten(structure, leaves)
     return function(eqx.combine(arrays, jax.tree.unflatten(other_structure, others)), x)
@@ -69,7 +70,7 @@ def _jvp(primals: tuple, tangents: tuple, *, static: tuple[Any, ...]) -> tuple[A
         arguments = list(primals)
         for i, value in zip(live, values, strict=True):
             arguments[i] = value
-        return _call(*arguments, static=static)
+        return called(*arguments, static=static)
 
     return jax.jvp(of_live, [primals[i] for i in live], [tangents[i] for i in live])
 
@@ -77,24 +78,24 @@ def _jvp(primals: tuple, tangents: tuple, *, static: tuple[Any, ...]) -> tuple[A
 def _fold(arguments: tuple, axes: tuple, *, static: tuple[Any, ...]) -> tuple[Array, int]:
     x, *leaves = arguments
     if axes[0] is None or any(axis is not None for axis in axes[1:]):
-        call = lambda *values: _call(*values, static=static)
+        call = lambda *values: called(*values, static=static)
         return jax.vmap(call, in_axes=axes)(*arguments), 0
     x = jnp.moveaxis(x, axes[0], 0)
     outer, inner = x.shape[:2]
-    out = _fold_vmap_p.bind(x.reshape(outer * inner, *x.shape[2:]), *leaves, static=static)
+    out = FOLDED.bind(x.reshape(outer * inner, *x.shape[2:]), *leaves, static=static)
     return out.reshape(outer, inner, *out.shape[1:]), 0
 
 
 def _abstract(x: Any, *leaves: Any, static: tuple[Any, ...]) -> Any:
-    out = jax.eval_shape(lambda *values: _call(*values, static=static), x, *leaves)
+    out = jax.eval_shape(lambda *values: called(*values, static=static), x, *leaves)
     return x.update(
         shape=out.shape, dtype=out.dtype, weak_type=False, manual_axis_type=out.manual_axis_type or x.manual_axis_type
     )
 
 
-_fold_vmap_p = Primitive("fold_vmap")
-_fold_vmap_p.def_impl(jax.jit(_call, static_argnames="static"))
-_fold_vmap_p.def_abstract_eval(_abstract)
-ad.primitive_jvps[_fold_vmap_p] = _jvp
-batching.primitive_batchers[_fold_vmap_p] = _fold
-mlir.register_lowering(_fold_vmap_p, mlir.lower_fun(_call, multiple_results=False))
+FOLDED = Primitive("fold_vmap")
+FOLDED.def_impl(jax.jit(called, static_argnames="static"))
+FOLDED.def_abstract_eval(_abstract)
+ad.primitive_jvps[FOLDED] = _jvp
+batching.primitive_batchers[FOLDED] = _fold
+mlir.register_lowering(FOLDED, mlir.lower_fun(called, multiple_results=False))

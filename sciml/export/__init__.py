@@ -1,0 +1,3 @@
+"""Models for other programs."""
+
+from sciml.export._stablehlo import stablehlo as stablehlo
