@@ -312,7 +312,7 @@ def _inverse_fft(real: Array, imaginary: Array, space: tuple[int, ...], bands: t
     # A real field has real coefficients at 0 and at n / 2; what libraries do with others there differs.
     own = [k == 0 or 2 * k == space[last] for k in range(z.shape[last])]
     keep = np.where(own, 0.0, 1.0).reshape((-1,) + (1,) * (z.ndim - last - 1))
-    z = jax.lax.complex(z.real, z.imag * jnp.asarray(np.broadcast_to(keep, z.shape), z.real.dtype))
+    z = jax.lax.complex(z.real, z.imag * jnp.broadcast_to(jnp.asarray(keep, z.real.dtype), z.shape))
     return jnp.fft.irfft(z, space[last], axis=last, norm="forward").astype(real.dtype)
 
 
