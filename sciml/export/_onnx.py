@@ -77,28 +77,28 @@ def _model_proto(model: PyTree, shape: Shape, batch: str | int) -> Any:
     )
 
 
-def _run(graph: Graph, jaxpr: Any, constants: Any, arguments: list[Any]) -> list[Any]:
-    """Writes the equations of a jaxpr in their order."""
+def _run(graph: Graph, jaxpr: Any, constants: Any, arguments: list[Any], place: str = "") -> list[Any]:
+    """Writes the equations of a jaxpr in their order; `place` is where it was called."""
     known = dict(zip(jaxpr.invars, arguments, strict=True))
     known |= {var: of_constant(np.asarray(value)) for var, value in zip(jaxpr.constvars, constants, strict=True)}
     read = lambda atom: of_constant(np.asarray(atom.val, atom.aval.dtype)) if isinstance(atom, Literal) else known[atom]
     for eqn in jaxpr.eqns:
-        found = _equation(graph, eqn, [read(atom) for atom in eqn.invars])
+        found = _equation(graph, eqn, [read(atom) for atom in eqn.invars], place)
         known |= zip(eqn.outvars, found if isinstance(found, list) else [found], strict=True)
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _equation(graph: Graph, eqn: Any, values: list[Any]) -> Any:
-    name, form = eqn.primitive.name, nn.ordinary(eqn)
+def _equation(graph: Graph, eqn: Any, values: list[Any], place: str) -> Any:
+    name, form, place = eqn.primitive.name, nn.ordinary(eqn), _place(eqn) or place
     if form is not None:
         inner = jax.make_jaxpr(form)(*(var.aval for var in eqn.invars))
-        return _run(graph, inner.jaxpr, inner.consts, values)
+        return _run(graph, inner.jaxpr, inner.consts, values, place)
     if name == "scan":
-        return _scan(graph, eqn, values)
+        return _scan(graph, eqn, values, place)
     for key in _INLINE:
         if key in eqn.params:
             inner = eqn.params[key]
-            return _run(graph, getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), values)
+            return _run(graph, getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), values, place)
     try:
         if is_complex(eqn, values):
             return complex_equation(graph, eqn, values, RULES)
@@ -106,37 +106,38 @@ def _equation(graph: Graph, eqn: Any, values: list[Any]) -> Any:
             raise NotImplementedError(f"the operation {name}")
         return RULES[name](graph, eqn, values)
     except NotImplementedError as error:
-        raise _refusal(eqn, str(error)) from None
+        raise _refusal(place, str(error)) from None
 
 
-def _refusal(eqn: Any, what: str) -> ValueError:
+def _refusal(place: str, what: str) -> ValueError:
     return ValueError(
-        f"The model cannot be written in operations of ONNX: it contains {what}, in {_place(eqn)}. Export it as "
+        f"The model cannot be written in operations of ONNX: it contains {what}, in {place or 'an unknown place'}. Export it as "
         "StableHLO, or replace this part of the model."
     )
 
 
 def _place(eqn: Any) -> str:
-    """The function that an equation was traced from, outside of JAX."""
+    """The function that an equation was traced from, outside of JAX; empty if it is not known."""
     trace = eqn.source_info.traceback
     libraries = [str(pathlib.Path(module.__file__ or "").parent) for module in (jax, equinox)]
     for frame in trace.frames if trace is not None else ():
         if not any(frame.file_name.startswith(folder) for folder in libraries):
             return f"{frame.function_name} ({pathlib.Path(frame.file_name).name}:{frame.line_num})"
-    return "an unknown function"
+    return ""
 
 
-def _scan(graph: Graph, eqn: Any, values: list[Any]) -> list[Any]:
+def _scan(graph: Graph, eqn: Any, values: list[Any], place: str) -> list[Any]:
     """A short loop, written out step by step."""
     params, length = eqn.params, eqn.params["length"]
     if not isinstance(length, int) or length > _LONGEST_LOOP:
-        raise _refusal(eqn, f"a loop of {length} steps, more than {_LONGEST_LOOP}")
+        raise _refusal(place, f"a loop of {length} steps, more than {_LONGEST_LOOP}")
     inner, fixed, moving = params["jaxpr"], params["num_consts"], params["num_carry"]
     constants, carry, rows = values[:fixed], values[fixed : fixed + moving], values[fixed + moving :]
     steps = range(length)[::-1] if params["reverse"] else range(length)
     results: list[list[Any]] = [[] for _ in inner.out_avals[moving:]]
     for step in steps:
-        found = _run(graph, inner.jaxpr, inner.consts, [*constants, *carry, *(_entry(graph, row, step) for row in rows)])
+        given = [*constants, *carry, *(_entry(graph, row, step) for row in rows)]
+        found = _run(graph, inner.jaxpr, inner.consts, given, place)
         carry = found[:moving]
         for kept, one in zip(results, found[moving:], strict=True):
             kept.append(one)

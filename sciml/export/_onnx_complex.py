@@ -53,6 +53,9 @@ def complex_equation(graph: Graph, eqn: Any, values: list[Value | Pair], rules: 
         NotImplementedError: If there is no rule for it.
     """
     name = eqn.primitive.name
+    known = [_known(one) for one in values]
+    if all(one is not None and one.size == 1 for one in known):  # such as the factor of a transform
+        return of_constant(np.asarray(eqn.primitive.bind(*known, **eqn.params)))
     if name in _PART_BY_PART:
         return _part_by_part(graph, eqn, values, rules[name])
     if name in _OWN:
@@ -68,6 +71,14 @@ def _part_by_part(graph: Graph, eqn: Any, values: list[Value | Pair], rule: Any)
     if isinstance(real, list):
         return [Pair(one, other) for one, other in zip(real, imaginary, strict=True)]
     return Pair(real, imaginary)
+
+
+def _known(value: Value | Pair) -> np.ndarray | None:
+    """The numbers of a constant."""
+    if isinstance(value, Value):
+        return value.constant
+    real, imaginary = (one.constant for one in value.parts())
+    return None if real is None or imaginary is None else np.asarray(real + 1j * imaginary, np.complex64)
 
 
 def _pair(value: Value | Pair) -> Pair:

@@ -151,7 +151,7 @@ def gather(graph: Graph, eqn: Any, values: list[Value]) -> Value:
     if dims.operand_batching_dims:
         raise NotImplementedError("gathering at places that differ within the batch")
     if not dims.collapsed_slice_dims and len(eqn.invars[1].aval.shape) == 1:
-        return _box(graph, graph.full(x, shape), places, dims.start_index_map, sizes)
+        return _box(graph, graph.full(x, shape), places, [int(axis) for axis in dims.start_index_map], sizes)
     whole = [axis for axis in range(len(shape)) if axis not in dims.collapsed_slice_dims]
     if len(dims.collapsed_slice_dims) != 1 or dims.start_index_map != dims.collapsed_slice_dims:
         raise NotImplementedError("gathering along several axes")
