@@ -21,8 +21,8 @@ class _Export:
     """Folder of the run."""
 
     to: str
-    """stablehlo: a program for XLA, on CPUs, GPUs and TPUs; onnx: a graph for onnxruntime and others; c: that graph with
-    sources and examples for C and Fortran."""
+    """stablehlo: a program for XLA, on CPUs, GPUs and TPUs; onnx: a graph for onnxruntime and others; c: that graph
+    with sources and examples for C and Fortran."""
 
     out: pathlib.Path | None = None
     """New folder for the files; by default the name of the run with -stablehlo, -onnx or -c, in the current folder."""

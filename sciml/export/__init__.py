@@ -18,3 +18,4 @@ from sciml.export._card import card_of as card_of
 from sciml.export._card import shape_of as shape_of
 from sciml.export._onnx import onnx as onnx
 from sciml.export._stablehlo import stablehlo as stablehlo
+from sciml.export._torch import torch_module as torch_module

@@ -29,7 +29,7 @@ class Card:
         precision: Type of the arrays.
         inputs: For each input its `axes`, `shape` and, where they are known, the names of its `channels`. An axis of
             the batch stands before them.
-        output: The same for the output.
+        output: The same for the output; empty if sizes are open.
         grid: `shape`, `lengths` and `boundary`, low and high side of each axis. Of another run than a surrogate's they
             are known only if the model holds its grid; entries are None otherwise.
         units: Units by name of a channel, as far as they were given.
@@ -84,7 +84,8 @@ def card(run: str | pathlib.Path, *, shape: Shape = (), units: Mapping[str, str]
         model=metrics.model,
         grid=_grid(model, shape or shape_of(folder), data),
         units=dict(units or {}),
-        training_data=fingerprint | {name: data[name] for name in ("path", "format", "samples", "split") if name in data},
+        training_data=fingerprint
+        | {name: data[name] for name in ("path", "format", "samples", "split") if name in data},
         errors={
             "test": metrics.test,
             "resolutions": metrics.resolutions,
@@ -104,16 +105,16 @@ def card_of(model: PyTree, shape: Shape, *, channels: Mapping[str, Sequence[str]
         channels: Names of the channels by name of an input.
     """
     program, names = program_of(model, shape), dict(channels or {})
-    sizes = [shape[-1] if isinstance(shape[-1], int) else 0]
-    arguments = program.arguments("batch", max(sizes[0], 1))
-    fixed = all(isinstance(size, int) for known in program.inputs.values() for size in known)
-    result = jax.eval_shape(program.batched, *arguments).shape[1:] if fixed else ()
-    conditioned = isinstance(members_of(model)[0], Conditioned)
+    name = "frames" if isinstance(members_of(model)[0], Conditioned) else "y"
+    output = {}
+    if all(isinstance(size, int) for size in shape):
+        result = jax.eval_shape(program.batched, *program.arguments("batch")).shape[1:]
+        output = _array(name, result, names.get(name))
     return Card(
         model=type(model).__name__,
         parameters=train.parameters(model),
         inputs={name: _array(name, size, names.get(name)) for name, size in program.inputs.items()},
-        output=_array("frames" if conditioned else "y", result, names.get("frames" if conditioned else "y")),
+        output=output,
         grid=_grid(model, shape, {}),
         normalisation=_statistics(members_of(model)[0]),
     )

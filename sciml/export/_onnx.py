@@ -81,7 +81,8 @@ def _run(graph: Graph, jaxpr: Any, constants: Any, arguments: list[Any], place: 
     """Writes the equations of a jaxpr in their order; `place` is where it was called."""
     known = dict(zip(jaxpr.invars, arguments, strict=True))
     known |= {var: of_constant(np.asarray(value)) for var, value in zip(jaxpr.constvars, constants, strict=True)}
-    read = lambda atom: of_constant(np.asarray(atom.val, atom.aval.dtype)) if isinstance(atom, Literal) else known[atom]
+    dtype = lambda atom: atom.aval.dtype
+    read = lambda atom: of_constant(np.asarray(atom.val, dtype(atom))) if isinstance(atom, Literal) else known[atom]
     for eqn in jaxpr.eqns:
         found = _equation(graph, eqn, [read(atom) for atom in eqn.invars], place)
         known |= zip(eqn.outvars, found if isinstance(found, list) else [found], strict=True)
@@ -111,8 +112,8 @@ def _equation(graph: Graph, eqn: Any, values: list[Any], place: str) -> Any:
 
 def _refusal(place: str, what: str) -> ValueError:
     return ValueError(
-        f"The model cannot be written in operations of ONNX: it contains {what}, in {place or 'an unknown place'}. Export it as "
-        "StableHLO, or replace this part of the model."
+        f"The model cannot be written in operations of ONNX: it contains {what}, in {place or 'an unknown place'}. "
+        "Export it as StableHLO, or replace this part of the model."
     )
 
 
@@ -141,8 +142,8 @@ def _scan(graph: Graph, eqn: Any, values: list[Any], place: str) -> list[Any]:
         carry = found[:moving]
         for kept, one in zip(results, found[moving:], strict=True):
             kept.append(one)
-    avals = inner.out_avals[moving:]
-    return [*carry, *(_rows(graph, kept[:: -1 if params["reverse"] else 1], aval) for kept, aval in zip(results, avals))]
+    avals, order = inner.out_avals[moving:], -1 if params["reverse"] else 1
+    return [*carry, *(_rows(graph, kept[::order], aval) for kept, aval in zip(results, avals, strict=True))]
 
 
 def _entry(graph: Graph, row: Value, step: int) -> Value:

@@ -1,7 +1,6 @@
 """Complex numbers as pairs of real ones, and Fourier transforms as products with cosines and sines."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from sciml.export._onnx_graph import Graph, Value, constant
 
 _LONGEST_TRANSFORM = 2048  # points of an axis: the matrices have that many rows and columns
+_FEW = 64  # numbers that are computed while the graph is written
 Rules = dict[str, Callable[[Graph, Any, list[Value]], Value | list[Value]]]
 
 
@@ -43,7 +43,7 @@ def of_constant(array: np.ndarray) -> Value | Pair:
     """A constant, a pair if it is complex."""
     if not np.iscomplexobj(array):
         return constant(array)
-    return Pair(constant(array.real.astype(np.float32)), constant(array.imag.astype(np.float32)))
+    return Pair(constant(np.real(array).astype(np.float32)), constant(np.imag(array).astype(np.float32)))
 
 
 def complex_equation(graph: Graph, eqn: Any, values: list[Value | Pair], rules: Rules) -> Any:
@@ -53,20 +53,20 @@ def complex_equation(graph: Graph, eqn: Any, values: list[Value | Pair], rules: 
         NotImplementedError: If there is no rule for it.
     """
     name = eqn.primitive.name
-    known = [_known(one) for one in values]
-    if all(one is not None and one.size == 1 for one in known):  # such as the factor of a transform
-        return of_constant(np.asarray(eqn.primitive.bind(*known, **eqn.params)))
     if name in _PART_BY_PART:
         return _part_by_part(graph, eqn, values, rules[name])
     if name in _OWN:
         return _OWN[name](graph, eqn, values)
+    known = [_known(one) for one in values]
+    if all(one is not None and one.size < _FEW for one in known):  # such as the factor of a transform
+        return of_constant(np.asarray(eqn.primitive.bind(*known, **eqn.params)))
     raise NotImplementedError(f"the operation {name} of complex numbers")
 
 
 def _part_by_part(graph: Graph, eqn: Any, values: list[Value | Pair], rule: Any) -> Any:
     split = [_pair(one).parts() for one in values]
     if eqn.primitive.name in _BY_REAL_PLACES:
-        split[-1] = (split[-1][0],) * 2
+        split[-1] = (split[-1][0], split[-1][0])
     real, imaginary = (rule(graph, eqn, list(part)) for part in zip(*split, strict=True))
     if isinstance(real, list):
         return [Pair(one, other) for one, other in zip(real, imaginary, strict=True)]
@@ -88,8 +88,10 @@ def _pair(value: Value | Pair) -> Pair:
 
 
 def _binary(graph: Graph, op: str, a: Value, b: Value) -> Value:
-    shape = [x if x != 1 else y for x, y in zip(a.shape, b.shape, strict=True)] if a.shape and b.shape else (
-        a.shape or b.shape
+    shape = (
+        [x if x != 1 else y for x, y in zip(a.shape, b.shape, strict=True)]
+        if a.shape and b.shape
+        else (a.shape or b.shape)
     )
     return graph.node(op, [a, b], shape, a.dtype)
 

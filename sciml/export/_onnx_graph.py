@@ -169,12 +169,15 @@ class Graph:
     def concatenate(self, values: Sequence[Value], axis: int, shape: Sequence[Size]) -> Value:
         """Values one after another along an axis, each with its repetitions written out along the others."""
         values = [
-            self.full(one, [*shape[:axis], one.shape[axis], *shape[axis + 1 :]]) for one in values if one.shape[axis] != 0
+            self.full(one, [*shape[:axis], one.shape[axis], *shape[axis + 1 :]])
+            for one in values
+            if one.shape[axis] != 0
         ]
         if len(values) == 1:
             return values[0]
-        if all(one.constant is not None for one in values):
-            return constant(np.concatenate([one.constant for one in values], axis))
+        known = [one.constant for one in values if one.constant is not None]
+        if len(known) == len(values):
+            return constant(np.concatenate(known, axis))
         return self.node("Concat", values, shape, values[0].dtype, axis=axis)
 
     def cast(self, value: Value, dtype: Any) -> Value:

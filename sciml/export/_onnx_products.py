@@ -34,7 +34,9 @@ def product_of(graph: Graph, eqn: Any, values: list[Value], dtype: np.dtype) -> 
 def _matrices(graph: Graph, x: Value, shape: Sequence[Size], axes: tuple[Sequence[int], ...]) -> Value:
     """Axes in the order batch, first, second, where first and second are one axis each; the batch may be repeated."""
     batch, first, second = axes
-    x = graph.full(x, [own if axis in batch else size for axis, (own, size) in enumerate(zip(x.shape, shape, strict=True))])
+    x = graph.full(
+        x, [own if axis in batch else size for axis, (own, size) in enumerate(zip(x.shape, shape, strict=True))]
+    )
     x = graph.transpose(x, [*batch, *first, *second])
     sizes = [_product(shape[axis] for axis in part) for part in (first, second)]
     return graph.reshape(x, [*x.shape[: len(batch)], *sizes])
@@ -64,13 +66,20 @@ def _correlation(
     graph: Graph, x: Value, w: Value, pairs: list[tuple[int, int]], params: Any, shape: Sequence[Size]
 ) -> Value:
     x = _shorter(graph, x, pairs)
+    return _windows(graph, "Conv", [x, w], shape, pairs, params, params["window_strides"])
+
+
+def _windows(
+    graph: Graph, op: str, operands: list[Value], shape: Any, pairs: list[tuple[int, int]], params: Any, strides: Any
+) -> Value:
+    """Conv or ConvTranspose; a negative number of values at an edge counts as none."""
     return graph.node(
-        "Conv",
-        [x, w],
+        op,
+        operands,
         shape,
-        x.dtype,
-        kernel_shape=list(w.shape[2:]),
-        strides=list(params["window_strides"]),
+        operands[0].dtype,
+        kernel_shape=list(operands[1].shape[2:]),
+        strides=list(strides),
         dilations=list(params["rhs_dilation"]),
         pads=[max(0, low) for low, _ in pairs] + [max(0, high) for _, high in pairs],
         group=params["feature_group_count"],
@@ -102,17 +111,7 @@ def _transposed(
     reach = [(k - 1) * r for k, r in zip(w.shape[2:], params["rhs_dilation"], strict=True)]
     drop = [(r - low, r - high) for r, (low, high) in zip(reach, pairs, strict=True)]
     wide = [*shape[:2], *(n + min(0, a) + min(0, b) for n, (a, b) in zip(shape[2:], drop, strict=True))]
-    y = graph.node(
-        "ConvTranspose",
-        [x, w],
-        wide,
-        x.dtype,
-        kernel_shape=list(w.shape[2:]),
-        strides=list(params["lhs_dilation"]),
-        dilations=list(params["rhs_dilation"]),
-        pads=[max(0, low) for low, _ in drop] + [max(0, high) for _, high in drop],
-        group=groups,
-    )
+    y = _windows(graph, "ConvTranspose", [x, w], wide, drop, params, params["lhs_dilation"])
     edges = [0, 0, *(max(0, -low) for low, _ in drop), 0, 0, *(max(0, -high) for _, high in drop)]
     return graph.node("Pad", [y, graph.integers(edges)], shape, x.dtype) if any(edges) else y
 
@@ -190,7 +189,8 @@ def _box(graph: Graph, x: Value, places: Value, axes: Sequence[int], sizes: Sequ
     zeros, ends = graph.integers([0] * len(rest)), graph.integers([sizes[axis] for axis in rest])
     if rest:
         starts, stops = (
-            graph.concatenate([one, other], 0, (len(axes) + len(rest),)) for one, other in ((starts, zeros), (stops, ends))
+            graph.concatenate([one, other], 0, (len(axes) + len(rest),))
+            for one, other in ((starts, zeros), (stops, ends))
         )
     which = graph.integers([*(axes[i] for i in moving), *rest])
     return graph.node("Slice", [x, starts, stops, which], sizes, x.dtype)

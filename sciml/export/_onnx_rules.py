@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from sciml.export._onnx_graph import Graph, Value, constant
@@ -261,8 +260,13 @@ def _reduction(graph: Graph, eqn: Any, values: list[Value]) -> Value:
     axes = tuple(eqn.params["axes"])
     if not axes:
         return values[0]
-    x = graph.full(values[0], [size if axis in axes else own for axis, (own, size) in enumerate(
-        zip(values[0].shape, eqn.invars[0].aval.shape, strict=True))])
+    x = graph.full(
+        values[0],
+        [
+            size if axis in axes else own
+            for axis, (own, size) in enumerate(zip(values[0].shape, eqn.invars[0].aval.shape, strict=True))
+        ],
+    )
     if x.constant is not None:
         return constant(np.asarray(function(x.constant, axis=axes), x.dtype))
     shape = [size for axis, size in enumerate(x.shape) if axis not in axes]

@@ -13,7 +13,7 @@ from sciml.operators import Conditioned, members_of
 from sciml.rollout import Conditions
 
 Shape = tuple[int | str, ...]
-"""Sizes of an array without the axis of the batch; a text is the name of a size that is chosen when the program runs."""
+"""Sizes of an array without the axis of the batch; a text names a size that is chosen when the program runs."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ def _names(size: int | str) -> set[str]:
     return {part for part in text.split() if not part.isdigit()}
 
 
-def program_of(model: PyTree, shape: Shape) -> Program:
+def program_of(model: PyTree, shape: Shape = ()) -> Program:
     """The function of a model.
 
     An operator has the input `x`. An `operators.Conditioned` has those of `frames`, `fixed`, `parameters` and `dt` that
@@ -59,7 +59,8 @@ def program_of(model: PyTree, shape: Shape) -> Program:
 
     Args:
         model: An operator, an `operators.Conditioned`, or any function of one field.
-        shape: Of a field of one sample, `(channels, *space)`; for an `operators.Conditioned` of one frame.
+        shape: Of a field of one sample, `(channels, *space)`; for an `operators.Conditioned` of one frame. Without it
+            the shapes of the program's inputs are not complete, its function is.
 
     Raises:
         ValueError: If the model does not take fields of this shape.
@@ -84,12 +85,12 @@ def _program_of_one(model: Any, shape: Shape) -> Program:
     if not isinstance(model, Conditioned):
         if not callable(model):
             raise ValueError(
-                f"Expected an operator or an operators.Conditioned, got {type(model).__name__}, which is no function of "
-                "a field. Export a function that takes one."
+                f"Expected an operator or an operators.Conditioned, got {type(model).__name__}, which is no function "
+                "of a field. Export a function that takes one."
             )
-        return Program(model, {"x": tuple(shape)})
+        return Program(lambda x: model(x), {"x": tuple(shape)})
     channels, space = model.frames.mean.value.shape[0], tuple(shape[1:])
-    if shape[0] != channels:
+    if shape and shape[0] != channels:
         raise ValueError(f"Expected frames of {channels} channels as in the statistics, got {shape[0]}. Correct shape.")
     numbers = model.numbers
     sizes: dict[str, Shape] = {
@@ -102,8 +103,9 @@ def _program_of_one(model: Any, shape: Shape) -> Program:
     def call(*arrays: Float[Array, "..."]) -> Float[Array, "..."]:
         given = dict(zip(inputs, arrays, strict=True))
         like = next(given[name] for name in ("frames", "fixed") if name in given)
-        frames = given.get("frames", jnp.zeros((0, channels, *like.shape[-len(space) :]), like.dtype))
-        fixed = given.get("fixed", jnp.zeros((0, *like.shape[-len(space) :]), like.dtype))
+        points = like.shape[2:] if "frames" in given else like.shape[1:]
+        frames = given.get("frames", jnp.zeros((0, channels, *points), like.dtype))
+        fixed = given.get("fixed", jnp.zeros((0, *points), like.dtype))
         dt = given.get("dt", jnp.ones((), like.dtype))
         return model(frames, Conditions(fixed, given.get("parameters", jnp.zeros(0)), dt))
 

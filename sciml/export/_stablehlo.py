@@ -47,7 +47,7 @@ def stablehlo(
         arguments = program.arguments(batch, smallest)
         try:
             exported = jax.export.export(jax.jit(program.batched), platforms=platforms)(*arguments)
-        except (ValueError, TypeError, jax.errors.JAXTypeError) as error:
+        except Exception as error:  # what JAX raises has no common class
             named = any(isinstance(size, str) for known in program.inputs.values() for size in known)
             if not named:
                 raise

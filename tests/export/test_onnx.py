@@ -52,8 +52,18 @@ def test_graphs_have_ordinary_real_operations_alone(tmp_path):
     graph = onnx.load(tmp_path / "m").graph
     assert {node.domain for node in graph.node} == {""}
     assert not {"DFT", "STFT", "Einsum"} & {node.op_type for node in graph.node}
-    assert [size.dim_param or size.dim_value for size in graph.input[0].type.tensor_type.shape.dim] == ["batch", 3, 16, 24]
-    assert [size.dim_param or size.dim_value for size in graph.output[0].type.tensor_type.shape.dim] == ["batch", 5, 16, 24]
+    assert [size.dim_param or size.dim_value for size in graph.input[0].type.tensor_type.shape.dim] == [
+        "batch",
+        3,
+        16,
+        24,
+    ]
+    assert [size.dim_param or size.dim_value for size in graph.output[0].type.tensor_type.shape.dim] == [
+        "batch",
+        5,
+        16,
+        24,
+    ]
 
 
 @pytest.mark.parametrize("space", [(256,), (160, 128)])
