@@ -83,12 +83,13 @@ def _single(leaf: Any) -> Any:
 
 def _program_of_one(model: Any, shape: Shape) -> Program:
     if not isinstance(model, Conditioned):
+        function: Any = model
         if not callable(model):
             raise ValueError(
                 f"Expected an operator or an operators.Conditioned, got {type(model).__name__}, which is no function "
                 "of a field. Export a function that takes one."
             )
-        return Program(lambda x: model(x), {"x": tuple(shape)})
+        return Program(function, {"x": tuple(shape)})
     channels, space = model.frames.mean.value.shape[0], tuple(shape[1:])
     if shape and shape[0] != channels:
         raise ValueError(f"Expected frames of {channels} channels as in the statistics, got {shape[0]}. Correct shape.")
