@@ -6,6 +6,7 @@ from typing import Any
 
 from jax.extend.core import JaxprEqn, Primitive
 
+from sciml.nn import _activations
 from sciml.nn._depthwise import depthwise
 from sciml.nn._layout import FOLDED, called
 from sciml.nn._matmul import PRODUCT, product
@@ -29,3 +30,11 @@ def ordinary(equation: JaxprEqn) -> Callable[..., Any] | None:
     """
     form = _FORMS.get(equation.primitive)
     return None if form is None else functools.partial(form, **equation.params)
+
+
+def is_gelu(equation: JaxprEqn) -> bool:
+    """Whether an equation of a jaxpr is the call of `gelu`, for programs that have an operation of their own for it."""
+    if equation.primitive.name != "custom_jvp_call":
+        return False
+    where = equation.params["call_jaxpr"].jaxpr.debug_info.func_src_info or ""
+    return where.startswith(f"gelu at {_activations.__file__}:")
