@@ -61,7 +61,7 @@ def test_a_fresh_process_without_this_package_gets_the_same_numbers(names, tmp_p
 def test_a_step_under_conditions_has_their_inputs(tmp_path):
     model, rng = exported_models.conditioned(NX, NY), np.random.default_rng(1)
     export.stablehlo(model, (2, NX, NY), tmp_path / "step.stablehlo")
-    shapes = (BATCH, 2, 2, NX, NY), (BATCH, 1, NX, NY), (BATCH, 1)
+    shapes = (BATCH, 3, 2, NX, NY), (BATCH, 1, NX, NY), (BATCH, 1)
     frames, fixed, parameters = (rng.normal(size=shape).astype(np.float32) for shape in shapes)
     program = jax.export.deserialize(bytearray((tmp_path / "step.stablehlo").read_bytes()))
     expected = jax.jit(jax.vmap(model))(frames, Conditions(fixed, parameters, np.ones(BATCH, np.float32)))

@@ -87,7 +87,7 @@ def test_an_output_that_is_the_input_has_memory_of_its_own(x):
 
 def test_a_model_that_is_told_parameters_takes_them(x):
     model = exported_models.conditioned(NX, NY)
-    frames = x[:, None, :2].repeat(1, 2, 1, 1, 1)
+    frames = x[:, None, :2].repeat(1, 3, 1, 1, 1)
     fixed, parameters = x[:, :1], torch.tensor([[1.0], [2.0]])
     found = export.torch_module(model)(frames, fixed, parameters)
     conditions = Conditions(fixed.numpy(), parameters.numpy(), np.ones(BATCH, np.float32))
