@@ -79,11 +79,9 @@ def test_platforms_and_operations_are_those_of_xla(tmp_path):
 
 
 @pytest.fixture
-def unchecked():
+def unchecked(monkeypatch):
     """Annotations say that sizes are ints, and symbolic ones are not."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.mark.usefixtures("unchecked")
