@@ -232,14 +232,16 @@ def compared(make: Callable[[Grid], Any], parts: tuple[int, ...], points: int) -
     }
 
 
-def computation(make: Callable[[Grid], Any], points: int) -> dict[str, float]:
-    """Operations and bytes per point of a step on one device, as its compiler counts them.
-
-    Convolutions and products have the forms that GPUs get: those for CPUs read some operands several times.
-    """
+def plain_convolutions() -> None:
+    """Compiles convolutions as for GPUs from now on; the form for CPUs is many small ones on large fields."""
     for primitive, form in zip(_stencils.correlation._maps, _FORMS, strict=True):
         plain = lambda a, b, *, static, form=form: form(a, b, static)
         mlir.register_lowering(primitive, mlir.lower_fun(plain, multiple_results=False), platform="cpu")
+
+
+def computation(make: Callable[[Grid], Any], points: int) -> dict[str, float]:
+    """Operations and bytes per point of a step on one device, as its compiler counts them."""
+    plain_convolutions()
     counted = compiled(make, (), points).cost_analysis()
     return {name: counted[key] / points**3 for name, key in (("flops", "flops"), ("bytes", "bytes accessed"))}
 
@@ -307,6 +309,18 @@ def predicted(name: str, cluster: Cluster, cost: dict[str, float], step: float |
     return rows
 
 
+def of_each_stencil(cluster: Cluster) -> list[dict[str, Any]]:
+    """What an MgNO would send if each stencil of its cycles exchanged faces by itself."""
+    known, rows = nn.VCycle._goes_down_and_up, []
+    nn.VCycle._goes_down_and_up = lambda self: False
+    for parts in LAYOUTS[3::3]:
+        sent = messages(traced(mgno, parts))
+        size, time = sum(one.size for one in sent), sum(seconds(one, parts, cluster) for one in sent)
+        rows.append({"devices": math.prod(parts), "messages": len(sent), "bytes": size, "message_seconds": time})
+    nn.VCycle._goes_down_and_up = known
+    return rows
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as text."""
     lines = [f"{'devices':>8} {'grid':>16} {'messages':>9} {'MiB':>7} {'ms':>7} {'of it sent':>10} {'efficiency':>10}"]
@@ -345,6 +359,8 @@ def main() -> None:
                 "programs": [{"layout": one, "points_of_a_part": [n] * 3, **found} for one, n, found in checked],
             }
             case["counted_per_point"] = computation(CASES[name], COUNTED)
+        if name == "mgno":
+            case["if_each_stencil_exchanged"] = of_each_stencil(cluster)
         case["predicted"] = predicted(name, cluster, case["counted_per_point"], steps.get(name))
         print(f"{name}\n{table(case['predicted'])}", flush=True)
         timer.write(given.out, result)

@@ -149,7 +149,7 @@ def _apply_padded(model: Padded, x: Float[Array, "batch in *space"]) -> Float[Ar
 def _between(model: AbstractFourierNetwork, body: Callable[[Array], Array], x: Array) -> Array:
     # Channels last, the batch beside them: every product at a point is a GEMM without a transposition.
     v = apply_layer(run, model.lifting, jnp.moveaxis(x, (0, 1), (-2, -1)), model.activation, model.grid)
-    y = run(model.projection, body(v), model.activation)
+    y = apply_layer(run, model.projection, body(v), model.activation)
     return jnp.moveaxis(y, (-2, -1), (0, 1))
 
 
