@@ -22,7 +22,7 @@ from sciml.nn import (
     gelu,
     matmul,
 )
-from sciml.operators._base import AbstractOperator, on_any_mesh
+from sciml.operators._base import AbstractOperator, takes_any_field
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ class AbstractFourierNetwork(AbstractOperator):
     def body(self, v: Float[Array, "*space batch in"]) -> Float[Array, "*space batch out"]:
         """The Fourier layers B, for a batch with the channels last and the batch beside them."""
 
-    @on_any_mesh
+    @takes_any_field
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The output fields.
 
@@ -112,7 +112,7 @@ class Padded(AbstractOperator):
         count_coordinates(grid, (0,) * operator.dimensions)
         self.operator, self.grid, self.fraction = operator, grid, float(fraction)
 
-    @on_any_mesh
+    @takes_any_field
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The output fields.
 

@@ -41,7 +41,7 @@ def close(found, expected, tolerance=1e-5):
 
 def other_types(name, operator, x, y):
     """The result has the common type of the input and the parameters, as in `jax.numpy`."""
-    for kind in (jnp.bfloat16, jnp.float16):
+    for kind in (jnp.bfloat16, jnp.float16, jnp.int32):
         given = (4 * x).astype(kind)
         found = batched(operator, given)
         assert found.dtype == jnp.float32
