@@ -17,7 +17,7 @@ FORBIDDEN_CALLS = {"super", "hasattr", "eval", "exec"}
 FORBIDDEN_IMPORTS = {"pickle", "dill", "cloudpickle", "shelve", "marshal"}
 OPTIONAL = {
     *("flax", "sympy", "sklearn", "tensorboardX", "wandb", "mlflow", "sqlalchemy", "imageio_ffmpeg"),
-    *("xarray", "zarr", "h5netcdf", "hdf5plugin", "blackjax"),
+    *("xarray", "zarr", "h5netcdf", "hdf5plugin", "blackjax", "onnx", "onnxruntime", "torch"),
 }
 
 # Exceptions, each with its reason.
