@@ -23,6 +23,7 @@ TABLE: dict[str, str] = {
         Normaliser Numbers Padded Patched Pointwise PointwiseHead Resampled Residual ResidualMgNO ResidualUNet Slicing
         SpectralHead Stage TFNO Transferred Transolver UNO UNet WithFields
         """,
+    "sciml.interop": "ChannelScale NeuraloperatorBlock NeuraloperatorFNO NeuraloperatorUNO PublishedSpectralConv",
     "sciml.preconditioners": """
         AdditiveHierarchy AdditivePreconditioner Conductances Hierarchy MediumReader SymmetricCycle
         """,
