@@ -8,7 +8,7 @@ outputs, in float32 and in float64. neuraloperator computes Fourier layers in co
 this type, `torch.cfloat`, stands for complex128. On grids with odd sizes it is run a second time with its second
 `fftshift` replaced by `ifftshift`.
 
-Errors are the largest difference over the largest output. Results: benchmarks/results/interop_parity.json.
+Errors are relative L2 norms. Results: benchmarks/results/interop_parity.json.
 """
 
 import argparse
@@ -107,11 +107,51 @@ CASES = {
 }
 
 
+TINY = {"in_channels": 1, "out_channels": 2, "hidden_channels": 3, "n_layers": 1, "lifting_channel_ratio": 1}
+TINY_PLANE = TINY | {"n_modes": [4, 3]}
+EVEN = [[6, 7]]
+FIXTURE = {
+    "fno 1-d": ("FNO", TINY | {"n_modes": [4]}, [[9]]),
+    "fno": ("FNO", TINY_PLANE | {"n_layers": 2}, [[8, 6], [6, 7], [2, 5], [7, 6]]),
+    "fno 3-d": ("FNO", TINY | {"n_modes": [2, 2, 3]}, [[4, 4, 5]]),
+    "tucker": ("TFNO", TINY_PLANE | {"rank": 0.4}, EVEN),
+    "cp": ("TFNO", TINY_PLANE | {"factorization": "CP", "rank": 0.4}, EVEN),
+    "tt": ("TFNO", TINY_PLANE | {"factorization": "TT", "rank": 0.4}, EVEN),
+    "box, padding": (
+        "FNO",
+        TINY_PLANE | {"positional_embedding": [[-1.0, 1.0], [0.0, 2.0]], "domain_padding": 0.25},
+        EVEN,
+    ),
+    "group norm, relu": ("FNO", TINY_PLANE | {"norm": "group_norm", "non_linearity": "relu"}, EVEN),
+    "batch norm, more modes": ("FNO", TINY_PLANE | {"norm": "batch_norm", "max_n_modes": [7, 6]}, EVEN),
+    "instance norm first": (
+        "FNO",
+        TINY_PLANE | {"norm": "instance_norm", "preactivation": True, "stabilizer": "tanh", "n_layers": 2},
+        EVEN,
+    ),
+    "skips": (
+        "FNO",
+        TINY_PLANE | {"fno_skip": "identity", "channel_mlp_skip": "linear", "positional_embedding": None},
+        EVEN,
+    ),
+    "no mlp": ("FNO", TINY_PLANE | {"use_channel_mlp": False, "fno_skip": "soft-gating", "n_layers": 2}, EVEN),
+    "no skips": ("FNO", TINY_PLANE | {"fno_skip": None, "channel_mlp_skip": None}, EVEN),
+    "other grid": ("FNO", TINY_PLANE | {"resolution_scaling_factor": 1.5}, EVEN),
+    **{
+        f"uno {d}-d": (
+            "UNO",
+            uno(d, (4, 2, 4), [1.0, 0.5, 2.0])
+            | {"in_channels": 1, "hidden_channels": 3, "n_layers": 3, "uno_out_channels": [2, 3, 3]}
+            | {"lifting_channels": 3, "projection_channels": 4, "out_channels": 1},
+            [space],
+        )
+        for d, space in ((1, [9]), (2, [8, 6]), (3, [4, 4, 6]))
+    },
+}
+
+
 def write(folder):
     """What the peer's interpreter does: models, inputs and outputs."""
-    import contextlib
-    import io
-
     import torch
 
     cfloat, float_ = torch.cfloat, torch.Tensor.float
@@ -119,25 +159,52 @@ def write(folder):
         torch.cfloat = torch.cdouble if double else cfloat
         torch.Tensor.float = torch.Tensor.double if double else float_
         torch.set_default_dtype(torch.float64 if double else torch.float32)
-        for number, (kind, config, spaces) in enumerate(CASES.values()):
-            torch.manual_seed(number)
-            with contextlib.redirect_stdout(io.StringIO()):
-                model = built(kind, dict(config)).eval()
-            with torch.no_grad():
-                for parameter in model.parameters():
-                    parameter += 0.3 * torch.randn_like(parameter) * parameter.abs().mean()
-                for name, buffer in model.named_buffers():
-                    if buffer.is_floating_point():
-                        buffer += torch.rand_like(buffer) * (0.5 if name.endswith("var") else 0.2)
-                found = {
-                    f"array {name}": value.numpy() for name, value in model.state_dict().items() if name != "_metadata"
-                }
-                for i, space in enumerate(spaces):
-                    x = torch.randn(2, config["in_channels"], *space)
-                    found |= {f"x {i}": x.numpy(), f"y {i}": model(x).numpy()}
-                    if any(n % 2 for n in space[:-1]) and kind != "UNO":
-                        found[f"unshifted {i}"] = unshifted(model, x).numpy()
-            np.savez(pathlib.Path(folder) / f"{number}-{int(double)}.npz", **found)
+        for number, case in enumerate(CASES.values()):
+            np.savez(pathlib.Path(folder) / f"{number}-{int(double)}.npz", **computed(number, case)[1])
+
+
+def write_fixture(path):
+    """The small cases in one file, as numbers with an index, and one of them in neuraloperator's own form."""
+    index, numbers = {}, []
+    for number, (name, case) in enumerate(FIXTURE.items()):
+        model, own = computed(number, case)
+        own = {key: value for key, value in own.items() if not key.endswith("num_batches_tracked")}
+        index[name] = {
+            "kind": case[0],
+            "config": case[1],
+            "arrays": [[key, str(value.dtype), list(value.shape)] for key, value in own.items()],
+        }
+        numbers += [np.ascontiguousarray(value).reshape(-1).view(np.float32) for value in own.values()]
+        if name == "group norm, relu":
+            model.save_checkpoint(path.parent, path.stem)
+            (path.parent / f"{path.stem}_metadata.pkl").unlink()  # the state dict holds the same
+    np.savez_compressed(path, index=np.array(json.dumps(index)), numbers=np.concatenate(numbers))
+
+
+def computed(seed, case):
+    """The published model of a case with random numbers in all parameters, and its arrays, inputs and outputs."""
+    import contextlib
+    import io
+
+    import torch
+
+    kind, config, spaces = case
+    torch.manual_seed(seed)
+    with contextlib.redirect_stdout(io.StringIO()):
+        model = built(kind, dict(config)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.3 * torch.randn_like(parameter) * parameter.abs().mean()
+        for name, buffer in model.named_buffers():
+            if buffer.is_floating_point():
+                buffer += torch.rand_like(buffer) * (0.5 if name.endswith("var") else 0.2)
+        found = {f"array {name}": value.numpy() for name, value in model.state_dict().items() if name != "_metadata"}
+        for i, space in enumerate(spaces):
+            x = torch.randn(2, config["in_channels"], *space)
+            found |= {f"x {i}": x.numpy(), f"y {i}": model(x).numpy()}
+            if any(n % 2 for n in space[:-1]) and kind != "UNO":
+                found[f"unshifted {i}"] = unshifted(model, x).numpy()
+    return model, found
 
 
 def built(kind, config):
@@ -214,17 +281,21 @@ def compare(folder):
 
 
 def error(y, expected):
-    return float(np.abs(y - expected).max() / np.abs(expected).max())
+    return float(np.linalg.norm(y - expected) / np.linalg.norm(expected))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peer-python", help="interpreter that has torch and neuraloperator")
     parser.add_argument("--write", help="what that interpreter is asked to do: write the cases into this folder")
+    parser.add_argument("--fixture", type=pathlib.Path, help="write the small cases of the tests, in that interpreter")
     parser.add_argument("--out", type=pathlib.Path, default=RESULTS)
     given = parser.parse_args()
     if given.write:
         write(given.write)
+        return
+    if given.fixture:
+        write_fixture(given.fixture)
         return
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([given.peer_python or sys.executable, __file__, "--write", folder], check=True)
