@@ -106,7 +106,7 @@ def read_safetensors(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[st
     if "sha256" in texts:
         digest = hashlib.sha256()
         for start in range(0, count, _PIECE):
-            digest.update(content[start : start + _PIECE].data)
+            digest.update(_bytes(content[start : start + _PIECE]))
         if digest.hexdigest() != texts["sha256"]:
             raise Damaged(f"{path} is damaged: its bytes differ from their digest. Copy or write it again.")
     if "card" not in texts:
@@ -143,4 +143,4 @@ def _arrays(header: Mapping[str, dict[str, Any]], content: np.ndarray, path: pat
 
 
 def _bytes(array: np.ndarray) -> memoryview:
-    return memoryview(array.reshape(-1).view(np.uint8))
+    return array.reshape(-1).view(np.uint8).data

@@ -293,7 +293,7 @@ def _same(name: str, config: Mapping[str, Any] | None, size: int) -> None:
 
 
 def _activation(value: Any) -> Callable[[Array], Array]:
-    if callable(value) and getattr(value, "__module__", "").startswith(("jax", "sciml")):
+    if getattr(value, "__module__", "").startswith(("jax", "sciml")):
         return value
     name = _last_name(value)
     if name not in _ACTIVATIONS:
@@ -396,7 +396,7 @@ def _block(
     modes, scale = options["n_modes"], options["scale"]
     used = _cropped(weight, modes)
     bias = state.optional(f"{conv}.bias")
-    real = used.real.dtype
+    real = np.real(used).dtype
     mixing = options["use_channel_mlp"]
     block = NeuraloperatorBlock(
         spectral=spectral(layer if scale is None else PublishedSpectralConv, used, bias, modes),
@@ -434,8 +434,8 @@ def _padding(value: Any, d: int) -> tuple[float, ...]:
 def _usual(block: NeuraloperatorBlock) -> bool:
     """Whether a block is one of `operators.FNO` with a mixing network."""
     plain = block.scale is None and block.stabilise is None and not block.preactivation and block.norms == (None, None)
-    kinds = isinstance(block.skip, Dense) and isinstance(block.mixing_skip, ChannelScale)
-    return plain and kinds and len(block.mixing) == 2 and block.skip.bias is None
+    linear = isinstance(block.skip, Dense) and block.skip.bias is None
+    return plain and linear and isinstance(block.mixing_skip, ChannelScale) and len(block.mixing) == 2
 
 
 def _our_fno(
@@ -458,7 +458,7 @@ def _our_fno(
         "key": jax.random.key(0),
     }
     out = projection[-1].weight.shape[1]
-    layers = [block.spectral for block in blocks]
+    layers: list[Any] = [block.spectral for block in blocks]
     found = [one for one in tucker if one is not None]
     if len(found) == len(blocks) and all(_fits(core, factors) for core, factors in found):
         ranks = tuple((*core.shape[2:], *core.shape[:2]) for core, _ in found)

@@ -312,10 +312,10 @@ def dense(weight: np.ndarray, bias: np.ndarray | None) -> Dense:
 def spectral(cls: type, weight: np.ndarray, bias: np.ndarray | None, modes: tuple[int, ...]) -> Any:
     """A `SpectralConv` or `PublishedSpectralConv` with a complex weight (in, out, modes ...)."""
     own = np.moveaxis(weight, (0, 1), (-2, -1))
-    own = jnp.asarray(np.stack((own.real, own.imag), axis=-2))
+    own = jnp.asarray(np.stack((np.real(own), np.imag(own)), axis=-2))
     if cls is PublishedSpectralConv:
         return PublishedSpectralConv(own, None if bias is None else jnp.asarray(bias.reshape(-1)))
-    offset = np.zeros(weight.shape[1], weight.real.dtype) if bias is None else bias.reshape(-1)
+    offset = np.zeros(weight.shape[1], np.real(weight).dtype) if bias is None else bias.reshape(-1)
     empty = eqx.filter_eval_shape(lambda: SpectralConv(1, 1, modes, key=jax.random.key(0)))
     return eqx.tree_at(lambda layer: (layer.weight, layer.bias), empty, (own, jnp.asarray(offset)))
 
