@@ -37,7 +37,9 @@ def takes_any_field(call: Callable[[Any, Array], Array]) -> Callable[[Any, Array
 class AbstractOperator(eqx.Module):
     """Maps fields to fields on one sample: no batch axis, no key, no state.
 
-    Batches are the caller's `jax.vmap`. Training, evaluation, wrappers and the command line ask for nothing else.
+    Batches are the caller's `jax.vmap`. Training, evaluation, wrappers and the command line ask for nothing else: any
+    Equinox module with such a call is an operator for them, also one of another package, and need not inherit from this
+    class. On a mesh that cuts fields such a module is refused unless it has the attribute `acts_on_parts`.
     """
 
     @abc.abstractmethod

@@ -31,7 +31,7 @@ class Patched(AbstractOperator):
         patch: Points of a patch along each axis.
     """
 
-    operator: AbstractOperator
+    operator: Callable[..., Array]
     in_channels: int = eqx.field(static=True)
     patch: tuple[int, ...] = eqx.field(static=True)
 
@@ -70,7 +70,7 @@ class Patched(AbstractOperator):
 
 
 def patched(
-    make: Callable[..., AbstractOperator],
+    make: Callable[..., Callable[..., Array]],
     in_channels: int,
     out_channels: int,
     *,

@@ -66,12 +66,12 @@ class AbstractFourierNetwork(AbstractOperator):
         """Number of axes of the fields."""
 
     @abc.abstractmethod
-    def body(self, v: Float[Array, "*space batch in"]) -> Float[Array, "*space batch out"]:
+    def body(self, v: Float[Array, "*space batch in"]) -> Float[Array, "*other batch out"]:
         """The Fourier layers B, for a batch with the channels last and the batch beside them."""
 
     @takes_any_field
-    def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
-        """The output fields.
+    def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *other"]:
+        """The output fields, of the size of the input unless the layers change it.
 
         Raises:
             ValueError: If the number of axes or channels differs from the operator's.
@@ -140,7 +140,7 @@ def check_input(model: AbstractFourierNetwork, x: Array) -> None:
     check_field(x, bare(model.lifting)[0].weight.shape[0] - appended, model.dimensions)
 
 
-def _apply(model: AbstractFourierNetwork, x: Float[Array, "batch in *space"]) -> Float[Array, "batch out *space"]:
+def _apply(model: AbstractFourierNetwork, x: Float[Array, "batch in *space"]) -> Float[Array, "batch out *other"]:
     return _between(model, model.body, x)
 
 

@@ -1,7 +1,7 @@
 """Operators made from operators: normalisation, residual form, other resolutions."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import equinox as eqx
@@ -98,7 +98,7 @@ class Normalised(AbstractOperator):
     The statistics are part of the model, so that it maps raw fields to raw fields wherever it is loaded.
     """
 
-    operator: AbstractOperator
+    operator: Callable[..., Array]
     x: Normaliser
     y: Normaliser
 
@@ -120,7 +120,7 @@ class Residual(AbstractOperator):
     added to the last channels.
     """
 
-    operator: AbstractOperator
+    operator: Callable[..., Array]
 
     @takes_any_field
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
@@ -146,10 +146,10 @@ class WithFields(AbstractOperator):
         fields: `(channels, *space)`, saved and not trained; they belong to one grid.
     """
 
-    operator: AbstractOperator
+    operator: Callable[..., Array]
     fields: Frozen
 
-    def __init__(self, operator: AbstractOperator, fields: Float[np.ndarray | Array, "channels *space"]):
+    def __init__(self, operator: Callable[..., Array], fields: Float[np.ndarray | Array, "channels *space"]):
         self.operator = operator
         self.fields = Frozen(jnp.asarray(fields))
 
@@ -181,7 +181,7 @@ class InPrecision(AbstractOperator):
         dtype: The data type of its activations.
     """
 
-    operator: AbstractOperator
+    operator: Callable[..., Array]
     dtype: Any = eqx.field(static=True, converter=jnp.dtype)
 
     @takes_any_field
@@ -235,7 +235,7 @@ class Resampled(AbstractOperator):
             the first points of the two grids differ.
     """
 
-    operator: AbstractOperator
+    operator: Callable[..., Array]
     grid: Grid = eqx.field(static=True)
     outer: Grid | None = eqx.field(static=True, default=None)
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Array
 
 from sciml import losses, train
 from sciml.data import Pairs, cached, split
 from sciml.experiment import Count, Depth, Experiment, Seed, Training, Whole, check_settings, unchanged
 from sciml.grid import Grid
-from sciml.operators import AbstractOperator, Normalised, Normaliser, Resampled, per_channel
+from sciml.operators import Normalised, Normaliser, Resampled, per_channel
 from sciml.tasks._bands import calibration_of_pairs, coverage_of, of_pairs
 from sciml.tasks._field_errors import Guarantee, draw_first, mean_of_l2_and_h1, relative_errors
 from sciml.tasks._memory import within_memory
@@ -109,7 +110,7 @@ class Statistics:
     y: Callable[..., Normaliser] = per_channel
     epsilon: float = 0.0
 
-    def around(self, model: AbstractOperator, pairs: Pairs) -> Normalised:
+    def around(self, model: Callable[..., Array], pairs: Pairs) -> Normalised:
         """The operator between normalised fields."""
         y, channels = self.y(pairs.y, epsilon=self.epsilon), pairs.x.shape[1]
         if self.x is not None:
@@ -189,7 +190,7 @@ def fields(
     steps = training.steps_for(len(known))
     guarantee = options["certify"] if isinstance(options.get("certify"), Guarantee) else None
 
-    def at_resolution(trained: AbstractOperator, resolution: int) -> tuple[AbstractOperator, str]:
+    def at_resolution(trained: Callable[..., Array], resolution: int) -> tuple[Callable[..., Array], str]:
         target = where if architecture.any_resolution else parts.test(resolution).grid
         if target == where:
             return unchanged(trained, resolution)
