@@ -37,4 +37,4 @@ def is_gelu(equation: JaxprEqn) -> bool:
     if equation.primitive.name != "custom_jvp_call":
         return False
     where = equation.params["call_jaxpr"].jaxpr.debug_info.func_src_info or ""
-    return where.startswith(f"gelu at {_activations.__file__}:")
+    return where.startswith(f"_gelu at {_activations.__file__}:")

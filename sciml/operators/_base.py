@@ -3,7 +3,7 @@
 import abc
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import equinox as eqx
 import jax
@@ -12,8 +12,10 @@ from jaxtyping import Array, Float, PyTree
 
 from sciml.nn import explicit_axes, fold_vmap
 
+Call = TypeVar("Call", bound=Callable[..., Array])
 
-def takes_any_field(call: Callable[[Any, Array], Array]) -> Callable[[Any, Array], Array]:
+
+def takes_any_field(call: Call) -> Call:
     """A `__call__` that takes fields of any type and on any mesh.
 
     The field is converted to the common type of field and parameters. On a mesh whose axes are `AxisType.Explicit`, the
@@ -31,7 +33,7 @@ def takes_any_field(call: Callable[[Any, Array], Array]) -> Callable[[Any, Array
         x = jnp.asarray(x, common)
         return fold_vmap(batched, self, x) if any(map(explicit_axes, (x, *leaves))) else call(self, x)
 
-    return wrapped
+    return cast(Call, wrapped)
 
 
 class AbstractOperator(eqx.Module):
