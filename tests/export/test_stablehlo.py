@@ -14,6 +14,7 @@ from helpers import OPERATORS, stirred
 
 from sciml import export
 from sciml.grid import Dirichlet, Grid, Neumann, Periodic
+from sciml.operators import FNO
 from sciml.rollout import Conditions
 
 BATCH, IN, OUT, NX, NY = 2, 3, 5, 16, 24  # no two equal: a swapped axis cannot pass
@@ -79,11 +80,9 @@ def test_platforms_and_operations_are_those_of_xla(tmp_path):
 
 
 @pytest.fixture
-def unchecked():
+def unchecked(monkeypatch):
     """Annotations say that sizes are ints, and symbolic ones are not."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -94,6 +93,15 @@ def test_a_resolution_with_a_name_is_chosen_when_the_program_runs(name, tmp_path
     export.stablehlo(model, (IN, "2*n", "2*m"), tmp_path / "m", smallest=8)
     program = jax.export.deserialize(bytearray((tmp_path / "m").read_bytes()))
     x = np.random.default_rng(1).normal(size=(BATCH, IN, 32, 20)).astype(np.float32)
+    assert_close(program.call(x), jax.jit(jax.vmap(model))(x))
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_coordinates_follow_the_resolution(tmp_path):
+    model = FNO(IN, OUT, modes=(4, 4), width=6, depth=1, grid=GRID, key=jax.random.key(0))
+    export.stablehlo(model, (IN, "n", "m"), tmp_path / "m", smallest=8)
+    program = jax.export.deserialize(bytearray((tmp_path / "m").read_bytes()))
+    x = np.random.default_rng(1).normal(size=(BATCH, IN, 19, 10)).astype(np.float32)
     assert_close(program.call(x), jax.jit(jax.vmap(model))(x))
 
 
