@@ -338,7 +338,7 @@ def product_of_factors(core: np.ndarray | None, factors: list[np.ndarray]) -> np
 
 
 def fits(core: np.ndarray, factors: list[np.ndarray]) -> bool:
-    """Whether the ranks of a Tucker factorisation are at most the sizes of its axes, as `nn.TuckerSpectralConv` asks."""
+    """Whether the ranks of a Tucker factorisation are at most the sizes of its axes."""
     return all(rank <= len(factor) for rank, factor in zip(core.shape, factors, strict=True))
 
 
