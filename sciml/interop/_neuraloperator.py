@@ -19,10 +19,12 @@ from sciml.interop._neuraloperator_layers import (
     PublishedSpectralConv,
     Skip,
     dense,
+    fits,
     product_of_factors,
     spectral,
+    tucker_layer,
 )
-from sciml.nn import Dense, FieldNorm, InstanceNorm, SpectralConv, TuckerSpectralConv, gelu
+from sciml.nn import Dense, FieldNorm, InstanceNorm, SpectralConv, gelu
 from sciml.operators import FNO, TFNO, Pointwise
 
 _BLOCKS: dict[str, Any] = {
@@ -87,6 +89,9 @@ _FIXED = {
     "operator_block": ("FNOBlocks",),
 }
 """Values that are taken of options with a few of them; names of classes without their modules."""
+
+_POSITIONAL = ("n_modes", "in_channels", "out_channels", "hidden_channels", "n_layers")
+"""Arguments of the published FNO that are usually given by their place; its checkpoints have them in `args`."""
 
 _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": gelu,
@@ -259,9 +264,15 @@ class _Arrays:
             )
 
 
+def _given(config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The options of a config, those by their place as well."""
+    named = {name: value for name, value in (config or {}).items() if name not in ("_version", "_name", "args")}
+    return named | dict(zip(_POSITIONAL, (config or {}).get("args", ()), strict=False))
+
+
 def _options(config: Mapping[str, Any] | None, defaults: Mapping[str, Any]) -> dict[str, Any]:
     """All options, those of the config and the published defaults."""
-    given = {name: value for name, value in (config or {}).items() if name not in ("_version", "_name", "args")}
+    given = _given(config)
     unknown = sorted(set(given) - set(defaults))
     if unknown:
         raise ValueError(
@@ -285,7 +296,7 @@ def _last_name(value: Any) -> str:
 
 
 def _same(name: str, config: Mapping[str, Any] | None, size: int) -> None:
-    given = (config or {}).get(name)
+    given = _given(config).get(name)
     if given is not None and given != size:
         raise ValueError(
             f"Expected {name}={given} as in the config, got arrays with {size}. Give those that belong to it."
@@ -460,11 +471,11 @@ def _our_fno(
     out = projection[-1].weight.shape[1]
     layers: list[Any] = [block.spectral for block in blocks]
     found = [one for one in tucker if one is not None]
-    if len(found) == len(blocks) and all(_fits(core, factors) for core, factors in found):
+    if len(found) == len(blocks) and all(fits(core, factors) for core, factors in found):
         ranks = tuple((*core.shape[2:], *core.shape[:2]) for core, _ in found)
         empty = eqx.filter_eval_shape(lambda: TFNO(own, out, ranks=ranks, **options))
         layers = [
-            _tucker(core, factors, layer.bias, modes) for (core, factors), layer in zip(found, layers, strict=True)
+            tucker_layer(core, factors, layer.bias, modes) for (core, factors), layer in zip(found, layers, strict=True)
         ]
     else:
         empty = eqx.filter_eval_shape(lambda: FNO(own, out, depth=len(blocks), **options))
@@ -475,21 +486,3 @@ def _our_fno(
         for part in (layer, block.skip, block.mixing, jax.tree.leaves(block.mixing_skip)[0])
     ]
     return eqx.tree_at(parts, empty, [lifting, projection, *new])
-
-
-def _fits(core: np.ndarray, factors: list[np.ndarray]) -> bool:
-    return all(rank <= len(factor) for rank, factor in zip(core.shape, factors, strict=True))
-
-
-def _tucker(core: np.ndarray, factors: list[np.ndarray], bias: Array, modes: tuple[int, ...]) -> TuckerSpectralConv:
-    """Core and factors in the order (modes ..., in, out), as pairs of real numbers."""
-    pair = lambda array: jnp.asarray(np.stack((array.real, array.imag)))
-    ranks = (*core.shape[2:], *core.shape[:2])
-    into, out = len(factors[0]), len(factors[1])
-    empty = eqx.filter_eval_shape(lambda: TuckerSpectralConv(into, out, modes, rank=ranks, key=jax.random.key(0)))
-    ordered = tuple(pair(factor) for factor in (*factors[2:], *factors[:2]))
-    return eqx.tree_at(
-        lambda layer: (layer.core, layer.factors, layer.bias),
-        empty,
-        (pair(np.moveaxis(core, (0, 1), (-2, -1))), ordered, bias),
-    )

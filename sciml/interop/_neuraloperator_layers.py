@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from sciml import cut
-from sciml.nn import Dense, FieldNorm, InstanceNorm, MatrixAxes, SpectralConv, along_last, gelu
+from sciml.nn import Dense, FieldNorm, InstanceNorm, MatrixAxes, SpectralConv, TuckerSpectralConv, along_last, gelu
 from sciml.operators import AbstractFourierNetwork
 
 Activation = Callable[[Array], Array]
@@ -335,3 +335,24 @@ def product_of_factors(core: np.ndarray | None, factors: list[np.ndarray]) -> np
     for factor in factors:
         core = np.tensordot(core, factor, axes=((0,), (1,)))
     return core
+
+
+def fits(core: np.ndarray, factors: list[np.ndarray]) -> bool:
+    """Whether the ranks of a Tucker factorisation are at most the sizes of its axes."""
+    return all(rank <= len(factor) for rank, factor in zip(core.shape, factors, strict=True))
+
+
+def tucker_layer(
+    core: np.ndarray, factors: list[np.ndarray], bias: Array, modes: tuple[int, ...]
+) -> TuckerSpectralConv:
+    """Core and factors in the order (modes ..., in, out), as pairs of real numbers."""
+    pair = lambda array: jnp.asarray(np.stack((array.real, array.imag)))
+    ranks = (*core.shape[2:], *core.shape[:2])
+    into, out = len(factors[0]), len(factors[1])
+    empty = eqx.filter_eval_shape(lambda: TuckerSpectralConv(into, out, modes, rank=ranks, key=jax.random.key(0)))
+    ordered = tuple(pair(factor) for factor in (*factors[2:], *factors[:2]))
+    return eqx.tree_at(
+        lambda layer: (layer.core, layer.factors, layer.bias),
+        empty,
+        (pair(np.moveaxis(core, (0, 1), (-2, -1))), ordered, bias),
+    )

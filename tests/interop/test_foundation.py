@@ -108,6 +108,7 @@ def fine_tuned(make, folder, channels, side, steps=3):
     return experiment.run(task, folder)["test"]
 
 
+@pytest.mark.slow  # test_other_modules.py trains another module in the quick tests
 def test_fine_tuning_saves_and_loads(tmp_path):
     network = stub(1)
     errors = fine_tuned(interop.foundation(network, DPOT()), tmp_path / "run", 4, 6)

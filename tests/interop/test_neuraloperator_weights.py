@@ -102,10 +102,15 @@ def test_models_are_saved_and_loaded(name, tmp_path):
     assert_trees_close(again, model, rtol=0)
 
 
-def test_gradients_of_the_published_form_are_finite():
-    model, x = built("uno 1-d"), jnp.asarray(CASES["uno 1-d"][3]["x 0"])
-    gradient = eqx.filter_jit(eqx.filter_grad(lambda model: jnp.sum(run(model, x) ** 2)))(model)
-    assert all(bool(jnp.isfinite(leaf).all()) and float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(gradient))
+def test_the_published_layer_is_trained():
+    layer = built("uno 2-d").blocks[1].spectral  # from 8 x 6 to 4 x 3 points
+    x = jax.random.normal(jax.random.key(0), (8, 6, 1, layer.weight.shape[-3]))
+    value = lambda layer: jnp.sum(layer.multiply(x, (4, 3)) ** 2)
+    gradient = eqx.filter_grad(value)(layer)
+    direction = jax.tree.map(lambda leaf: jax.random.normal(jax.random.key(1), leaf.shape), layer)
+    slope = sum(jnp.sum(a * b) for a, b in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True))
+    moved = lambda h: value(jax.tree.map(lambda leaf, d: leaf + h * d, layer, direction))
+    assert float(moved(0.5) - moved(-0.5)) == pytest.approx(float(slope), rel=1e-4)  # exact: the value is quadratic
 
 
 def test_a_checkpoint_of_neuraloperator():
@@ -113,6 +118,16 @@ def test_a_checkpoint_of_neuraloperator():
     assert config["non_linearity"] == "torch._C._nn.relu" or "relu" in config["non_linearity"]
     assert config["conv_module"] == "neuralop.layers.spectral_convolution.SpectralConv"
     assert_trees_close(interop.fno_from_neuraloperator(arrays, config), built("group norm, relu"), rtol=0)
+
+
+def test_arguments_by_their_place():
+    _, config, state, _ = CASES["fno"]
+    first = ("n_modes", "in_channels", "out_channels", "hidden_channels")
+    rest = {name: value for name, value in config.items() if name not in first}
+    placed = rest | {"args": tuple(config[name] for name in first), "_name": "FNO", "_version": "0.1.0"}
+    assert_trees_close(interop.fno_from_neuraloperator(state, placed), built("fno"), rtol=0)
+    with pytest.raises(ValueError, match="Expected in_channels=7 as in the config, got arrays with 1"):
+        interop.fno_from_neuraloperator(state, placed | {"args": ([4, 3], 7)})
 
 
 def test_sizes_are_read_off_the_arrays():

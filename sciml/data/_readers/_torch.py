@@ -57,6 +57,12 @@ def _open(found: Probe, hints: Hints) -> AbstractReader:
         )
     entries = files.read_torch(found.path)
     arrays = {name: _usual(entry) for name, entry in entries.items() if isinstance(entry, np.ndarray)}
+    for name, array in arrays.items():
+        if array.dtype.kind == "c":
+            raise ValueError(
+                f"{found.path}: expected real tensors, got {name!r:.80} of {array.dtype}. Store its real and imaginary "
+                "part as two channels; weights are read by sciml.interop.read_arrays."
+            )
     shapes = {name: tuple(array.shape) for name, array in arrays.items()}
     return own_arrays(arrays, hints, Origin(FORMAT.name, f"tensors {listed(shapes)}", (str(found.path),)))
 

@@ -107,6 +107,12 @@ def test_other_pairs_are_periodic_or_have_walls_by_their_values(tmp_path):
     assert data(tmp_path, saved(x=ramp, y=ramp)).grid.sides == ((Neumann(0.5), Neumann(0.5)),)
 
 
+def test_complex_tensors_are_no_fields(tmp_path):
+    one = tensor("0", "ComplexFloat", 4, shape=(2, 2), strides=(2, 1))
+    with pytest.raises(ValueError, match=r"a\.pt: expected real tensors, got 'x' of complex64.*two channels"):
+        data(tmp_path, archived(described(x=one), {"data/0": bytes(32)}))
+
+
 def test_burgers_trajectories(tmp_path):
     y = values(4, 7, 16).astype(np.float64)
     found = data(tmp_path, saved(x=y[:, 0], y=y, visc=np.array([[0.01]])))
