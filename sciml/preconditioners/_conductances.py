@@ -21,12 +21,12 @@ def kept(values: Any) -> Any:
     return jax.lax.optimization_barrier(values)
 
 
-def padded(u: Float[Array, "n m"]) -> Float[Array, "n+2 m+2"]:
+def padded(u: Float[Array, "n m"]) -> Float[Array, "around_n around_m"]:
     """The field with zeros around it, stored, so that `window` reads its shifts in place."""
     return kept(jnp.pad(kept(u), 1))
 
 
-def window(u: Float[Array, "n+2 m+2"], rows: int = 0, columns: int = 0) -> Float[Array, "n m"]:
+def window(u: Float[Array, "around_n around_m"], rows: int = 0, columns: int = 0) -> Float[Array, "n m"]:
     """`shifted` of a padded field."""
     n, m = u.shape
     return u[1 + rows : n - 1 + rows, 1 + columns : m - 1 + columns]
@@ -93,7 +93,7 @@ def flux_conductances(a: Float[Array, "nodes_x nodes_y"]) -> Conductances:
     return Conductances(x[1:].at[-1].set(0), y[:, 1:].at[:, -1].set(0), None, None, wall)
 
 
-def matrix_conductances(matrix: Float[Array, "3 3 n m"]) -> Conductances:
+def matrix_conductances(matrix: Float[Array, "down across n m"]) -> Conductances:
     """The conductances of a symmetric matrix whose entry `[1 + d1, 1 + d2, i, j]` couples (i, j) and (i + d1, j + d2).
 
     Entries that lead out of the grid are ignored. What the diagonal exceeds the other entries by is `wall`. The matrix
