@@ -2,10 +2,10 @@
 
     python benchmarks/preconditioner_training.py
 
-64x64 interior nodes, two materials by the sign of a Gaussian field (`pdes.neumann_field`, alpha 1.5 or 2, tau 5 to 40),
-contrasts log-uniform from 4 to 1e6. The loss is the mean of log ||u_k - u||_A / ||u||_A and log ||r_k|| / ||f|| after
-8 steps of conjugate gradients, differentiated through them; u is solved beforehand with the untrained cycle. Writes the weights and what the
-training did to runs/preconditioner.
+64x64 interior nodes, two materials by the sign of a Gaussian field (`pdes.neumann_field`, alpha 1.5 or 2, tau 5 to
+40), contrasts log-uniform from 4 to 1e6. The loss is the mean of log ||u_k - u||_A / ||u||_A and log ||r_k|| / ||f||
+after 8 steps of conjugate gradients, differentiated through them; u is solved beforehand with the untrained cycle.
+Writes the weights and what the training did to runs/preconditioner.
 """
 
 import argparse
