@@ -4,10 +4,10 @@
     python benchmarks/preconditioners.py            # with the extra `peers`
 
 -div(a grad u) = f on the unit square with u = 0 on its boundary, fluxes of `pdes.solve_diffusion`, f of independent
-normal numbers. The media are the signs of Gaussian fields (alpha 2, tau 20), none of them in the training; 20 systems of
-each contrast up to 128 nodes along an axis, 10 for 256, 5 for 512. All contenders solve the same systems from zero until
-the recursive residual is 1e-8 of f in the Euclidean norm, in float64 in one process, in random order; the residual is
-computed afresh, and a system whose true residual is above 2e-8 counts as not solved.
+normal numbers. The media are the signs of Gaussian fields (alpha 2, tau 20), none of them in the training; 20 systems
+of each contrast up to 128 nodes along an axis, 10 for 256, 5 for 512. All contenders solve the same systems from zero
+until the recursive residual is 1e-8 of f in the Euclidean norm, in float64 in one process, in random order; the
+residual is computed afresh, and a system whose true residual is above 2e-8 counts as not solved.
 
 Seconds are those of the processor, on one core, so that other programs of the machine hardly count: `setup` to make the
 preconditioner of a medium, `solve` for the iterations, medians over the systems; `compile` is the first call of a size,
@@ -37,7 +37,7 @@ import scipy.sparse.linalg
 import timer
 
 from sciml.pdes import _elliptic, _nine_point
-from sciml.preconditioners import Rounded, SymmetricCycle, conjugate_gradients, flux_conductances
+from sciml.preconditioners import SymmetricCycle, conjugate_gradients, flux_conductances
 
 RESULTS = pathlib.Path(__file__).resolve().parent / "results" / "preconditioners.json"
 TOLERANCE, LIMIT, SEED = 1e-8, 5000, 12345
@@ -155,10 +155,6 @@ def _cycle(model, c):
     return model(c)
 
 
-def _rounded(model, c):
-    return Rounded(model(c))
-
-
 def _sines(model, c):
     return Sines()
 
@@ -175,7 +171,6 @@ def contenders(weights: pathlib.Path) -> dict[str, Callable]:
     trained = eqx.tree_deserialise_leaves(weights, untrained)
     found: dict[str, Callable] = {
         "learned cycle": Compiled(_cycle, trained),
-        "learned cycle in float32": Compiled(_rounded, trained),
         "same cycle, untrained": Compiled(_cycle, untrained),
         "library multigrid": Compiled(_multigrid),
         "sine transforms": Compiled(_sines),

@@ -8,6 +8,5 @@ from sciml.preconditioners._conductances import matrix_conductances as matrix_co
 from sciml.preconditioners._cycle import Hierarchy as Hierarchy
 from sciml.preconditioners._cycle import MediumReader as MediumReader
 from sciml.preconditioners._cycle import SymmetricCycle as SymmetricCycle
-from sciml.preconditioners._solve import Rounded as Rounded
 from sciml.preconditioners._solve import as_operator as as_operator
 from sciml.preconditioners._solve import conjugate_gradients as conjugate_gradients

@@ -1,16 +1,13 @@
 """Preconditioners in conjugate gradients: the library's own, and those of lineax."""
 
 from collections.abc import Callable
-from typing import final
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
-from jaxtyping import Array, DTypeLike, Float, Int
+from jaxtyping import Array, Float, Int
 
 from sciml.preconditioners._conductances import Conductances
-from sciml.preconditioners._cycle import Hierarchy
 
 LinearMap = Callable[[Array], Array]
 
@@ -51,33 +48,6 @@ def conjugate_gradients(
     start = (jnp.zeros((), int), jnp.zeros_like(b), b, z, jnp.sum(b * z))
     k, u, *_ = jax.lax.while_loop(proceed, advance, start)
     return u, k, jnp.linalg.norm(b - conductances.product(u)) / jnp.where(size == 0, 1, size)
-
-
-@final
-class Rounded(eqx.Module):
-    """A preconditioner that computes in lower precision: `f -> M f`, rounded; half of the memory traffic in float32.
-
-    M is then symmetric up to the rounding of that precision. Conjugate gradients bear that while their residuals, in
-    full precision, fall by a factor of about 1e8; they are computed in the precision of f.
-
-    Attributes:
-        linear: M, with its arrays in the lower precision.
-    """
-
-    linear: Hierarchy
-
-    def __init__(self, linear: Hierarchy, dtype: DTypeLike = jnp.float32) -> None:
-        """Rounds the arrays of M.
-
-        Args:
-            linear: M, made in full precision.
-            dtype: Lower precision.
-        """
-        self.linear = jax.tree.map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, linear)
-
-    def __call__(self, f: Float[Array, "n m"]) -> Float[Array, "n m"]:
-        """M f in the precision of f."""
-        return self.linear(f.astype(self.linear.inverse.dtype)).astype(f.dtype)
 
 
 def as_operator(linear: LinearMap, like: Float[Array, "n m"]) -> lx.TaggedLinearOperator:

@@ -23,7 +23,7 @@ TABLE: dict[str, str] = {
         SpectralHead Stage TFNO Transferred Transolver UNO UNet WithFields
         """,
     "sciml.preconditioners": """
-        AdditiveHierarchy AdditivePreconditioner Conductances Hierarchy MediumReader Rounded SymmetricCycle
+        AdditiveHierarchy AdditivePreconditioner Conductances Hierarchy MediumReader SymmetricCycle
         """,
     "sciml.symbolic": """
         Apply FittedConstants Integer LeftNested NumberCodec Pieces Placeholder Program Real RightNested Sum Term

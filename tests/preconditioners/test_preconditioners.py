@@ -11,7 +11,6 @@ from sciml.grid import Dirichlet, Grid
 from sciml.pdes import MultiscaleDarcy, _multiscale, _nine_point, diffusion_residual
 from sciml.preconditioners import (
     AdditivePreconditioner,
-    Rounded,
     SymmetricCycle,
     as_operator,
     conjugate_gradients,
@@ -170,17 +169,6 @@ def test_vmap_is_a_loop_and_gradients_are_finite(x64):
     leaves = jax.tree.leaves(gradient)
     assert all(np.isfinite(leaf).all() for leaf in leaves)
     assert all(np.any(np.asarray(leaf)) for leaf in leaves)
-
-
-def test_rounded_to_single_precision_it_takes_as_many_iterations(x64):
-    a, b = medium(0, 1e4), jax.random.normal(jax.random.key(1), (N, M))
-    cycle = SymmetricCycle(key=jax.random.key(0))
-    c = flux_conductances(a)
-    rounded = Rounded(eqx.filter_jit(cycle)(c))
-    assert rounded(b).dtype == jnp.float64
-    _, k, residual = eqx.filter_jit(conjugate_gradients)(c, b, rounded, 1e-8, 2000)
-    assert residual < 2e-8
-    assert abs(int(k) - int(solved(cycle, a, b)[1])) <= 2
 
 
 def test_lineax_uses_the_preconditioner(x64):
