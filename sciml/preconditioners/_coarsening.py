@@ -12,7 +12,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sciml.preconditioners._conductances import Conductances, kept, shifted
+from sciml.preconditioners._conductances import Conductances, kept, padded, shifted, window
 
 BOTH = tuple(itertools.product((0, 1), repeat=2))
 Pair = list[Array]
@@ -117,7 +117,7 @@ class Detour(eqx.Module):
 class Prolongation(eqx.Module):
     """P: coarse values at C, then Z from four C, then X and Y from two C and two Z, all by positive weights.
 
-    The weights of a node sum up to 1, or to less if it is linked with a wall.
+    The weights of a node sum up to 1, or to less if it is linked with a wall. They are stored `padded`.
     """
 
     zc: Pair
@@ -128,24 +128,26 @@ class Prolongation(eqx.Module):
 
     def __call__(self, coarse: Float[Array, "n m"]) -> Colours:
         """P u by colours."""
-        blocks = self.zc[0].shape
-        c = jnp.pad(coarse, tuple((0, n - m) for n, m in zip(blocks, coarse.shape, strict=True)))
-        z = kept(sum(w * shifted(c, s - 1, t - 1) for w, (s, t) in zip(self.zc, BOTH, strict=True)))
-        x, y = jnp.zeros_like(z), jnp.zeros_like(z)
+        around = tuple((1, n - m - 1) for n, m in zip(self.zc[0].shape, coarse.shape, strict=True))
+        c = kept(jnp.pad(coarse, around))
+        weights = zip(self.zc, BOTH, strict=True)
+        z = padded(jnp.stack([window(w) * window(c, s - 1, t - 1) for w, (s, t) in weights]).sum(0))
+        x, y = jnp.zeros_like(window(z)), jnp.zeros_like(window(z))
         for t in (0, 1):
-            x = x + self.xc[t] * shifted(c, 0, t - 1) + self.xz[t] * shifted(z, t, 0)
-            y = y + self.yc[t] * shifted(c, t - 1, 0) + self.yz[t] * shifted(z, 0, t)
-        return Colours(z, y, x, c)
+            x = x + window(self.xc[t]) * window(c, 0, t - 1) + window(self.xz[t]) * window(z, t, 0)
+            y = y + window(self.yc[t]) * window(c, t - 1, 0) + window(self.yz[t]) * window(z, 0, t)
+        return Colours(window(z), y, x, window(c))
 
     def transposed(self, r: Colours, shape: tuple[int, ...]) -> Float[Array, "n m"]:
         """P^T r, for a coarse grid of the given shape."""
-        z, c = r.z, r.c
+        z, c, x, y = r.z, r.c, padded(r.x), padded(r.y)
+        take = lambda weight, field, *step: window(weight, *step) * window(field, *step)
         for t in (0, 1):
-            z = z + shifted(self.xz[t] * r.x, -t, 0) + shifted(self.yz[t] * r.y, 0, -t)
-            c = c + shifted(self.xc[t] * r.x, 0, 1 - t) + shifted(self.yc[t] * r.y, 1 - t, 0)
-        z = kept(z)
+            z = z + take(self.xz[t], x, -t, 0) + take(self.yz[t], y, 0, -t)
+            c = c + take(self.xc[t], x, 0, 1 - t) + take(self.yc[t], y, 1 - t, 0)
+        z = padded(z)
         for w, (s, t) in zip(self.zc, BOTH, strict=True):
-            c = c + shifted(w * z, 1 - s, 1 - t)
+            c = c + take(w, z, 1 - s, 1 - t)
         return c[: shape[0], : shape[1]]
 
 
@@ -194,9 +196,9 @@ def coarsened(conductances: Conductances, corrections: Corrections) -> tuple[Con
     down, up = shifted(weights[0] * zc[3], 1, 1), shifted(weights[1] * zc[2], 1, 0)
     n, m = (size // 2 for size in conductances.shape)
     x, y, down, up = ((k * gain)[:n, :m] for k, gain in zip((x, y, down, up), corrections.coarse, strict=True))
-    scaled = lambda pair, inverse: [k * inverse for k in pair]
+    scaled = lambda pair, inverse: [padded(k * inverse) for k in pair]
     prolongation = Prolongation(
-        weights,
+        [padded(w) for w in weights],
         scaled(own.xc, across_x),
         scaled(own.xz, across_x),
         scaled(own.yc, across_y),

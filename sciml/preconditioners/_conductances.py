@@ -21,6 +21,17 @@ def kept(values: Any) -> Any:
     return jax.lax.optimization_barrier(values)
 
 
+def padded(u: Float[Array, "n m"]) -> Float[Array, "around_n around_m"]:
+    """The field with zeros around it, stored, so that `window` reads its shifts in place."""
+    return kept(jnp.pad(kept(u), 1))
+
+
+def window(u: Float[Array, "around_n around_m"], rows: int = 0, columns: int = 0) -> Float[Array, "n m"]:
+    """`shifted` of a padded field."""
+    n, m = u.shape
+    return u[1 + rows : n - 1 + rows, 1 + columns : m - 1 + columns]
+
+
 @final
 class Conductances(eqx.Module):
     """The matrix A of the energy u^T A u = sum over edges of k (u_i - u_j)^2 + sum over nodes of wall u_i^2.

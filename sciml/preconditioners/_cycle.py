@@ -22,7 +22,7 @@ from sciml.preconditioners._coarsening import (
     over,
     split,
 )
-from sciml.preconditioners._conductances import Conductances, kept, shifted
+from sciml.preconditioners._conductances import Conductances, kept, padded, shifted, window
 
 COARSEST, LARGEST = 64, 1024  # unknowns that are solved by a dense inverse: at most, and where coarsening must end
 LOW, FEATURES, DETOURS, OUTPUTS = 1e-8, 24, 12, 33
@@ -97,11 +97,24 @@ def _features(own: Links, diagonal: Colours) -> Float[Array, "blocks_x blocks_y 
 
 @final
 class Level(eqx.Module):
-    """One level of a cycle, ready to be applied."""
+    """One level of a cycle, ready to be applied.
+
+    Attributes:
+        own: Conductances, each `padded`.
+        diagonal: Of A.
+        step: Relaxation over diagonal, the smoother's diagonal.
+        keep: 1 - relaxation.
+        prolongation: P.
+        cluster_x: Values of W at X(I + s, J) around Z(I, J), `padded`.
+        cluster_y: The same at Y.
+        cluster: D.
+        coarse_shape: Of the next level.
+    """
 
     own: Links
     diagonal: Colours
-    read: Read
+    step: Colours
+    keep: Colours
     prolongation: Prolongation
     cluster_x: list[Array]
     cluster_y: list[Array]
@@ -109,28 +122,28 @@ class Level(eqx.Module):
     coarse_shape: tuple[int, ...] = eqx.field(static=True)
 
     def relaxed(self, f: Colours, u: dict[str, Array], colours: str) -> dict[str, Array]:
-        """Over-relaxed Gauss-Seidel steps at one colour after the other; colours that `u` lacks are zero."""
+        """Over-relaxed Gauss-Seidel steps at one colour after the other, on padded fields; what `u` lacks is zero."""
         u = dict(u)
         for colour in colours:
-            d, omega = getattr(self.diagonal, colour), getattr(self.read.relaxation, colour)
-            new = omega * over(getattr(f, colour) + _neighbours(self.own, colour, u), d)
-            u[colour] = kept(new + (1 - omega) * u[colour] if colour in u else new)
+            new = getattr(self.step, colour) * (getattr(f, colour) + _neighbours(self.own, colour, u))
+            u[colour] = padded(new + getattr(self.keep, colour) * window(u[colour]) if colour in u else new)
         return u
 
     def residual(self, f: Colours, u: dict[str, Array]) -> Colours:
-        """F - A u."""
-        of = lambda c: getattr(f, c) - getattr(self.diagonal, c) * u[c] + _neighbours(self.own, c, u)
+        """The residual f - A u."""
+        of = lambda c: getattr(f, c) - getattr(self.diagonal, c) * window(u[c]) + _neighbours(self.own, c, u)
         return kept(Colours(*[of(colour) for colour in Colours._fields]))
 
     def of_clusters(self, r: Colours) -> Colours:
         """W D W^T r, where the columns of W are a centre and the edges around it, relaxed for the centre's value 1."""
-        total = r.z
+        total, x, y = r.z, padded(r.x), padded(r.y)
         for t in (0, 1):
-            total = total + shifted(self.cluster_x[t] * r.x, -t, 0) + shifted(self.cluster_y[t] * r.y, 0, -t)
-        z = kept(self.cluster * total)
-        x = self.cluster_x[0] * z + self.cluster_x[1] * shifted(z, 1, 0)
-        y = self.cluster_y[0] * z + self.cluster_y[1] * shifted(z, 0, 1)
-        return Colours(z, y, x, jnp.zeros_like(r.c))
+            total = total + window(self.cluster_x[t], -t, 0) * window(x, -t, 0)
+            total = total + window(self.cluster_y[t], 0, -t) * window(y, 0, -t)
+        z = padded(self.cluster * total)
+        x = window(self.cluster_x[0]) * window(z) + window(self.cluster_x[1]) * window(z, 1, 0)
+        y = window(self.cluster_y[0]) * window(z) + window(self.cluster_y[1]) * window(z, 0, 1)
+        return Colours(window(z), y, x, jnp.zeros_like(r.c))
 
 
 def _neighbours(own: Links, colour: str, u: dict[str, Array]) -> Array | float:
@@ -139,9 +152,9 @@ def _neighbours(own: Links, colour: str, u: dict[str, Array]) -> Array | float:
     for first, second, conductances, steps in own.table():
         for k, (rows, columns) in zip(conductances, steps, strict=True):
             if colour == first and second in u:
-                total = total + k * shifted(u[second], rows, columns)
+                total = total + window(k) * window(u[second], rows, columns)
             elif colour == second and first in u:
-                total = total + shifted(k * u[first], -rows, -columns)
+                total = total + window(k, -rows, -columns) * window(u[first], -rows, -columns)
     return total
 
 
@@ -169,9 +182,9 @@ class Hierarchy(eqx.Module):
         r = level.residual(data, u)
         coarse = self._cycle(kept(level.prolongation.transposed(r, level.coarse_shape)), depth + 1)
         more = zip(level.prolongation(coarse), level.of_clusters(r), strict=True)
-        u = kept({c: u[c] + a + b for c, (a, b) in zip(Colours._fields, more, strict=True)})
+        u = {c: padded(window(u[c]) + a + b) for c, (a, b) in zip(Colours._fields, more, strict=True)}
         u = level.relaxed(data, u, "yxcz")
-        return joined(Colours(**u), f.shape)
+        return joined(Colours(*[window(u[c]) for c in Colours._fields]), f.shape)
 
 
 @final
@@ -242,7 +255,10 @@ def _level(conductances: Conductances, reader: Callable[[Links, Colours], Read])
         energy = energy - shifted(own.xz[t] * cluster_x[t], -t, 0) - shifted(own.yz[t] * cluster_y[t], 0, -t)
     # Links X-Y only lower the energy of a cluster; the floor keeps rounding from making it zero or negative.
     weight = over(read.cluster, jnp.maximum(energy, 1e-4 * jnp.finfo(energy.dtype).eps ** 0.5 * diagonal.z))
-    return Level(own, diagonal, read, prolongation, cluster_x, cluster_y, weight, coarse.shape), coarse
+    step = Colours(*[over(omega, d) for omega, d in zip(read.relaxation, diagonal, strict=True)])
+    keep = Colours(*[1 - omega for omega in read.relaxation])
+    own, cluster_x, cluster_y = jax.tree.map(padded, (own, cluster_x, cluster_y))
+    return Level(own, diagonal, step, keep, prolongation, cluster_x, cluster_y, weight, coarse.shape), coarse
 
 
 def _dense_inverse(conductances: Conductances) -> Float[Array, "unknowns unknowns"]:
