@@ -13,7 +13,7 @@ def shifted(u: Float[Array, "n m"], rows: int, columns: int) -> Float[Array, "n 
     n, m = u.shape
     pads = ((max(-rows, 0), max(rows, 0)), (max(-columns, 0), max(columns, 0)))
     first, second = max(rows, 0), max(columns, 0)
-    return kept(jnp.pad(u, pads))[first : first + n, second : second + m]
+    return kept(jnp.pad(kept(u), pads))[first : first + n, second : second + m]
 
 
 def kept(values: Any) -> Any:

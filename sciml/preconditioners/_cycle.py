@@ -1,5 +1,6 @@
 """A multigrid cycle that reads its coefficients from the medium and is symmetric positive definite for all weights."""
 
+import math
 from collections.abc import Callable
 from typing import final
 
@@ -8,24 +9,23 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from sciml import nn
-from sciml.grid import Dirichlet
 from sciml.preconditioners._coarsening import (
     Colours,
     Corrections,
-    Detour,
+    Detours,
     Links,
     Prolongation,
     coarsened,
     joined,
     links,
     over,
+    product,
     split,
 )
-from sciml.preconditioners._conductances import Conductances, kept, padded, shifted, window
+from sciml.preconditioners._conductances import Conductances, kept, padded, window
 
 COARSEST, LARGEST = 64, 1024  # unknowns that are solved by a dense inverse: at most, and where coarsening must end
-LOW, FEATURES, DETOURS, OUTPUTS = 1e-8, 24, 12, 33
+LOW, LEAK = 1e-8, 0.1  # of conductances in the logarithm, and of the network's activation
 
 
 @final
@@ -47,52 +47,79 @@ class Read(eqx.Module):
 class MediumReader(eqx.Module):
     """A small convolutional network from the conductances around each block of 2 x 2 nodes to `Read`.
 
-    It sees logarithms of ratios of conductances, so that a multiple of the medium gives the same numbers. All outputs
-    are bounded: positive factors in exp(+-3), relaxations in (0.05, 1.95), shares in (0, 1). The last layer begins
-    as zero, which is the classical cycle: factors 1, relaxations 1, shares 0.02.
+    It sees logarithms of ratios of conductances, so that a multiple of the medium gives the same numbers, and computes
+    in single precision. All outputs are bounded: positive factors in exp(+-3), relaxations in (0.05, 1.95), floors in
+    (0, 1). The last layer begins as zero, which is the classical cycle: factors 1, relaxations 1, floors of 0.02 for
+    X-Y and 0.98 for Z-Z.
+
+    Attributes:
+        first: A stencil of 3 x 3 blocks; beyond the ends are zeros.
+        second: From hidden to hidden channels.
+        last: From hidden channels to the outputs.
+        biases: Of the three layers.
     """
 
-    first: nn.Conv
-    second: nn.Conv
-    last: nn.Conv
+    first: Float[Array, "3 3 hidden features"]
+    second: Float[Array, "hidden hidden"]
+    last: Float[Array, "outputs hidden"]
+    biases: list[Array]
 
-    def __init__(self, width: int, *, key: PRNGKeyArray) -> None:
+    def __init__(self, width: int, *, diagonals: int, key: PRNGKeyArray) -> None:
         """Draws the weights.
 
         Args:
             width: Number of hidden channels.
+            diagonals: Number of links X-Y of a block: 4 or 0.
             key: Of the random initial values.
         """
-        keys = jax.random.split(key, 3)
-        self.first = nn.Conv(FEATURES, width, kernel=(3, 3), boundary=Dirichlet(), key=keys[0])
-        self.second = nn.Conv(width, width, kernel=(1, 1), key=keys[1])
-        last = nn.Conv(width, OUTPUTS, kernel=(1, 1), key=keys[2])
-        self.last = jax.tree.map(lambda x: jnp.zeros_like(x) if eqx.is_array(x) else x, last)
+        keys, single = jax.random.split(key, 2), jnp.float32
+        features, outputs = 16 + 2 * diagonals, 15 + 3 * diagonals
+        self.first = jax.random.normal(keys[0], (3, 3, width, features), single) / (9 * features) ** 0.5
+        self.second = jax.random.normal(keys[1], (width, width), single) / width**0.5
+        self.last = jnp.zeros((outputs, width), single)
+        self.biases = [jnp.zeros(count, single) for count in (width, width, outputs)]
 
     def __call__(self, own: Links, diagonal: Colours) -> Read:
         """The numbers of one level."""
-        dtype = diagonal.z.dtype
-        features = _features(own, diagonal).astype(jnp.float32)
-        hidden = nn.gelu(self.first.channels_last(features[None]))
-        hidden = nn.gelu(self.second.channels_last(hidden))
-        out = jnp.moveaxis(self.last.channels_last(hidden)[0], -1, 0).astype(dtype)
-        factors = jnp.exp(3 * jnp.tanh(out / 3))
-        shares = jax.nn.sigmoid(out[:DETOURS] - 4)
-        gains = factors[DETOURS : 2 * DETOURS]
-        detours = [Detour(shares[i : i + 4], gains[i : i + 4]) for i in range(0, DETOURS, 4)]
-        relaxation = 1 + 0.95 * jnp.tanh(out[2 * DETOURS + 4 : 2 * DETOURS + 8])
-        coarse = factors[2 * DETOURS : 2 * DETOURS + 4]
-        corrections = Corrections(detours[0], detours[1], detours[2], coarse)
-        return Read(corrections, Colours(*relaxation), factors[2 * DETOURS + 8])
+        out = self._outputs(kept(_features(own, diagonal)))
+        detours = (len(out) - 9) // 3  # each with a factor for odds, one for the gain, and a floor
+        factors, floors, relaxations = kept(
+            (
+                jnp.exp(3 * jnp.tanh(out[: 2 * detours + 5] / 3)),
+                jax.nn.sigmoid(out[2 * detours + 5 : -4] + _first_floors(detours)),
+                1 + 0.95 * jnp.tanh(out[-4:]),
+            )
+        )
+        rows = lambda values: [one.astype(diagonal.z.dtype) for one in values]
+        factors, floors = rows(factors), rows(floors)
+        odds, gains, (*coarse, cluster) = factors[:detours], factors[detours:-5], factors[-5:]
+        diagonals = Detours(odds[2:], floors[2:], gains[2:]) if detours > 2 else None
+        corrections = Corrections(diagonals, Detours(odds[:2], floors[:2], gains[:2]), coarse)
+        return Read(corrections, Colours(*rows(relaxations)), cluster)
+
+    def _outputs(self, features: Float[Array, "features n m"]) -> Float[Array, "outputs n m"]:
+        """The network's last layer."""
+        n, m = features.shape[1:]
+        around = kept(jnp.pad(features, ((0, 0), (1, 1), (1, 1))))
+        parts = jnp.tensordot(self.first, around, axes=1)  # one product for all nine steps
+        hidden = sum(parts[s, t, :, s : s + n, t : t + m] for s in range(3) for t in range(3))
+        for weight, bias in zip((self.second, self.last), self.biases, strict=False):
+            hidden = hidden + bias[:, None, None]
+            hidden = jnp.tensordot(weight, kept(jnp.maximum(hidden, LEAK * hidden)), axes=1)
+        return kept(hidden + self.biases[-1][:, None, None])
 
 
-def _features(own: Links, diagonal: Colours) -> Float[Array, "blocks_x blocks_y features"]:
+def _first_floors(detours: int) -> Float[Array, "detours 1 1"]:
+    """Floors before the training, through a sigmoid: of the two links Z-Z near 1, of links X-Y near 0."""
+    return jnp.where(jnp.arange(detours) < 2, 4.0, -4.0).astype(jnp.float32)[:, None, None]
+
+
+def _features(own: Links, diagonal: Colours) -> Float[Array, "features blocks_x blocks_y"]:
     """Logarithms of the conductances of each block relative to its largest diagonal entry, from -1 to about 0."""
-    none = [jnp.zeros_like(diagonal.z)] * 4
-    values = [*own.xc, *own.xz, *own.yc, *own.yz, *(own.zc or none), *(own.xy or none), *own.wall, *diagonal]
-    largest = jnp.stack(diagonal).max(0)
-    ratios = over(jnp.stack(values), jnp.broadcast_to(largest, (len(values), *largest.shape)))
-    return jnp.moveaxis(jnp.log(ratios + LOW) / -jnp.log(LOW), 0, -1)
+    values = [*own.xc, *own.xz, *own.yc, *own.yz, *(own.zc or []), *(own.xy or []), *own.wall, *diagonal]
+    largest = jnp.maximum(jnp.maximum(diagonal.z, diagonal.y), jnp.maximum(diagonal.x, diagonal.c))
+    ratios = kept(jnp.stack(values)) * kept(over(jnp.ones_like(largest), largest))
+    return jnp.log(ratios.astype(jnp.float32) + LOW) * (-1 / math.log(LOW))
 
 
 @final
@@ -224,7 +251,8 @@ class SymmetricCycle(eqx.Module):
             key: Of the random initial values.
         """
         first, second = jax.random.split(key)
-        self.finest, self.coarser = MediumReader(width, key=first), MediumReader(width, key=second)
+        self.finest = MediumReader(width, diagonals=0, key=first)
+        self.coarser = MediumReader(width, diagonals=4, key=second)
 
     def __call__(self, conductances: Conductances) -> Hierarchy:
         """The preconditioner of a medium.
@@ -246,18 +274,24 @@ class SymmetricCycle(eqx.Module):
 
 
 def _level(conductances: Conductances, reader: Callable[[Links, Colours], Read]) -> tuple[Level, Conductances]:
+    n, m = conductances.shape
     own, diagonal = kept((links(conductances), split(conductances.diagonal())))
-    read = kept(reader(own, diagonal))
-    coarse, prolongation = coarsened(conductances, read.corrections)
-    cluster_x, cluster_y = [over(k, diagonal.x) for k in own.xz], [over(k, diagonal.y) for k in own.yz]
+    read = reader(own, diagonal)
+    own = jax.tree.map(padded, own)
+    coarse, prolongation = coarsened(own, read.corrections, (n // 2, m // 2))
+    one_over = lambda d: kept(over(jnp.ones_like(d), d))
+    inverse = Colours(*[one_over(d) for d in diagonal])
+    cluster_x, cluster_y = (
+        [padded(window(k) * d) for k in pair] for pair, d in ((own.xz, inverse.x), (own.yz, inverse.y))
+    )
     energy = diagonal.z
     for t in (0, 1):
-        energy = energy - shifted(own.xz[t] * cluster_x[t], -t, 0) - shifted(own.yz[t] * cluster_y[t], 0, -t)
+        energy = energy - product(-t, 0, own.xz[t], cluster_x[t]) - product(0, -t, own.yz[t], cluster_y[t])
     # Links X-Y only lower the energy of a cluster; the floor keeps rounding from making it zero or negative.
-    weight = over(read.cluster, jnp.maximum(energy, 1e-4 * jnp.finfo(energy.dtype).eps ** 0.5 * diagonal.z))
-    step = Colours(*[over(omega, d) for omega, d in zip(read.relaxation, diagonal, strict=True)])
-    keep = Colours(*[1 - omega for omega in read.relaxation])
-    own, cluster_x, cluster_y = jax.tree.map(padded, (own, cluster_x, cluster_y))
+    energy = kept(jnp.maximum(energy, 1e-4 * jnp.finfo(energy.dtype).eps ** 0.5 * diagonal.z))
+    weight = kept(over(read.cluster, energy))
+    step = Colours(*[kept(omega * d) for omega, d in zip(read.relaxation, inverse, strict=True)])
+    keep = Colours(*[kept(1 - omega) for omega in read.relaxation])
     return Level(own, diagonal, step, keep, prolongation, cluster_x, cluster_y, weight, coarse.shape), coarse
 
 
