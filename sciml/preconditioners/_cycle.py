@@ -118,7 +118,7 @@ def _features(own: Links, diagonal: Colours) -> Float[Array, "features blocks_x 
     """Logarithms of the conductances of each block relative to its largest diagonal entry, from -1 to about 0."""
     values = [*own.xc, *own.xz, *own.yc, *own.yz, *(own.zc or []), *(own.xy or []), *own.wall, *diagonal]
     largest = jnp.maximum(jnp.maximum(diagonal.z, diagonal.y), jnp.maximum(diagonal.x, diagonal.c))
-    ratios = kept(jnp.stack(values)) * kept(over(jnp.ones_like(largest), largest))
+    ratios = kept(jnp.stack(values)) * kept(over(jnp.ones_like(largest), largest))[None]
     return jnp.log(ratios.astype(jnp.float32) + LOW) * (-1 / math.log(LOW))
 
 
