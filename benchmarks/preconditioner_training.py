@@ -67,7 +67,7 @@ def log_error(model, a, b, solution, steps):
     return jnp.log(energy * jnp.sum(r**2) / jnp.sum(b**2)) / 4
 
 
-def trained(*, seed=0, steps=400, lr=5e-3, cg_steps=8, width=16):
+def trained(*, seed=0, steps=240, lr=5e-3, cg_steps=8, width=16):
     """The trained model, the untrained one, and the losses."""
     key = jax.random.key(seed)
     model = untrained = SymmetricCycle(width=width, key=jax.random.fold_in(key, 0))
@@ -100,7 +100,7 @@ def trained(*, seed=0, steps=400, lr=5e-3, cg_steps=8, width=16):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=240)
     options = parser.parse_args()
     begin = time.perf_counter()
     model, _, losses = trained(seed=options.seed, steps=options.steps)
