@@ -39,8 +39,12 @@ def onnx(model: PyTree, shape: Shape, path: str | pathlib.Path, *, batch: str | 
             message says what and in which line of code.
         OSError: If the file cannot be written.
     """
-    from onnx import checker
-
+    try:
+        from onnx import checker
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "Writing ONNX needs the package onnx, which is not installed: pip install 'sciml-jax[export]'."
+        ) from error
     content = _model_proto(model, shape, batch)
     checker.check_model(content, full_check=True)
     write_bytes(pathlib.Path(path), content.SerializeToString())

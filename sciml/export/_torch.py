@@ -30,7 +30,12 @@ def torch_module(model: PyTree) -> Any:
         ModuleNotFoundError: If PyTorch is not installed.
         ValueError: By the module, for tensors on another device than the CPU.
     """
-    import torch  # pyright: ignore[reportMissingImports]
+    try:
+        import torch  # pyright: ignore[reportMissingImports]
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "A module of PyTorch needs PyTorch, which is not installed: pip install 'sciml-jax[torch]'."
+        ) from error
 
     trainable, rest = nn.partition(model)
     leaves, structure = jax.tree.flatten(trainable)

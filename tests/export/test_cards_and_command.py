@@ -3,6 +3,7 @@
 import json
 import pathlib
 import shutil
+import sys
 
 import exported_models
 import jax
@@ -71,6 +72,19 @@ def test_a_card_says_what_the_records_of_a_run_say(later):
     assert card["versions"]["jax"] == "0.10.2"
     with pytest.raises(ValueError, match=r"Expected units of pressure, got one of force"):
         export.card(later, units={"force": "N"})
+
+
+@pytest.mark.parametrize(
+    ("package", "write"),
+    [
+        ("onnx", lambda folder: export.onnx(lambda x: x, (1, 4), folder / "m")),
+        ("torch", lambda folder: export.torch_module(lambda x: x)),
+    ],
+)
+def test_a_package_that_is_missing_is_named_with_its_extra(package, write, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ModuleNotFoundError, match=r"not installed: pip install 'sciml-jax\[(export|torch)\]'"):
+        write(tmp_path)
 
 
 def test_the_card_of_a_step_names_its_inputs():

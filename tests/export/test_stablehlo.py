@@ -86,7 +86,7 @@ def unchecked(monkeypatch):
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("name", ["convnet", pytest.param("unet", marks=pytest.mark.slow), "fno"])
+@pytest.mark.parametrize("name", ["convnet", *(pytest.param(one, marks=pytest.mark.slow) for one in ("unet", "fno"))])
 def test_a_resolution_with_a_name_is_chosen_when_the_program_runs(name, tmp_path):
     grid = Grid((NX, NY), extent=(1.0, 2.0))
     model = stirred(lambda: OPERATORS[name].make(IN, OUT, grid, jax.random.key(0)))
