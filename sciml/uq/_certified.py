@@ -19,7 +19,7 @@ from sciml.uq._mesh import Mesh
 from sciml.uq._problems import AbstractLinear, checked_double, relative, without_mean
 
 _SHARE = 0.8  # of the tolerance, which the recursive residual must meet: the bound is computed afresh afterwards
-_RESTARTS = 3
+_RESTARTS, _ESTIMATES = 3, 10  # of iterations that stop by the bound, or by an estimate of the error
 
 Preconditioner = Callable[[Conductances], Callable[[Array], Array]]
 
@@ -149,22 +149,22 @@ def _corrected(
     apply = lambda p: mesh.weighted(system.apply(p))
     if preconditioner is None:
         precondition = lambda g: system.precondition(g / sizes)
-        energy = lambda state: upper_energy(system, state.r / sizes, state.z, 0.0)
+        energy, restarts = lambda state: upper_energy(system, state.r / sizes, state.z, 0.0), _RESTARTS
     else:
         precondition = preconditioner(_conductances(system))
-        energy = lambda state: jnp.sqrt(state.rho * mesh.volume)
+        energy, restarts = lambda state: jnp.sqrt(state.rho * mesh.volume), _ESTIMATES
 
     def again(carry: tuple) -> tuple:
-        u, done, restarts, _, share = carry
+        u, done, rounds, _, share = carry
         start = pdes.cg_start(u, mesh.weighted(residual(system, u)[0]), precondition)
         error = lambda state: _bound(problem, state.u, energy(state) / jnp.sqrt(system.coercivity))
         proceed = lambda state: ~(error(state) <= share * tolerance) & (done + state.iterations < limit)
         end = jax.lax.while_loop(proceed, lambda state: pdes.cg_step(state, apply, precondition), start)
         bound = _bound(problem, end.u, enclose(system, end.u).rest[1])
         share = _SHARE * share * jnp.clip(tolerance / bound, 1e-3, 1)
-        return end.u, done + end.iterations, restarts + 1, bound <= tolerance, share
+        return end.u, done + end.iterations, rounds + 1, bound <= tolerance, share
 
-    unmet = lambda carry: ~carry[3] & (carry[2] < _RESTARTS) & (carry[1] < limit)
+    unmet = lambda carry: ~carry[3] & (carry[2] < restarts) & (carry[1] < limit)
     zero = jnp.zeros((), int)
     start = (v, zero, zero, jnp.zeros((), bool), jnp.asarray(_SHARE, v.dtype))
     u, iterations, *_ = jax.lax.while_loop(unmet, again, start)
