@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from sciml.grid import Dirichlet, Grid, Periodic
 from sciml.nn import CycleConfig, InstanceNorm
@@ -23,7 +23,6 @@ from sciml.operators import (
     NAVIER_STOKES,
     TFNO,
     UNO,
-    AbstractOperator,
     ConvNet,
     ConvNeXtUNet,
     DeepONet,
@@ -44,7 +43,7 @@ from sciml.operators import (
     patched,
 )
 
-Maker = Callable[..., AbstractOperator]
+Maker = Callable[..., Callable[..., Array]]
 """`(in_channels, out_channels, *, grid, key) -> operator`, with its initial weights."""
 
 

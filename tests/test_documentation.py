@@ -112,6 +112,23 @@ def test_a_surrogate_with_a_guarantee(tmp_path, monkeypatch, capsys):
     assert "its operator is indefinite" in capsys.readouterr().out
 
 
+@pytest.mark.slow  # `make docs` runs it too; tests/interop has quick tests of the same calls
+def test_coming_from_neuraloperator(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code_of("coming_from_neuraloperator.md"), "coming_from_neuraloperator.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert "['pressure', 'flux'] True" in printed
+    assert "NeuraloperatorFNO PublishedSpectralConv" in printed
+
+
+@pytest.mark.slow  # `make docs` runs it too; tests/interop/test_foundation.py is the quick test of the same calls
+def test_fine_tune_a_foundation_model(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    found: dict = {"__name__": "page"}
+    exec(compile(code_of("fine_tune_a_foundation_model.md"), "fine_tune_a_foundation_model.md", "exec"), found)
+    assert found["result"]["test"]["relative_l2"] < 0.5  # the difference of two inputs, one of them shifted
+
+
 def test_each_formula_of_the_bounds_names_a_test():
     named = set(re.findall(r"`(test_\w+)`", (DOCS / "bounds.md").read_text()))
     written = "".join(path.read_text() for path in (ROOT / "tests" / "uq").glob("*.py"))

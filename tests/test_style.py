@@ -18,6 +18,7 @@ FORBIDDEN_IMPORTS = {"pickle", "dill", "cloudpickle", "shelve", "marshal"}
 OPTIONAL = {
     *("flax", "sympy", "sklearn", "tensorboardX", "wandb", "mlflow", "sqlalchemy", "imageio_ffmpeg"),
     *("xarray", "zarr", "h5netcdf", "hdf5plugin", "blackjax", "onnx", "onnxruntime", "torch"),
+    *("foundax", "pdequinox", "exponax", "safetensors"),
 }
 
 # Exceptions, each with its reason.

@@ -8,6 +8,8 @@
 | `write_hdf5` | an HDF5 file that appears complete or not at all, with its digest in front |
 | `check_digest`, `open_hdf5` | compares the digest; opens an HDF5 file that leads nowhere else and lacks nothing |
 | `hdf5_array`, `hdf5_attribute`, `hdf5_json` | one part of an HDF5 file, its type checked |
+| `read_torch`, `torch_archive` | a file of `torch.save` as arrays, numbers and texts; none of its code is run |
+| `read_safetensors`, `write_safetensors` | arrays by name and a card, with a digest |
 | `write_manifest`, `check_manifest` | SHA-256 digests of all files of a folder |
 | `check_tree` | refuses links and devices inside of a folder |
 | `locked` | one process at a time in a folder |
@@ -34,3 +36,7 @@ from sciml.files._plain import Damaged as Damaged
 from sciml.files._plain import check_tree as check_tree
 from sciml.files._plain import remove_leftovers as remove_leftovers
 from sciml.files._plain import write_bytes as write_bytes
+from sciml.files._safetensors import read_safetensors as read_safetensors
+from sciml.files._safetensors import write_safetensors as write_safetensors
+from sciml.files._torch import read_torch as read_torch
+from sciml.files._torch import torch_archive as torch_archive

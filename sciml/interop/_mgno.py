@@ -1,6 +1,7 @@
 """State dicts of the MgNO published as PyTorch code."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -21,7 +22,8 @@ def mgno_from_torch(model: MgNO, arrays: Mapping[str, np.ndarray | Array]) -> Mg
     Args:
         model: Built with the settings of the published model, see `MgNOConfig` and `sciml.zoo`.
         arrays: By the names of the state dict. The stencil A that the published Helmholtz class holds for the first
-            step of each cycle and never uses may be there.
+            step of each cycle and never uses may be there. Both arrays of a normalisation inside of a cycle may be
+            missing, as they are with `elementwise_affine=False`: its gain is then 1 and its shift 0.
 
     Returns:
         A model whose arrays have the data type of those of `model`.
@@ -29,8 +31,10 @@ def mgno_from_torch(model: MgNO, arrays: Mapping[str, np.ndarray | Array]) -> Mg
     Raises:
         ValueError: If arrays are missing or left over, or one has another shape than the model's.
     """
-    head = "linear" if any(name.startswith("linear.") for name in arrays) else "last_layer"
+    found = {name.split(".")[0] for name in arrays}
+    head = next((name for name in ("linear", "mlp") if name in found), "last_layer")
     expected = mgno_to_torch(model, head=head)
+    arrays = _without_affine(expected, arrays) | dict(arrays)
     missing = sorted(set(expected) - set(arrays))
     unused = {name for name in arrays if ".layer0.0.A." in f".{name}"}
     left = sorted(set(arrays) - set(expected) - unused)
@@ -58,13 +62,25 @@ def mgno_to_torch(model: MgNO, *, head: str = "linear") -> dict[str, np.ndarray]
 
     Args:
         model: Of a variant that the published code has. A gradient, which has the model's structure, is taken as well.
-        head: Name of the output layer: `linear` in the class for Darcy, `last_layer` in the others.
+        head: Name of the output layer: `linear` in the class for Darcy, `mlp` in the second one for Helmholtz,
+            `last_layer` in the others.
     """
     return {
         own: np.transpose(np.asarray(leaf), axes)
         for part, name in _parts(model, head)
         for leaf, (own, axes) in zip(jax.tree.leaves(part), _torch_leaves(part, name), strict=True)
     }
+
+
+def _without_affine(expected: Mapping[str, np.ndarray], arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Gains 1 and shifts 0 of normalisations inside of cycles that have neither."""
+    new = {}
+    for name in expected:
+        inner, _, kind = name.rpartition(".")
+        absent = not {f"{inner}.weight", f"{inner}.bias"} & set(arrays)
+        if ".norm_layer_list." in name and absent:
+            new[name] = np.full(expected[name].shape, float(kind == "weight"), np.float32)
+    return new
 
 
 def _parts(model: MgNO, head: str) -> Iterator[tuple[eqx.Module, str]]:

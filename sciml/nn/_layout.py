@@ -79,7 +79,8 @@ def called(x: Array, *leaves: Array, static: tuple[Any, ...]) -> Array:
     batch, _, *space = (*jax.typeof(x).sharding.spec, *(None,) * x.ndim)[: x.ndim]
     mesh = jax.typeof(placed[0]).sharding.mesh
     cut_as = NamedSharding(mesh, PartitionSpec(batch, None, *space))
-    return jax.sharding.auto_axes(apply, axes=explicit_axes(placed[0]), out_sharding=cut_as)(x, *leaves)
+    inside: Any = jax.sharding.auto_axes(apply, axes=explicit_axes(placed[0]), out_sharding=cut_as)
+    return inside(x, *leaves)
 
 
 def _jvp(primals: tuple, tangents: tuple, *, static: tuple[Any, ...]) -> tuple[Array, Array]:

@@ -66,7 +66,8 @@ def _gradient_in_b(g: Array, a: Array, b: Any, *, flip: tuple[bool, bool]) -> Ar
 
 
 def _batch(operands: tuple, axes: tuple, *, flip: tuple[bool, bool]) -> tuple[Array, int]:
-    return jax.vmap(lambda a, b: product(a, b, flip=flip), in_axes=axes)(*operands), 0
+    # Constants of a traced function may be NumPy arrays.
+    return jax.vmap(lambda a, b: product(jnp.asarray(a), jnp.asarray(b), flip=flip), in_axes=axes)(*operands), 0
 
 
 PRODUCT = Primitive("matmul")

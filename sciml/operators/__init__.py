@@ -31,6 +31,7 @@ from sciml.operators._mgno import MgNOConfig as MgNOConfig
 from sciml.operators._mgno import PointwiseHead as PointwiseHead
 from sciml.operators._patched import Patched as Patched
 from sciml.operators._patched import patched as patched
+from sciml.operators._pointwise import AbstractFourierNetwork as AbstractFourierNetwork
 from sciml.operators._pointwise import Padded as Padded
 from sciml.operators._pointwise import Pointwise as Pointwise
 from sciml.operators._residual_mgno import ResidualMgNO as ResidualMgNO

@@ -12,7 +12,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from sciml.grid import Grid
 from sciml.nn import MLP, Dense, gelu
-from sciml.operators._base import AbstractOperator
 from sciml.operators._wrappers import Normaliser, per_channel
 from sciml.rollout import Conditions
 
@@ -159,21 +158,21 @@ class AbstractConditionedOperator(eqx.Module):
         operator: The operator inside. Another resolution of the same box is `Resampled` in its place.
     """
 
-    operator: eqx.AbstractVar[AbstractOperator]
+    operator: eqx.AbstractVar[Callable[..., Array]]
 
     @abc.abstractmethod
     def __call__(self, x: Float[Array, "in *space"], numbers: Float[Array, " numbers"]) -> Float[Array, "out *space"]:
         """The output fields."""
 
 
-Maker = Callable[..., AbstractOperator]
+Maker = Callable[..., Callable[..., Array]]
 
 
 @final
 class AsChannels(AbstractConditionedOperator):
     """Numbers as channels that are constant in space, before the fields: operator([numbers, x])."""
 
-    operator: AbstractOperator
+    operator: Callable[..., Array]
 
     def __call__(self, x: Float[Array, "in *space"], numbers: Float[Array, " numbers"]) -> Float[Array, "out *space"]:
         """The operator's output for the numbers at every point and the fields."""
@@ -218,7 +217,7 @@ class FiLM(AbstractConditionedOperator):
         modulation: N.
     """
 
-    operator: AbstractOperator
+    operator: Callable[..., Array]
     lifting: Dense
     projection: Dense
     modulation: MLP

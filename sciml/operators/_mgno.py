@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from sciml.grid import Grid
 from sciml.nn import Conv, CycleConfig, FieldNorm, VCycle, apply_layer, bare, gelu
-from sciml.operators._base import AbstractOperator, on_any_mesh
+from sciml.operators._base import AbstractOperator, takes_any_field
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +27,7 @@ class MgNOConfig:
         activation: Applied after each layer, elementwise.
         cycle_head: Whether the head is a multigrid cycle; otherwise it is a matrix of the channels.
         head_hidden: Number of hidden channels of a `PointwiseHead`, which then is the head; 0 for none.
+        head_bias: Whether a head that is a matrix of the channels adds a constant to each.
     """
 
     cycle: CycleConfig = CycleConfig()
@@ -35,6 +36,7 @@ class MgNOConfig:
     activation: Callable[[Array], Array] = gelu
     cycle_head: bool = False
     head_hidden: int = 0
+    head_bias: bool = False
 
     def __post_init__(self) -> None:
         if self.cycle_head and self.head_hidden:
@@ -160,11 +162,11 @@ class MgNO(AbstractOperator):
             last = matrix(config.head_hidden, out_channels, bias=False, key=second)
             self.head = PointwiseHead(matrix(width, config.head_hidden, key=first), last)
         else:
-            self.head = matrix(width, out_channels, bias=False, key=head_key)
+            self.head = matrix(width, out_channels, bias=config.head_bias, key=head_key)
         self.grid = grid
         self.activation = config.activation
 
-    @on_any_mesh
+    @takes_any_field
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The output fields on the grid of the operator.
 

@@ -22,7 +22,7 @@ from sciml.nn import (
     gelu,
     matmul,
 )
-from sciml.operators._base import AbstractOperator, on_any_mesh
+from sciml.operators._base import AbstractOperator, takes_any_field
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,12 +66,12 @@ class AbstractFourierNetwork(AbstractOperator):
         """Number of axes of the fields."""
 
     @abc.abstractmethod
-    def body(self, v: Float[Array, "*space batch in"]) -> Float[Array, "*space batch out"]:
+    def body(self, v: Float[Array, "*space batch in"]) -> Float[Array, "*other batch out"]:
         """The Fourier layers B, for a batch with the channels last and the batch beside them."""
 
-    @on_any_mesh
-    def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
-        """The output fields.
+    @takes_any_field
+    def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *other"]:
+        """The output fields, of the size of the input unless the layers change it.
 
         Raises:
             ValueError: If the number of axes or channels differs from the operator's.
@@ -112,7 +112,7 @@ class Padded(AbstractOperator):
         count_coordinates(grid, (0,) * operator.dimensions)
         self.operator, self.grid, self.fraction = operator, grid, float(fraction)
 
-    @on_any_mesh
+    @takes_any_field
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The output fields.
 
@@ -140,7 +140,7 @@ def check_input(model: AbstractFourierNetwork, x: Array) -> None:
     check_field(x, bare(model.lifting)[0].weight.shape[0] - appended, model.dimensions)
 
 
-def _apply(model: AbstractFourierNetwork, x: Float[Array, "batch in *space"]) -> Float[Array, "batch out *space"]:
+def _apply(model: AbstractFourierNetwork, x: Float[Array, "batch in *space"]) -> Float[Array, "batch out *other"]:
     return _between(model, model.body, x)
 
 

@@ -1,7 +1,7 @@
 """Operators made from operators: normalisation, residual form, other resolutions."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import equinox as eqx
@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PyTree
 from sciml import cut
 from sciml.grid import Grid
 from sciml.nn import Frozen, Rematerialised, resample
-from sciml.operators._base import AbstractOperator, on_any_mesh
+from sciml.operators._base import AbstractOperator, takes_any_field
 
 
 class Normaliser(eqx.Module):
@@ -98,11 +98,11 @@ class Normalised(AbstractOperator):
     The statistics are part of the model, so that it maps raw fields to raw fields wherever it is loaded.
     """
 
-    operator: AbstractOperator
+    operator: Callable[..., Array]
     x: Normaliser
     y: Normaliser
 
-    @on_any_mesh
+    @takes_any_field
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The decoded output for the raw input `x`."""
         if x.shape[0] != self.x.mean.value.shape[0]:
@@ -120,9 +120,9 @@ class Residual(AbstractOperator):
     added to the last channels.
     """
 
-    operator: AbstractOperator
+    operator: Callable[..., Array]
 
-    @on_any_mesh
+    @takes_any_field
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The last channels of `x` plus `operator(x)`.
 
@@ -146,14 +146,14 @@ class WithFields(AbstractOperator):
         fields: `(channels, *space)`, saved and not trained; they belong to one grid.
     """
 
-    operator: AbstractOperator
+    operator: Callable[..., Array]
     fields: Frozen
 
-    def __init__(self, operator: AbstractOperator, fields: Float[np.ndarray | Array, "channels *space"]):
+    def __init__(self, operator: Callable[..., Array], fields: Float[np.ndarray | Array, "channels *space"]):
         self.operator = operator
         self.fields = Frozen(jnp.asarray(fields))
 
-    @on_any_mesh
+    @takes_any_field
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The operator's output for the input and the fields.
 
@@ -181,10 +181,10 @@ class InPrecision(AbstractOperator):
         dtype: The data type of its activations.
     """
 
-    operator: AbstractOperator
+    operator: Callable[..., Array]
     dtype: Any = eqx.field(static=True, converter=jnp.dtype)
 
-    @on_any_mesh
+    @takes_any_field
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The operator's output, computed in `dtype`."""
         lower = lambda leaf: leaf.astype(self.dtype) if eqx.is_inexact_array(leaf) else leaf
@@ -235,11 +235,11 @@ class Resampled(AbstractOperator):
             the first points of the two grids differ.
     """
 
-    operator: AbstractOperator
+    operator: Callable[..., Array]
     grid: Grid = eqx.field(static=True)
     outer: Grid | None = eqx.field(static=True, default=None)
 
-    @on_any_mesh
+    @takes_any_field
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The operator's output, interpolated to the resolution of `x`."""
         outer = self.grid.with_shape(x.shape[1:]) if self.outer is None else self.outer

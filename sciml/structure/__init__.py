@@ -8,3 +8,4 @@ for one that the caller passes: nothing is imported because a file names it.
 from sciml.structure._describe import describe as describe
 from sciml.structure._rebuild import rebuild as rebuild
 from sciml.structure._vocabulary import known_names as known_names
+from sciml.structure._vocabulary import modules_of as modules_of

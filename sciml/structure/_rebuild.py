@@ -113,7 +113,8 @@ class _Names:
         if not listed:
             raise ValueError(
                 f"The model uses {name:.200}, which is not in the table of sciml.structure. If you trust it, import it "
-                f"and pass it along: load(folder, classes=({name.rsplit('.', 1)[-1]:.80},))."
+                f"and pass it along: load(folder, classes=({name.rsplit('.', 1)[-1]:.80},)). "
+                "structure.modules_of(package) has all of a package."
             )
         item = _vocabulary.find(name)
         if item is None and name.startswith("flax."):

@@ -1,8 +1,10 @@
 """What a stored model may be made of: the table of names, and nothing else."""
 
+import dataclasses
 import functools
 import importlib
 import sys
+from types import ModuleType
 from typing import Any
 
 TABLE: dict[str, str] = {
@@ -22,6 +24,10 @@ TABLE: dict[str, str] = {
         GalerkinTransformer GlobalResNet InPrecision Increments MgNO MgNOConfig ModernResNet NextFrames Normalised
         Normaliser Numbers Padded Patched Pointwise PointwiseHead Resampled Residual ResidualMgNO ResidualUNet Slicing
         SpectralHead Stage TFNO Transferred Transolver UNO UNet WithFields
+        """,
+    "sciml.interop": """
+        ChannelScale DPOT Foundation MPP NeuraloperatorBlock NeuraloperatorFNO NeuraloperatorUNO Poseidon
+        PublishedSpectralConv Walrus
         """,
     "sciml.preconditioners": """
         AdditiveHierarchy AdditivePreconditioner Conductances Hierarchy MediumReader SymmetricCycle
@@ -125,6 +131,21 @@ DTYPES = frozenset(_DTYPES.split())
 
 KEYS = frozenset(("threefry2x32", "rbg", "unsafe_rbg"))
 """Kinds of keys of random numbers."""
+
+
+def modules_of(package: ModuleType) -> tuple[type, ...]:
+    """The Equinox modules and other dataclasses of an imported package, as `classes` of `rebuild` or `experiment.load`.
+
+    To trust them is to let saved models consist of any of them; nothing that is not imported yet is imported.
+
+    Args:
+        package: Such as `pdequinox`. What it imports from other packages is left out.
+    """
+    name = package.__name__
+    inside = [module for key, module in sys.modules.items() if key == name or key.startswith(f"{name}.")]
+    found = [item for module in inside for item in vars(module).values() if isinstance(item, type)]
+    own = [item for item in found if f"{item.__module__}.".startswith(f"{name}.") and dataclasses.is_dataclass(item)]
+    return tuple(dict.fromkeys(own))
 
 
 def known_names() -> frozenset[str]:

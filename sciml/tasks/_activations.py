@@ -1,14 +1,15 @@
 """What a step of training keeps of the values inside of an operator, and in which data type."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from sciml.experiment import check_settings, chosen
 from sciml.grid import Grid
-from sciml.operators import AbstractOperator, InPrecision, rematerialised
+from sciml.operators import InPrecision, rematerialised
 from sciml.zoo import Architecture
 
 PRECISIONS: dict[str, Any] = {"float32": None, "bfloat16": jnp.bfloat16}
@@ -51,7 +52,7 @@ class _Made:
     activations: Activations
     architecture: Architecture
 
-    def __call__(self, in_channels: int, out_channels: int, *, grid: Grid, key: PRNGKeyArray) -> AbstractOperator:
+    def __call__(self, in_channels: int, out_channels: int, *, grid: Grid, key: PRNGKeyArray) -> Callable[..., Array]:
         model = self.architecture.make(in_channels, out_channels, grid=grid, key=key)
         if self.activations.rematerialise:
             model = rematerialised(model)

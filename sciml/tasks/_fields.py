@@ -8,14 +8,15 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Array
 
 from sciml import losses, train
 from sciml.data import Pairs, cached, split
 from sciml.experiment import Count, Depth, Experiment, Seed, Training, Whole, check_settings, unchanged
 from sciml.grid import Grid
-from sciml.operators import AbstractOperator, Normalised, Normaliser, Resampled, per_channel
+from sciml.operators import Normalised, Normaliser, Resampled, per_channel
 from sciml.tasks._bands import calibration_of_pairs, coverage_of, of_pairs
-from sciml.tasks._field_errors import draw_first, mean_of_l2_and_h1, relative_errors
+from sciml.tasks._field_errors import Guarantee, draw_first, mean_of_l2_and_h1, relative_errors
 from sciml.tasks._memory import within_memory
 from sciml.tasks._predict_file import forecasts
 from sciml.zoo import Architecture
@@ -109,7 +110,7 @@ class Statistics:
     y: Callable[..., Normaliser] = per_channel
     epsilon: float = 0.0
 
-    def around(self, model: AbstractOperator, pairs: Pairs) -> Normalised:
+    def around(self, model: Callable[..., Array], pairs: Pairs) -> Normalised:
         """The operator between normalised fields."""
         y, channels = self.y(pairs.y, epsilon=self.epsilon), pairs.x.shape[1]
         if self.x is not None:
@@ -172,7 +173,7 @@ def fields(
         statistics: How fields are normalised; None trains on raw fields.
         loss: By default `mean_of_l2_and_h1`.
         optimiser: By default that of the architecture, with the learning rate of `training` or of the architecture.
-        **options: Other attributes of `Experiment`.
+        **options: Other attributes of `Experiment`. A `Guarantee` as `certify` also serves `sciml predict --certify`.
 
     Raises:
         ValueError: If the training data have no grid.
@@ -187,8 +188,9 @@ def fields(
         model = statistics.around(model, known)
     member = make if statistics is None else lambda key: Normalised(make(key), model.x, model.y)
     steps = training.steps_for(len(known))
+    guarantee = options["certify"] if isinstance(options.get("certify"), Guarantee) else None
 
-    def at_resolution(trained: AbstractOperator, resolution: int) -> tuple[AbstractOperator, str]:
+    def at_resolution(trained: Callable[..., Array], resolution: int) -> tuple[Callable[..., Array], str]:
         target = where if architecture.any_resolution else parts.test(resolution).grid
         if target == where:
             return unchanged(trained, resolution)
@@ -209,7 +211,7 @@ def fields(
         at_resolution=at_resolution,
         coverage=coverage_of(of_pairs) if isinstance(known, Pairs) else None,
         figures=draw_first(parts.test),
-        predict=forecasts(calibration_of_pairs(parts.validation)),
+        predict=forecasts(calibration_of_pairs(parts.validation), guarantee),
         seed=training.seed,
     )
     return dataclasses.replace(built, **options)

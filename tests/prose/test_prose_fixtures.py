@@ -294,6 +294,23 @@ def test_prose_pde(tag, reference):
         compare(values, gradients, fixture)
 
 
+@pytest.mark.parametrize("writes", [False, True])
+def test_the_builder_of_prose_pde_reads_whether_equations_are_written(writes):
+    """No fixture is 2-to-1: names and structure are tested, the parts are those of the 2-to-2 fixture."""
+    config = {"dim": 8, "ffn": 12, "head": 2, "enc": 1, "sym": 1, "fus": 1, "dec": 1, "sdec": 1}
+    info = {"config": config, "norm": "pre-LN eps 1e-5 + final LN", "activation": "gelu exact", "n_words": 11}
+    hints = {"symbol_encoder.positional_embedding.pe": np.zeros((9, 8))} | (
+        {"symbol_decoder.proj.bias": None} if writes else {}
+    )
+    model = pde_model(info, hints, 6)[0](key=jax.random.key(0))
+    arrays = interop.prose_to_torch(model)
+    assert (model.symbol_decoder is not None) == any(name.startswith("symbol_decoder.") for name in arrays) == writes
+    make, found = pde_model(info, arrays, 6)
+    assert found == writes
+    for one, other in zip(jax.tree.leaves(loaded(make, arrays)), jax.tree.leaves(model), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def written_pde(model, memory, info, out):
     """Greedy tokens; the published code lets each of them see the padding of the memory."""
     expected, special = out["greedy_tokens_official_eval"], info["special"]
