@@ -1,12 +1,13 @@
 """How much memory does a whole step of training need on large fields, on 8 devices that share them and on one?
 
     python benchmarks/big_fields.py [--case "fno 512^3" ...]
-    python benchmarks/big_fields.py --run --case "mgno 256^3"
 
-A step is forward, relative L2 loss, backward and Adam, for one sample, as `train.make_step` compiles it. Without
-`--run` nothing is run, and no field is made: bytes are what XLA plans for each of 8 virtual devices of a CPU, or for
-one. Programs are compiled with XLA's scheduler for little memory; its default for CPUs, which orders operations so that
-many can run at once, would hide what rematerialisation saves.
+A step is forward, relative L2 loss, backward and Adam, for one sample, as `train.make_step` compiles it. Nothing is
+run, and no field is made: bytes are what XLA plans for each of 8 virtual devices of a CPU, or for one.
+
+XLA's compiler for CPUs, as it is, undoes rematerialisation: it drops the barriers that keep layers from being computed
+once and kept, orders operations so that many can run at once, and expands constants for a library of products. Flags
+turn off all three, and convolutions have the form that GPUs get.
 """
 
 import argparse
@@ -19,15 +20,19 @@ from collections.abc import Callable
 from typing import Any
 
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")  # before JAX starts
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_enable_concurrency_optimized_scheduler=false")
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_disable_hlo_passes=cse_barrier_expander --xla_cpu_enable_concurrency_optimized_scheduler=false "
+    "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",
+)
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import timer
+import weak_scaling
 
-from sciml import cut, losses, metrics, operators, parallel, train
+from sciml import losses, metrics, operators, parallel, train
 from sciml.grid import Dirichlet, Grid, Periodic
 
 RESULTS = pathlib.Path(__file__).resolve().parent / "results" / "big_fields.json"
@@ -62,28 +67,24 @@ CASES = {
         operators.FNO,
         Grid((512,) * 3, boundary=Periodic()),
         ((8,), (2, 2, 2)),
-        {"modes": (32,) * 3, "width": 4, "depth": 4},
+        {"modes": (32,) * 3, "width": 4, "depth": 4, "pointwise": operators.Pointwise(0, 0, 1)},
     ),
     "mgno 256^3": Case(
         operators.MgNO,
         Grid((256,) * 3, boundary=Dirichlet()),
         ((8,), (2, 2, 2)),
-        {"width": 16, "depth": 4, "levels": 5},
+        {"width": 12, "depth": 6, "levels": 5},
     ),
 }
 
 
-def prepared(case: Case, parts: tuple[int, ...], *, again: bool) -> tuple[Any, Any, Any]:
-    """The step, its state, and the placement, None for one device."""
+def planned(case: Case, parts: tuple[int, ...], *, again: bool) -> dict[str, Any]:
+    """What the compiler plans for each device; without parts, for one device with the whole field."""
+    weak_scaling.plain_convolutions()
     optimiser = optax.adam(1e-3)
     placement = parallel.Layout(data=1, space=parts).on(1, case.grid.shape) if parts else None
     step = train.make_step(LOSS, optimiser, placement=placement)
-    return step, train.place(train.init(case.made(again=again), optimiser), placement), placement
-
-
-def planned(case: Case, parts: tuple[int, ...], *, again: bool) -> dict[str, Any]:
-    """What the compiler plans for each device; without parts, for one device with the whole field."""
-    step, state, _ = prepared(case, parts, again=again)
+    state = train.place(train.init(case.made(again=again), optimiser), placement)
     items = tuple(np.zeros((1, 1, 1, *case.grid.shape), np.float32) for _ in "xy")  # memory that is never touched
     begun = time.perf_counter()
     program = step.lower(state, None, items)[0].compile().compiled
@@ -97,30 +98,10 @@ def planned(case: Case, parts: tuple[int, ...], *, again: bool) -> dict[str, Any
     return found | {"compile_seconds": round(time.perf_counter() - begun, 1)}
 
 
-def timed(case: Case, parts: tuple[int, ...], *, again: bool, steps: int = 2) -> dict[str, Any]:
-    """Seconds of steps that are run, and the loss of each. Each device makes its own part of the fields."""
-    step, state, placement = prepared(case, parts, again=again)
-
-    def made(k: int) -> jax.Array:
-        shape = (1, 1, 1, *case.grid.shape)
-        spec = placement.of_fields(jax.ShapeDtypeStruct(shape, jnp.float32), None, cut.BATCH)
-
-        def part(index: Any) -> np.ndarray:
-            at = [
-                np.linspace(0, 2 * np.pi, n, endpoint=False)[i] for n, i in zip(case.grid.shape, index[3:], strict=True)
-            ]
-            waves = [np.sin((k + 1) * one).astype(np.float32) for one in at]
-            return (waves[0][:, None, None] * waves[1][:, None] * waves[2])[None, None, None]
-
-        return jax.make_array_from_callback(shape, jax.sharding.NamedSharding(placement.mesh, spec), part)
-
-    items, seconds, values = (made(0), made(1)), [], []
-    for _ in range(steps):
-        begun = time.perf_counter()
-        state, logs = step(state, None, items)
-        values.append(float(logs["loss"][0]))
-        seconds.append(round(time.perf_counter() - begun, 1))
-    return {"seconds": seconds, "losses": values}
+def numbers(sizes: dict[str, Any]) -> dict[str, Any]:
+    """The numbers of sizes, for JSON."""
+    inner = lambda value: numbers(vars(value)) if dataclasses.is_dataclass(value) else value
+    return {name: inner(value) for name, value in sizes.items() if not callable(value)}
 
 
 def words(parts: tuple[int, ...]) -> str:
@@ -131,7 +112,6 @@ def words(parts: tuple[int, ...]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--run", action="store_true", help="run steps in place of planning them, rematerialised")
     parser.add_argument("--out", type=pathlib.Path, default=RESULTS)
     given = parser.parse_args()
     result = json.loads(given.out.read_text()) if given.out.exists() else {}
@@ -139,12 +119,7 @@ def main() -> None:
     for name in given.case:
         case = CASES[name]
         row = result.setdefault("cases", {}).setdefault(name, {})
-        row |= {"grid": list(case.grid.shape), "sizes": case.sizes}
-        if given.run:
-            row["run"] = {"layout": words(case.layouts[0]), **timed(case, case.layouts[0], again=True)}
-            print(f"{name}: {row['run']}", flush=True)
-            timer.write(given.out, result)
-            continue
+        row |= {"grid": list(case.grid.shape), "sizes": numbers(case.sizes)}
         row["planned"] = []
         for parts in (*case.layouts, ()):
             for again in (True, False):

@@ -170,8 +170,8 @@ def compare(
 
     Returns:
         For each contender a dict: `not_measured` with the reason, or `info`, `max_error` against the reference's
-        outputs (relative to their maximum) and for each timed callable the median seconds, the ratio of medians, the
-        quartiles of the ratios of the rounds, the seconds of the first call (compilation), and page faults per call;
+        outputs (relative to their maximum) and for each timed callable the median and the least seconds, their ratios,
+        the quartiles of the ratios of the rounds, the seconds of the first call (compilation), page faults per call;
         peak memory in MiB.
     """
     seconds: dict[tuple[str, str], list[float]] = {}
@@ -243,10 +243,15 @@ def _row(worker: Worker, reference: Worker, seconds: dict[tuple[str, str], list[
         row["max_error"] = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
     for target in targets:
         own, base = seconds[worker.contender.name, target], seconds.get((reference.contender.name, target))
-        row[target] = {"seconds": statistics.median(own), "first_call_seconds": first_calls[target]}
+        row[target] = {
+            "seconds": statistics.median(own),
+            "least_seconds": min(own),
+            "first_call_seconds": first_calls[target],
+        }
         row[target]["page_faults"] = last["page_faults"][target]
         if base and not reference.failure:  # else some of its calls are missing
             row[target]["ratio"] = statistics.median(own) / statistics.median(base)
+            row[target]["least_ratio"] = min(own) / min(base)
             row[target]["ratio_quartiles"] = list(np.quantile(np.divide(own, base), [0.25, 0.75]))
     return row
 

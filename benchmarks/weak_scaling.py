@@ -5,14 +5,16 @@
 
 Nothing is run: this is a model. What the devices send one another is read from the traced step, for meshes of any size
 (`messages`), and compared with compiled programs of 8 devices. Each message takes the time that NCCL's own model gives
-it, one after another, and no message is hidden behind computation. The computation takes as long as its operations at a
-part of the vendor's rate (`--share`, an assumption), or as its bytes at that of the memory, whichever is longer;
-`--step-seconds` puts the measured time of a step on one device in its place.
+it, one after another, and no message is hidden behind computation, or, in a column of its own, those that can be.
+Convolutions and products run one after another, each as long as its operations at a part of the vendor's rate
+(`--share`, an assumption) or its bytes at that of the memory; then all other bytes are moved. `--step-seconds` puts the
+measured time of a step on one device in their place.
 """
 
 import argparse
 import dataclasses
 import functools
+import heapq
 import json
 import math
 import os
@@ -28,6 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import timer
+from jax.extend.core import Literal
 from jax.interpreters import mlir
 from jax.sharding import AbstractMesh, PartitionSpec
 
@@ -92,9 +95,9 @@ ASSUMPTIONS = (
     "messages one after another, none hidden behind computation; the slowest device decides, so that an exchange with "
     "neighbours of which some are in other nodes takes the time of the network",
     "devices are numbered along the last axis first, as parallel.Layout places them: 8 along it share a node",
-    "computation: operations at `share` of `flops` or bytes at `memory`, whichever is longer, as XLA counts them in a "
-    "program of one device with convolutions in the form of GPUs; work in ghost layers and on levels that all devices "
-    "compute is added in proportion to the operations of the convolutions",
+    "computation: convolutions and products one after another, each by its operations at `share` of `flops` or its "
+    "bytes at `memory`, whichever is longer; then what else moves in a program of one device, as XLA counts bytes; "
+    "work in ghost layers and on levels that all devices compute is added in proportion to convolutions and products",
     "transposing FFT: whole fields change places twice in each transform (pencils), no frequency is dropped before, at "
     "full bandwidth without latency",
 )
@@ -182,29 +185,123 @@ def equations(jaxpr: Any) -> Iterator[Any]:
                     yield from equations(inner)
 
 
+def message(equation: Any) -> Message | None:
+    """What an operation sends."""
+    kind = KINDS.get(equation.primitive.name)
+    if kind is None:
+        return None
+    given = equation.params.get("axes", equation.params.get("axis_name"))
+    size = sum(out.aval.size * out.aval.dtype.itemsize for out in equation.outvars)
+    return Message(kind, size, (given,) if isinstance(given, str) else tuple(given))
+
+
 def messages(program: Any) -> list[Message]:
     """What the devices send, in the order of a traced program."""
-    found = []
-    for one in equations(program):
-        kind = KINDS.get(one.primitive.name)
-        if kind is not None:
-            given = one.params.get("axes", one.params.get("axis_name"))
-            size = sum(out.aval.size * out.aval.dtype.itemsize for out in one.outvars)
-            found.append(Message(kind, size, (given,) if isinstance(given, str) else tuple(given)))
+    return [sent for one in equations(program) if (sent := message(one)) is not None]
+
+
+def kernel(equation: Any) -> tuple[float, float] | None:
+    """Operations and bytes of a convolution or product; None for all else, which a compiler fuses."""
+    name, shapes = equation.primitive.name, [var.aval.shape for var in equation.invars]
+    moved = sum(math.prod(var.aval.shape) * var.aval.dtype.itemsize for var in (*equation.invars, *equation.outvars))
+    if name.startswith("correlation"):
+        stencil, (first, second) = equation.params["static"], shapes
+        channels = first[-1] * second[-1] if name.endswith("weight_gradient") else math.prod(second[-2:])
+        return 2.0 * first[0] * math.prod(stencil.coarse) * math.prod(stencil.kernel) * channels, moved
+    if name == "dot_general":
+        ((summed, _), _), (out,) = equation.params["dimension_numbers"], equation.outvars
+        return 2.0 * math.prod(out.aval.shape) * math.prod(shapes[0][axis] for axis in summed), moved
+    return None
+
+
+def kernel_seconds(equation: Any, cluster: Cluster) -> float:
+    """The time of a convolution or product by its operations or bytes, whichever is longer; 0 for all else."""
+    flops, moved = kernel(equation) or (0.0, 0.0)
+    return max(flops / (cluster.share * cluster.flops), moved / cluster.memory)
+
+
+def kernels_seconds(program: Any, cluster: Cluster) -> float:
+    """The time of all convolutions and products of a traced program, one after another."""
+    return sum(kernel_seconds(one, cluster) for one in equations(program))
+
+
+def step_seconds(program: Any, counted_bytes: float, cluster: Cluster) -> float:
+    """The time of a step of one device: convolutions and products, then the bytes that these do not move."""
+    moved = sum(found[1] for one in equations(program) if (found := kernel(one)))
+    return kernels_seconds(program, cluster) + max(0.0, counted_bytes - moved) / cluster.memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """An operation of a program: its time as a convolution or product, what it sends, the tasks that it waits for."""
+
+    seconds: float
+    sent: Message | None
+    after: frozenset[int]
+
+
+def tasks(program: Any, cluster: Cluster) -> list[Task]:
+    """The operations of a traced program, in its order, those of inner programs in their place."""
+    found: list[Task] = []
+
+    def walk(jaxpr: Any, given: list[int | None]) -> list[int | None]:
+        made = dict(zip(jaxpr.invars, given, strict=True))
+        source = lambda var: None if isinstance(var, Literal) else made.get(var)
+        for one in jaxpr.eqns:
+            inputs = [source(var) for var in one.invars]
+            inner = [getattr(value, "jaxpr", value) for value in one.params.values()]
+            inner = [value for value in inner if hasattr(value, "eqns") and len(value.invars) == len(inputs)]
+            if inner:
+                outputs = walk(inner[0], inputs)
+            else:
+                after = frozenset(i for i in inputs if i is not None)
+                found.append(Task(kernel_seconds(one, cluster), message(one), after))
+                outputs = [len(found) - 1] * len(one.outvars)
+            made.update(zip(one.outvars, outputs, strict=True))
+        return [source(var) for var in jaxpr.outvars]
+
+    walk(program, [None] * len(program.invars))
     return found
 
 
-def convolutions(program: Any) -> float:
-    """Operations of all convolutions of a traced program."""
-    total = 0.0
-    for one in equations(program):
-        if one.primitive.name.startswith("correlation"):
-            stencil, (first, second) = one.params["static"], (var.aval.shape for var in one.invars)
-            channels = (
-                first[-1] * second[-1] if one.primitive.name.endswith("weight_gradient") else math.prod(second[-2:])
-            )
-            total += 2.0 * first[0] * math.prod(stencil.coarse) * math.prod(stencil.kernel) * channels
-    return total
+def overlapped(program: Any, parts: tuple[int, ...], cluster: Cluster, longer: float) -> float:
+    """Seconds of a traced step whose messages travel while other operations are computed that do not wait for them.
+
+    One stream of computation and one of messages. Each takes, of what it can begin, the task with the longest way to
+    the end of the step: a list schedule, as XLA's latency hiding scheduler makes one. Convolutions and products take
+    `longer` times their own time, with what is fused to them.
+    """
+    each = tasks(program, cluster)
+    cost = [seconds(one.sent, parts, cluster) if one.sent else one.seconds * longer for one in each]
+    followers: list[list[int]] = [[] for _ in each]
+    for i, one in enumerate(each):
+        for j in one.after:
+            followers[j].append(i)
+    way = [0.0] * len(each)
+    for i in reversed(range(len(each))):
+        way[i] = cost[i] + max((way[j] for j in followers[i]), default=0.0)
+    waits, ready, events = [len(one.after) for one in each], ([], []), []
+    busy, now = [False, False], 0.0
+
+    def release(i: int) -> None:
+        heapq.heappush(ready[each[i].sent is not None], (-way[i], i))
+
+    for i in range(len(each)):
+        if not waits[i]:
+            release(i)
+    while events or any(ready):
+        for stream in (0, 1):
+            if ready[stream] and not busy[stream]:
+                i = heapq.heappop(ready[stream])[1]
+                busy[stream] = True
+                heapq.heappush(events, (now + cost[i], stream, i))
+        now, stream, i = heapq.heappop(events)
+        busy[stream] = False
+        for j in followers[i]:
+            waits[j] -= 1
+            if not waits[j]:
+                release(j)
+    return now
 
 
 def compiled(make: Callable[[Grid], Any], parts: tuple[int, ...], points: int) -> Any:
@@ -232,14 +329,16 @@ def compared(make: Callable[[Grid], Any], parts: tuple[int, ...], points: int) -
     }
 
 
-def computation(make: Callable[[Grid], Any], points: int) -> dict[str, float]:
-    """Operations and bytes per point of a step on one device, as its compiler counts them.
-
-    Convolutions and products have the forms that GPUs get: those for CPUs read some operands several times.
-    """
+def plain_convolutions() -> None:
+    """Compiles convolutions as for GPUs from now on; the form for CPUs is many small ones on large fields."""
     for primitive, form in zip(_stencils.correlation._maps, _FORMS, strict=True):
         plain = lambda a, b, *, static, form=form: form(a, b, static)
         mlir.register_lowering(primitive, mlir.lower_fun(plain, multiple_results=False), platform="cpu")
+
+
+def computation(make: Callable[[Grid], Any], points: int) -> dict[str, float]:
+    """Operations and bytes per point of a step on one device, as its compiler counts them."""
+    plain_convolutions()
     counted = compiled(make, (), points).cost_analysis()
     return {name: counted[key] / points**3 for name, key in (("flops", "flops"), ("bytes", "bytes accessed"))}
 
@@ -278,13 +377,12 @@ def transposed(parts: tuple[int, ...], cluster: Cluster) -> float:
 
 def predicted(name: str, cluster: Cluster, cost: dict[str, float], step: float | None) -> list[dict[str, Any]]:
     """A row for each number of devices."""
-    points, rows, alone = POINTS**3, [], 0.0
-    rates = cost["flops"] * points / (cluster.share * cluster.flops), cost["bytes"] * points / cluster.memory
+    rows, alone = [], traced(CASES[name], ())
+    once = step_seconds(alone, cost["bytes"] * POINTS**3, cluster) if step is None else step
+    longer = once / kernels_seconds(alone, cluster)
     for parts in LAYOUTS:
         program = traced(CASES[name], parts)
-        alone = convolutions(program) if not parts else alone
-        once = max(rates) if step is None else step
-        compute = once * (convolutions(program) / alone if alone else 1.0)
+        compute = longer * kernels_seconds(program, cluster)
         sent = messages(program)
         by_kind = {kind: [one for one in sent if one.kind == kind] for kind in sorted({one.kind for one in sent})}
         times = {kind: sum(seconds(one, parts, cluster) for one in found) for kind, found in by_kind.items()}
@@ -298,12 +396,25 @@ def predicted(name: str, cluster: Cluster, cost: dict[str, float], step: float |
             "message_seconds": times,
             "step_seconds": total,
             "efficiency": once / total,
+            "efficiency_if_messages_overlap": once / overlapped(program, parts, cluster, longer),
             "efficiency_if_computation_takes_half": once / (total + sum(times.values())),
             "efficiency_if_computation_takes_twice": 2 * once / (total + compute),
         }
         if name == "fno":
             row["efficiency_of_a_transposing_fft"] = once / (once + transposed(parts, cluster))
         rows.append(row)
+    return rows
+
+
+def of_each_stencil(cluster: Cluster) -> list[dict[str, Any]]:
+    """What an MgNO would send if each stencil of its cycles exchanged faces by itself."""
+    known, rows = nn.VCycle._goes_down_and_up, []
+    nn.VCycle._goes_down_and_up = lambda self: False
+    for parts in LAYOUTS[3::3]:
+        sent = messages(traced(mgno, parts))
+        size, time = sum(one.size for one in sent), sum(seconds(one, parts, cluster) for one in sent)
+        rows.append({"devices": math.prod(parts), "messages": len(sent), "bytes": size, "message_seconds": time})
+    nn.VCycle._goes_down_and_up = known
     return rows
 
 
@@ -345,6 +456,8 @@ def main() -> None:
                 "programs": [{"layout": one, "points_of_a_part": [n] * 3, **found} for one, n, found in checked],
             }
             case["counted_per_point"] = computation(CASES[name], COUNTED)
+        if name == "mgno":
+            case["if_each_stencil_exchanged"] = of_each_stencil(cluster)
         case["predicted"] = predicted(name, cluster, case["counted_per_point"], steps.get(name))
         print(f"{name}\n{table(case['predicted'])}", flush=True)
         timer.write(given.out, result)

@@ -135,7 +135,7 @@ def kept(x: PyTree) -> PyTree:
     return checkpoint_name(x, _RECEIVED)
 
 
-def first(name: str | None, size: int) -> Int[Array, ""] | int:
+def offset(name: str | None, size: int) -> Int[Array, ""] | int:
     """Number of the first of `size` points of this device on an axis that is cut into equal parts."""
     return 0 if name is None else lax.axis_index(name) * size
 
@@ -223,15 +223,23 @@ def sample_keys(key: Key[Array, ""], batch: PyTree) -> Key[Array, " samples"]:
     arrays = [leaf for leaf in jax.tree.leaves(batch) if jnp.ndim(leaf)]
     count = arrays[0].shape[0] if arrays else 1
     name = BATCH if arrays and BATCH in varying(arrays[0]) else None
-    return jax.vmap(lambda number: jax.random.fold_in(key, number))(first(name, count) + jnp.arange(count))
+    return jax.vmap(lambda number: jax.random.fold_in(key, number))(offset(name, count) + jnp.arange(count))
 
 
 def normal(key: Key[Array, ""], fields: Array, dimensions: int) -> Array:
-    """Normal numbers of the shape of fields whose last axes are those of space; parts get those of the whole field."""
+    """Normal numbers of the shape of fields whose last axes are those of space; parts get those of the whole field.
+
+    Each row along the last axis has a key of its own, so that a device draws its own rows alone, as whole ones.
+    """
     names = axes(fields, dimensions)
-    leading = fields.shape[: fields.ndim - dimensions]
-    space = tuple(n * parts(name) for n, name in zip(fields.shape[len(leading) :], names, strict=True))
-    return own_part(jax.random.normal(key, (*leading, *space), fields.dtype), names, len(leading))
+    leading, own = fields.shape[: fields.ndim - dimensions], fields.shape[fields.ndim - dimensions :]
+    row = jnp.zeros((), jnp.uint32)
+    for name, n in zip(names[:-1], own[:-1], strict=True):  # the number of a row in the whole field
+        row = row[..., None] * (n * parts(name)) + (offset(name, n) + jnp.arange(n)).astype(jnp.uint32)
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(row.ravel())
+    length = own[-1] * parts(names[-1])
+    rows = jax.vmap(lambda one: jax.random.normal(one, (*leading, length), fields.dtype), out_axes=-2)(keys)
+    return own_part(rows.reshape(*leading, *own[:-1], length), names[-1:], fields.ndim - 1)
 
 
 def mean_square(x: Float[Array, "*shape"]) -> Float[Array, ""]:

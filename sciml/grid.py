@@ -143,7 +143,7 @@ def at_wall(values: Array, x: Array, axis: int, boundary: AbstractBoundary, name
     if isinstance(boundary, Periodic):
         return values
     beyond = _beyond(x, axis, boundary, values.shape[axis], towards)
-    return jnp.where(cut.first(name, 1) == (0 if towards > 0 else cut.parts(name) - 1), beyond, values)
+    return jnp.where(cut.offset(name, 1) == (0 if towards > 0 else cut.parts(name) - 1), beyond, values)
 
 
 def _beyond(x: Array, axis: int, boundary: AbstractBoundary, width: int, towards: int) -> Array:

@@ -44,7 +44,7 @@ def benchmark(plan: Plan, out: str | pathlib.Path, *, console: Console | None = 
         BlockingIOError: If another process works in the folder.
     """
     out = pathlib.Path(out)
-    console = Console(quiet=not parallel.first()) if console is None or not parallel.first() else console
+    console = Console(quiet=not parallel.is_first()) if console is None or not parallel.is_first() else console
     failures: dict[str, str] = {}
     with contextlib.ExitStack() as held, Board(plan.models, plan.seeds, console) as board:
         parallel.by_first(lambda: _begin(plan, out, held))
@@ -95,7 +95,7 @@ def _calibrate(plan: Plan, out: pathlib.Path, failures: dict[str, str], board: B
             board.say(model, "is compiled and measured" if turn == 1 else "is measured again")
             try:
                 built = experiment.build_with(plan.module, plan.config_of(model, plan.first_seed))
-                found = parallel.agreed(measure(built, plan.budget, plan.layout))
+                found = parallel.broadcast(measure(built, plan.budget, plan.layout))
             except Exception as error:
                 _check_of_all(error)
                 known.pop(model, None)
@@ -107,7 +107,7 @@ def _calibrate(plan: Plan, out: pathlib.Path, failures: dict[str, str], board: B
             known[model] = quicker
             if plan.budget is not None and turn == last:
                 known[model] = fitted(model, quicker, plan.budget)
-            if parallel.first():
+            if parallel.is_first():
                 write_json(path, known)
             board.say(model, "waits")
     _say_steps(plan, known, board)
@@ -150,7 +150,7 @@ def _attempt(
     """Trains one run, or notes why it failed."""
     name, number = run_name(*which), which[1] - plan.first_seed
     reason = out / f"{name}.failure.txt"
-    if parallel.first():
+    if parallel.is_first():
         reason.unlink(missing_ok=True)
     board.say(which[0], f"seed {number + 1}/{plan.seeds}  is compiled", number)
     try:
@@ -174,6 +174,6 @@ def _attempt(
 
 def _note(error: Exception, path: pathlib.Path) -> str:
     """Writes where an error came from into a file; returns its first line."""
-    if parallel.first():
+    if parallel.is_first():
         path.write_text("".join(traceback.format_exception(error)))
     return f"{type(error).__name__}: {error}".splitlines()[0]

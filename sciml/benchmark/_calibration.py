@@ -33,7 +33,7 @@ def measure(
     if budget is None:
         return found
     least = min(_SECONDS, budget / 10)
-    seconds, timed = parallel.agreed(_time(start, least, cadence=1, steps=1 << 30))
+    seconds, timed = parallel.broadcast(_time(start, least, cadence=1, steps=1 << 30))
     steps = int(budget / seconds)
     cadence = cadences(dataclasses.replace(experiment, steps=steps))[1]
     if 1 < cadence <= steps // (_WINDOWS + 2):

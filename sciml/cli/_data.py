@@ -28,7 +28,7 @@ def generate(arguments: Sequence[str]) -> int:
     problem = GENERATORS[arguments[0]]
     text = "Write samples of a problem to a file."
     options = parse(_generation_options(problem), arguments[1:], f"sciml generate {arguments[0]}", text)
-    with Progress(disable=not parallel.first()) as bar:
+    with Progress(disable=not parallel.is_first()) as bar:
         task = bar.add_task(options.out.name)
         generate(
             options.problem,

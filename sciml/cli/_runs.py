@@ -53,7 +53,7 @@ def evaluate(arguments: Sequence[str]) -> int:
         conditions = [_changes(config, condition) for condition in options.condition]
     extra = {"coverage": options.coverage, "certify": options.certify}
     metrics = experiment.evaluate(options.folder, options.resolution, conditions, **extra, **file)
-    if not parallel.first():
+    if not parallel.is_first():
         return 0
     results = {"as trained": metrics["test"], **metrics.get("resolutions", {}), **metrics.get("conditions", {})}
     table = Table("test data", *results, title=f"{metrics['model']}, {metrics['parameters']} parameters")
@@ -152,7 +152,7 @@ def predict(arguments: Sequence[str]) -> int:
     console = Console(highlight=False, soft_wrap=True, markup=False)
     with _written_once(given.files.out) as out:
         lines = prediction.apply(model, given.files.input, out, given.options)
-    if parallel.first():
+    if parallel.is_first():
         for line in lines:
             console.print(line)
     return 0
@@ -163,7 +163,7 @@ def _written_once(out: pathlib.Path) -> Iterator[pathlib.Path]:
     """Where a process writes what all processes compute: process 0 the result, the others what is removed again."""
     from sciml import parallel
 
-    if parallel.first():
+    if parallel.is_first():
         yield out
         return
     with tempfile.TemporaryDirectory() as folder:

@@ -95,7 +95,7 @@ def _resolved(module: ModuleType, config: Any) -> Any:
     if resolve is None:
         return config
     config, said = resolve(config)
-    if parallel.first():
+    if parallel.is_first():
         for line in said:
             print(line)
     return config
@@ -147,7 +147,7 @@ def benchmark(arguments: Sequence[str]) -> int:
         raise Usage(str(error)) from None
     failed = {one["run"]: one["failure"] for one in benchmark.benchmark(plan, options.out)["runs"] if one["failure"]}
     if failed:
-        for name, reason in failed.items() if parallel.first() else ():
+        for name, reason in failed.items() if parallel.is_first() else ():
             print(f"{name}: {one_line(reason)}", file=sys.stderr)
         count = f"{len(failed)} of {len(plan.runs)} runs failed"
         raise RuntimeError(f"{count}, the same command tries them again: {', '.join(failed)}.")

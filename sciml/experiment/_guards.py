@@ -98,7 +98,7 @@ def check_same_data(known: Mapping[str, Any]) -> None:
     Raises:
         ValueError: On a process whose training data are not those of process 0.
     """
-    there = parallel.agreed(dict(known))
+    there = parallel.broadcast(dict(known))
     different = [name for name in known if there.get(name) != known[name]]
     if different:
         name = different[0]
@@ -131,7 +131,7 @@ def placement_of(experiment: Experiment, layout: parallel.Layout) -> parallel.Pl
     alone = isinstance(experiment.parallel, parallel.Alone)
     if alone and layout == parallel.Layout():
         if parallel.several():
-            processes = parallel.number()
+            processes = parallel.process_count()
             raise ValueError(
                 f"One device computes the batches of this experiment (Alone), so that {processes} processes are no "
                 "faster than one. Start it with one process, or give a layout such as --mesh data=2: XLA then shares "
@@ -149,8 +149,8 @@ def placement_of(experiment: Experiment, layout: parallel.Layout) -> parallel.Pl
         fitting = [size for size in (batch // devices * devices, (batch // devices + 1) * devices) if size]
         sizes = " or ".join(str(size * experiment.accumulate) for size in fitting)
         raise ValueError(
-            f"{devices} devices of {parallel.number()} processes cannot share a batch of {experiment.batch} samples "
-            f"equally. Use a batch of {sizes} samples, or fewer processes."
+            f"{devices} devices of {parallel.process_count()} processes cannot share a batch of {experiment.batch} "
+            f"samples equally. Use a batch of {sizes} samples, or fewer processes."
         )
     return dataclasses.replace(placement, automatic=automatic)
 

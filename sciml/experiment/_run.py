@@ -129,7 +129,7 @@ def _run(
     progress: ShowProgress | None,
     layout: parallel.Layout,
 ) -> dict[str, Any]:
-    console = Console(quiet=not parallel.first()) if console is None or not parallel.first() else console
+    console = Console(quiet=not parallel.is_first()) if console is None or not parallel.is_first() else console
     progress = functools.partial(train.Progress, console=console) if progress is None else progress
     say = functools.partial(console.print, highlight=False, soft_wrap=True, markup=False)
     known, description = fingerprint(experiment.train), structure.describe(experiment.model)
@@ -155,7 +155,7 @@ def _run(
             checkpoints = train.Checkpoints(folder / "checkpoints", metric=metric)
             with closed(checkpoints):
                 log = train_into(folder, experiment, prepared, checkpoints, console, progress)
-                best = parallel.agreed(checkpoints.best)
+                best = parallel.broadcast(checkpoints.best)
                 model = checkpoints.restore_model(experiment.model, best)
         metrics = Metrics(
             model=name,

@@ -27,7 +27,7 @@ def prepare(
         ValueError: If devices cannot share the batches or the fields as the layout says, or processes not equally.
     """
     placement = placement_of(experiment, layout)
-    state = train.place(parallel.same(train.init(experiment.model, experiment.optimiser)), placement)
+    state = train.place(parallel.broadcast_arrays(train.init(experiment.model, experiment.optimiser)), placement)
     which = functools.partial(batch_rows, experiment.train, experiment.batch, experiment.seed)
     batches = train.batches(experiment.train, which, placement=placement)
     step = train.make_step(
@@ -63,7 +63,7 @@ def train_into(
         SystemExit: With the code 0 after a SIGTERM, on all of several processes; the state is saved.
     """
     state, step, batches = prepared
-    latest = parallel.agreed(checkpoints.latest)
+    latest = parallel.broadcast(checkpoints.latest)
     if latest is not None:
         state = checkpoints.restore(state, latest)
         console.print(f"{folder} goes on at step {latest}", highlight=False, soft_wrap=True)

@@ -80,7 +80,7 @@ def _differences_of_a_part(u: Array, h: float, name: str, *, ring: bool) -> Arra
             f"A one-sided difference needs 3 points, got {u.shape[0]} in a part of the axis cut along {name!r}."
         )
     first, last = _one_sided(u, h)
-    number = cut.first(name, 1)
+    number = cut.offset(name, 1)
     du = du.at[:1].set(jnp.where(number == 0, first, du[:1]))
     return du.at[-1:].set(jnp.where(number == cut.parts(name) - 1, last, du[-1:]))
 

@@ -20,6 +20,7 @@ from sciml.nn._frozen import Frozen as Frozen
 from sciml.nn._frozen import partition as partition
 from sciml.nn._layout import along_last as along_last
 from sciml.nn._layout import check_field as check_field
+from sciml.nn._layout import explicit_axes as explicit_axes
 from sciml.nn._layout import fold_vmap as fold_vmap
 from sciml.nn._matmul import matmul as matmul
 from sciml.nn._matrices import HasMatrices as HasMatrices

@@ -102,5 +102,5 @@ def own_part(whole: Array, names: tuple[str | None, ...], ghosts: int) -> Array:
             ends = [lax.slice_in_dim(whole, *end, axis=axis) for end in ((n - ghosts, n), (0, ghosts))]
             size = n // cut.parts(name)
             ring = jnp.concatenate((ends[0], whole, ends[1]), axis)
-            whole = lax.dynamic_slice_in_dim(ring, cut.first(name, size), size + 2 * ghosts, axis)
+            whole = lax.dynamic_slice_in_dim(ring, cut.offset(name, size), size + 2 * ghosts, axis)
     return whole

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
 from sciml import cut
@@ -55,10 +56,29 @@ def along_last(x: Float[Array, " channels"], ndim: int) -> Float[Array, "*ones c
     return x.reshape((1,) * (ndim - 1) + x.shape)
 
 
+def explicit_axes(leaf: Any) -> tuple[str, ...]:
+    """The axes of the mesh of an array, if it has one, whose type is `AxisType.Explicit`."""
+    if not isinstance(leaf, jax.Array):
+        return ()
+    mesh = jax.typeof(leaf).sharding.mesh
+    return tuple(name for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True) if kind == AxisType.Explicit)
+
+
 def _call(x: Array, *leaves: Array, static: tuple[Any, ...]) -> Array:
     function, structure, others, other_structure = static
-    arrays = jax.tree.unflatten(structure, leaves)
-    return function(eqx.combine(arrays, jax.tree.unflatten(other_structure, others)), x)
+
+    def apply(x: Array, *leaves: Array) -> Array:
+        arrays = jax.tree.unflatten(structure, leaves)
+        return function(eqx.combine(arrays, jax.tree.unflatten(other_structure, others)), x)
+
+    placed = [leaf for leaf in (x, *leaves) if explicit_axes(leaf)]
+    if not placed:
+        return apply(x, *leaves)
+    # On such a mesh each operation would have to say how its result is cut. Batch and space are cut as those of x.
+    batch, _, *space = (*jax.typeof(x).sharding.spec, *(None,) * x.ndim)[: x.ndim]
+    mesh = jax.typeof(placed[0]).sharding.mesh
+    cut_as = NamedSharding(mesh, PartitionSpec(batch, None, *space))
+    return jax.sharding.auto_axes(apply, axes=explicit_axes(placed[0]), out_sharding=cut_as)(x, *leaves)
 
 
 def _jvp(primals: tuple, tangents: tuple, *, static: tuple[Any, ...]) -> tuple[Array, Array]:
@@ -81,8 +101,12 @@ def _fold(arguments: tuple, axes: tuple, *, static: tuple[Any, ...]) -> tuple[Ar
         return jax.vmap(call, in_axes=axes)(*arguments), 0
     x = jnp.moveaxis(x, axes[0], 0)
     outer, inner = x.shape[:2]
-    out = _fold_vmap_p.bind(x.reshape(outer * inner, *x.shape[2:]), *leaves, static=static)
-    return out.reshape(outer, inner, *out.shape[1:]), 0
+    cut_as, where = jax.typeof(x).sharding, (None, None)
+    if explicit_axes(x):
+        where = (cut_as.update(spec=PartitionSpec(cut_as.spec[0], *cut_as.spec[2:])), cut_as)
+    x = jax.lax.reshape(x, (outer * inner, *x.shape[2:]), out_sharding=where[0])
+    out = _fold_vmap_p.bind(x, *leaves, static=static)
+    return jax.lax.reshape(out, (outer, inner, *out.shape[1:]), out_sharding=where[1]), 0
 
 
 def _abstract(x: Any, *leaves: Any, static: tuple[Any, ...]) -> Any:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
@@ -13,7 +14,7 @@ _BLOCK = 16  # rows of a block: its square
 
 
 def matmul(a: Float[Array, "*batch m k"], b: Float[Array, "*batch k n"]) -> Float[Array, "*batch m n"]:
-    """`a @ b` without broadcasting.
+    """`a @ b` without broadcasting; operands of different types are converted to the common one.
 
     JAX differentiates a product to one with swapped operands and a transposition after it, which XLA's CPU compiler
     carries out as copies that cost as much as the product. The derivatives of this one are g b' and a' g, computed as
@@ -22,6 +23,8 @@ def matmul(a: Float[Array, "*batch m k"], b: Float[Array, "*batch k n"]) -> Floa
     A batch that is partitioned automatically over devices must not be among the axes merged into m or n: it would be
     gathered. Inside `jax.shard_map` this cannot happen.
     """
+    dtype = jnp.result_type(a, b)
+    a, b = jnp.asarray(a, dtype), jnp.asarray(b, dtype)
     return _matmul_p.bind(cut.like(a, b), cut.like(b, a), flip=(False, False))
 
 

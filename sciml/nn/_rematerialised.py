@@ -18,9 +18,10 @@ class Rematerialised(eqx.Module):
     intermediate values of one such layer at a time (`jax.checkpoint`). Of a field that is cut over devices, also what
     the layer received from other devices is kept, so that nothing is sent twice.
 
-    XLA's compiler for CPUs orders operations by default so that many can run at once, and then reports about as much
-    memory with such layers as without; `XLA_FLAGS=--xla_cpu_enable_concurrency_optimized_scheduler=false` shows what
-    they save. What a gradient keeps is seen without compiling: the arrays in `jax.eval_shape` of `jax.vjp`.
+    XLA's compiler for CPUs drops the barriers that keep a layer from being computed once, and orders operations so that
+    many can run at once: a program for CPUs takes as much memory with such layers as without, or more, unless it is
+    compiled with the flags of `benchmarks/big_fields.py`. What a gradient keeps is seen without compiling: the arrays
+    in `jax.eval_shape` of `jax.vjp`.
 
     Attributes:
         layer: A layer, or any group of layers that is run by `apply_layer`.
@@ -51,7 +52,25 @@ def apply_layer(function: Callable[..., Any], layer: PyTree, *args: Any) -> Any:
         inner, given = eqx.combine(arrays, rest)
         return function(inner, *given)
 
-    return jax.checkpoint(apply, policy=cut.KEEPS_RECEIVED)(arrays)
+    return jax.checkpoint(apply, policy=cut.KEEPS_RECEIVED)(_held_together(arrays))
+
+
+def _held_together(arrays: PyTree[Array]) -> PyTree[Array]:
+    """The arrays behind a barrier, whose transpose is one for their gradients.
+
+    Those of the parameters are then computed before those of the layers in front, and do not keep this layer's values
+    until the end. Arrays that vary along other axes of a mesh have a barrier of their own: one for all would make all
+    vary alike, and parameters that act on Fourier modes are common to all parts of a field.
+    """
+    leaves, structure = jax.tree.flatten(arrays)
+    groups: dict[frozenset[str], list[int]] = {}
+    for i, leaf in enumerate(leaves):
+        groups.setdefault(cut.varying(leaf), []).append(i)
+    for members in groups.values():
+        held = jax.lax.optimization_barrier([leaves[i] for i in members])
+        for i, leaf in zip(members, held, strict=True):
+            leaves[i] = leaf
+    return jax.tree.unflatten(structure, leaves)
 
 
 def bare(layer: PyTree) -> Any:

@@ -20,6 +20,7 @@ from sciml.operators._ensemble import ensemble_of as ensemble_of
 from sciml.operators._ensemble import members_of as members_of
 from sciml.operators._ffno import FFNO as FFNO
 from sciml.operators._flax import FlaxOperator as FlaxOperator
+from sciml.operators._flax import nnx_module as nnx_module
 from sciml.operators._fno import FNO as FNO
 from sciml.operators._galerkin import GalerkinTransformer as GalerkinTransformer
 from sciml.operators._galerkin import SpectralHead as SpectralHead

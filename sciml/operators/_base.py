@@ -1,9 +1,31 @@
 """The interface of every neural operator."""
 
 import abc
+import functools
+from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
+import jax
 from jaxtyping import Array, Float, PyTree
+
+from sciml.nn import explicit_axes, fold_vmap
+
+
+def on_any_mesh(call: Callable[[Any, Array], Array]) -> Callable[[Any, Array], Array]:
+    """A `__call__` that also takes arrays on a mesh whose axes are `AxisType.Explicit`, the default of `jax.make_mesh`.
+
+    There each operation has to say how its result is cut over the devices. `nn.fold_vmap` leaves that to XLA.
+    """
+
+    def batched(operator: Any, batch: Array) -> Array:
+        return jax.vmap(functools.partial(call, operator))(batch)
+
+    @functools.wraps(call)
+    def wrapped(self: Any, x: Array) -> Array:
+        return fold_vmap(batched, self, x) if any(map(explicit_axes, jax.tree.leaves((self, x)))) else call(self, x)
+
+    return wrapped
 
 
 class AbstractOperator(eqx.Module):

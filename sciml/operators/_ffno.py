@@ -87,8 +87,8 @@ class FFNO(AbstractFourierNetwork):
         return len(self.spectral[0].modes)
 
     def repeated(self) -> tuple[PyTree, ...]:
-        """P, and the networks M, each with the kernel in front of it."""
-        return (self.lifting, *self.mixing)
+        """P, the networks M, each with the kernel in front of it, and Q."""
+        return (self.lifting, *self.mixing, self.projection)
 
     def body(self, v: Float[Array, "*space batch width"]) -> Float[Array, "*space batch width"]:
         """The layers; w of the last one."""

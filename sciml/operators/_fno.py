@@ -36,8 +36,8 @@ class AbstractFNO(AbstractFourierNetwork):
         return len(bare(self.blocks[0]).spectral.modes)
 
     def repeated(self) -> tuple[PyTree, ...]:
-        """P, whose values live as long as those of all blocks, and the blocks."""
-        return (self.lifting, *self.blocks)
+        """P, the blocks and Q."""
+        return (self.lifting, *self.blocks, self.projection)
 
     def body(self, v: Float[Array, "*space batch width"]) -> Float[Array, "*space batch width"]:
         """The blocks, the last one without a nonlinearity at its end."""

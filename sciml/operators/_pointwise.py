@@ -22,7 +22,7 @@ from sciml.nn import (
     gelu,
     matmul,
 )
-from sciml.operators._base import AbstractOperator
+from sciml.operators._base import AbstractOperator, on_any_mesh
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +69,7 @@ class AbstractFourierNetwork(AbstractOperator):
     def body(self, v: Float[Array, "*space batch in"]) -> Float[Array, "*other batch out"]:
         """The Fourier layers B, for a batch with the channels last and the batch beside them."""
 
+    @on_any_mesh
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *other"]:
         """The output fields, of the size of the input unless the layers change it.
 
@@ -111,6 +112,7 @@ class Padded(AbstractOperator):
         count_coordinates(grid, (0,) * operator.dimensions)
         self.operator, self.grid, self.fraction = operator, grid, float(fraction)
 
+    @on_any_mesh
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The output fields.
 
@@ -149,7 +151,7 @@ def _apply_padded(model: Padded, x: Float[Array, "batch in *space"]) -> Float[Ar
 def _between(model: AbstractFourierNetwork, body: Callable[[Array], Array], x: Array) -> Array:
     # Channels last, the batch beside them: every product at a point is a GEMM without a transposition.
     v = apply_layer(run, model.lifting, jnp.moveaxis(x, (0, 1), (-2, -1)), model.activation, model.grid)
-    y = run(model.projection, body(v), model.activation)
+    y = apply_layer(run, model.projection, body(v), model.activation)
     return jnp.moveaxis(y, (-2, -1), (0, 1))
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from sciml.grid import Grid
 from sciml.nn import Conv, CycleConfig, VCycle, apply_layer, check_field, gelu
-from sciml.operators._base import AbstractOperator
+from sciml.operators._base import AbstractOperator, on_any_mesh
 
 _MIXING = 4
 """Hidden channels of the network at each point, in multiples of the width."""
@@ -106,6 +106,7 @@ class ResidualMgNO(AbstractOperator):
         self.projection = matrix(width, out_channels, bias=False, key=last)
         self.grid = grid
 
+    @on_any_mesh
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The output fields on the grid of the operator.
 

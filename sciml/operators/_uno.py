@@ -115,8 +115,8 @@ class UNO(AbstractFourierNetwork):
         return len(bare(self.blocks[0]).scale)
 
     def repeated(self) -> tuple[PyTree, ...]:
-        """P and the stages."""
-        return (self.lifting, *self.blocks)
+        """P, the stages and Q."""
+        return (self.lifting, *self.blocks, self.projection)
 
     def body(self, v: Float[Array, "*space batch width"]) -> Float[Array, "*space batch out"]:
         """The stages, with their skip connections."""

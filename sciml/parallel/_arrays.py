@@ -12,7 +12,7 @@ from jaxtyping import PyTree
 from sciml.parallel._processes import several
 
 
-def same(tree: PyTree) -> PyTree:
+def broadcast_arrays(tree: PyTree) -> PyTree:
     """The arrays of process 0, on all processes, each on its own default device; everything else as it is.
 
     Processes that initialise a model alike differ in the last digits if their processors do.

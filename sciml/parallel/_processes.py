@@ -101,15 +101,15 @@ def _store() -> Any:
 
 def several() -> bool:
     """Whether there are other processes, which do what this one does."""
-    return distributed.global_state.client is not None and (number() > 1) and not _ALONE.get()
+    return distributed.global_state.client is not None and (process_count() > 1) and not _ALONE.get()
 
 
-def number() -> int:
+def process_count() -> int:
     """Number of processes, counted also inside of `alone`."""
     return 1 if distributed.global_state.client is None else distributed.global_state.num_processes or 1
 
 
-def first() -> bool:
+def is_first() -> bool:
     """Whether this is process 0, the one that writes and decides; a process by itself is."""
     return not several() or distributed.global_state.process_id == 0
 
@@ -134,7 +134,7 @@ def alone() -> Iterator[None]:
         _ALONE.reset(token)
 
 
-def agreed(value: Value) -> Value:
+def broadcast(value: Value) -> Value:
     """The value that process 0 has, on all processes, which call this in the same order.
 
     For what may differ from process to process: clocks, what a folder holds, sums of floating-point numbers.
@@ -149,7 +149,7 @@ def by_first(function: Callable[[], Value]) -> Value:
     """What a function returns on process 0, on all processes; the others do not call it.
 
     Args:
-        function: Returns what `agreed` takes. In it process 0 works `alone`.
+        function: Returns what `broadcast` takes. In it process 0 works `alone`.
 
     Raises:
         Exception: What the function raises, on process 0.
@@ -158,7 +158,7 @@ def by_first(function: Callable[[], Value]) -> Value:
     if not several():
         return function()
     key = _next_key()
-    if not first():
+    if not is_first():
         found = msgspec.msgpack.decode(_waited_for(key))
         if "error" in found:
             raise RuntimeError(f"Process 0: {found['error']}")
@@ -196,7 +196,7 @@ def _next_key() -> str:
     block, place = divmod(next(_AGREEMENTS), _BLOCK)
     if place == 0 and block > 0:
         barrier("agreements")
-        if first():
+        if is_first():
             _store().key_value_delete(f"{_VALUE}/{block - 1}/")
     return f"{_VALUE}/{block}/{place}"
 
@@ -265,7 +265,7 @@ def last_word() -> None:
 
     An error is often no more than the consequence of another process's end.
     """
-    if number() > 1 and not _leaving.acquire(blocking=False):
+    if process_count() > 1 and not _leaving.acquire(blocking=False):
         threading.Event().wait()
 
 
@@ -278,7 +278,7 @@ def leave(code: int, message: str) -> None:
         code: The exit code.
         message: What happened.
     """
-    if number() < 2 or not _leaving.acquire(blocking=False):
+    if process_count() < 2 or not _leaving.acquire(blocking=False):
         return
     rank, store = distributed.global_state.process_id, _store()
     with contextlib.suppress(Exception):  # another one was quicker, or process 0 is gone

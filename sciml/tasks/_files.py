@@ -21,7 +21,7 @@ def predict_file(
 
     The folder holds `forecast.csv` and `forecast.png` and, if the model writes equations, `equation.txt`, the
     right-hand side of each variable in SymPy's notation, one per line, `equation.tex` and, if they were fitted,
-    `solution.csv`, their forecast.
+    `solution.csv`, their forecast, and `intervals.csv`, the ends of the interval of each state.
 
     Args:
         trained: The model.
@@ -52,16 +52,21 @@ def predict_file(
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
-    return [*_lines(found), f"{out}: {len(found.times)} states until t = {found.times[-1]:g}"]
+    return [*_lines(found, options.level), f"{out}: {len(found.times)} states until t = {found.times[-1]:g}"]
 
 
-def _lines(found: Forecast) -> list[str]:
-    """The equations and how well they fit."""
+def _lines(found: Forecast, level: float) -> list[str]:
+    """The equations, how well they fit, and the intervals of their constants."""
     lines = [f"du_{i}/dt = {symbolic.to_text(tree)}" for i, tree in enumerate(rounded(found.system or ()))]
     if found.misfit is None:
         return lines
     text = "and are solved" if found.solution is not None else "but cannot be solved until the last time"
-    return [*lines, f"They fit the trajectory up to {found.misfit:.2g} of its deviation, {text}."]
+    lines.append(f"They fit the trajectory up to {found.misfit:.2g} of its deviation, {text}.")
+    if found.posterior is not None and len(found.posterior.constants):
+        each = zip(found.posterior.constants, *found.posterior.interval(level), strict=True)
+        constants = "; ".join(f"{value:.4g} ({low:.4g} to {high:.4g})" for value, low, high in each)
+        lines.append(f"Constants with {100 * level:g} % intervals, if the structure is right: {constants}.")
+    return lines
 
 
 def read_trajectory(path: str | pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
@@ -160,6 +165,11 @@ def _write(folder: pathlib.Path, times: np.ndarray, states: np.ndarray, found: F
     for name, values in curves.items():
         table = np.column_stack((found.times, values))
         np.savetxt(folder / f"{name}.csv", table, fmt="%.9g", delimiter=",", header=names, comments="")
+    if found.band is not None:
+        ends = np.stack((found.band.low, found.band.high), axis=2).reshape(len(found.times), -1)
+        header = ",".join(("t", *(f"u_{i}_{end}" for i in range(variables) for end in ("low", "high"))))
+        table = np.column_stack((found.times, ends))
+        np.savetxt(folder / "intervals.csv", table, fmt="%.9g", delimiter=",", header=header, comments="")
     title = ""
     if found.system is not None:
         (folder / "equation.txt").write_text("".join(f"{_sympy_text(tree)}\n" for tree in found.system))

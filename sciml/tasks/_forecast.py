@@ -14,6 +14,7 @@ _WIDTH = 4  # hypotheses of the beam search
 _SLACK = 1e-6  # of time spans, relative
 # Deviation of the relative errors of written constants; chosen by benchmarks/prose_refinement.py
 _TRUST = 0.05
+_SEGMENTS = 16  # as in prose.solved_forecast
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,6 +30,9 @@ class Forecast:
             solved until the last time.
         misfit: Root mean square distance of the fitted solution from the trajectory, in standard deviations of each
             variable; None if there is none.
+        posterior: How well the trajectory determines the constants, if the equations were solved; it takes their
+            structure for right.
+        band: The solution with intervals at the level of the options, from `posterior`.
     """
 
     times: np.ndarray
@@ -36,6 +40,8 @@ class Forecast:
     system: symbolic.System | None
     solution: np.ndarray | None = None
     misfit: float | None = None
+    posterior: symbolic.Posterior | None = None
+    band: symbolic.Band | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,11 +58,16 @@ class ForecastOptions:
     """Number of times of the forecast, equally spaced after the last given one; by default as many as in training."""
     refine: bool = True
     """Whether the constants of the equations are fitted to the trajectory, and the equations solved."""
+    level: float = 0.9
+    """Probability of the intervals of the fitted constants and of their solution. They take the structure of the
+    equations for right, and the noise of the trajectory for independent and normal."""
 
 
 def forecast(trained: Trained, times: np.ndarray, states: np.ndarray, options: ForecastOptions) -> Forecast:
     """States after a trajectory, and its equations: see `ProseODE.forecast`."""
     _check(trained, times, states)
+    if not 0 < options.level < 1:
+        raise ValueError(f"Expected a level between 0 and 1, such as 0.9, got {options.level:g}.")
     variables = states.shape[1]
     tokens = tokens_of(trained, options.equation, variables)
     query = _query(trained, times, options.until, options.points)
@@ -70,7 +81,8 @@ def forecast(trained: Trained, times: np.ndarray, states: np.ndarray, options: F
     if system is None or not options.refine or len(symbolic.parameters(system)) + variables >= states.size:
         return dataclasses.replace(found, system=system)
     guess = None if tokens is None else symbolic.system_from_tokens(trained.vocabulary.decode(np.asarray(tokens)))
-    return _solved(found, system, guess, times, states)
+    spread = prose.COPIED if prose.copied(system, guess) else _TRUST
+    return _with_intervals(_solved(found, system, spread, times, states), system, spread, times, states, options.level)
 
 
 @eqx.filter_jit
@@ -98,18 +110,28 @@ def _equation(trained: Trained, written: np.ndarray, times: np.ndarray, states: 
     return ranked[0].system if ranked else None
 
 
-def _solved(
-    found: Forecast,
-    system: symbolic.System,
-    guess: symbolic.System | None,
-    times: np.ndarray,
-    states: np.ndarray,
-) -> Forecast:
+def _solved(found: Forecast, system: symbolic.System, spread: float, times: np.ndarray, states: np.ndarray) -> Forecast:
     """The forecast with fitted equations and their solution."""
-    spread = prose.COPIED if prose.copied(system, guess) else _TRUST
     solved = prose.solved_forecast(system, times - times[0], states, found.times - times[0], spread=spread)
     misfit = solved.fit.after if np.isfinite(solved.fit.after) else None
     return dataclasses.replace(found, system=solved.fit.system, solution=solved.states, misfit=misfit)
+
+
+def _with_intervals(
+    found: Forecast, system: symbolic.System, spread: float, times: np.ndarray, states: np.ndarray, level: float
+) -> Forecast:
+    """The forecast with the posterior of the constants, given those that were written, if it can be had."""
+    if found.solution is None:
+        return found
+    with jax.enable_x64(True):
+        try:
+            known = symbolic.posterior(
+                system, times - times[0], states, segments=min(_SEGMENTS, len(times) - 1), spread=spread
+            )
+            band = symbolic.linearised_band(known, found.times - times[0], level=level)
+        except ValueError:  # too few data for an estimate of the noise, or a solution that ends
+            return found
+    return dataclasses.replace(found, posterior=known, band=band)
 
 
 def _check(trained: Trained, times: np.ndarray, states: np.ndarray) -> None:

@@ -95,5 +95,5 @@ def batches(data: Any, rows: Rows, *, placement: Placement | None = None, limit:
     devices = jax.local_devices()[:1] if placement is None else placement.mesh.local_devices
     device = devices[0]
     copies = len(devices) if device.platform == "cpu" else 1  # the devices of a CPU share its memory
-    fits = parallel.agreed(size * copies <= (memory(device) // 4 if limit is None else limit))
+    fits = parallel.broadcast(size * copies <= (memory(device) // 4 if limit is None else limit))
     return resident(data, rows, placement=placement) if fits else streamed(data, rows, placement=placement)

@@ -80,7 +80,7 @@ class Checkpoints:
     def _manager(self) -> ocp.CheckpointManager:
         """The writer of orbax; made before the first save, so that reading changes nothing in the folder."""
         if self._orbax is None:
-            if parallel.first():
+            if parallel.is_first():
                 self._remove_leftovers()
             parallel.barrier("leftovers")
             policies: list[Any] = [LatestN(self._keep)]
@@ -116,7 +116,7 @@ class Checkpoints:
             if step in manager.all_steps():
                 return
             manager.wait_until_finished()  # as `save` does, but before the folder goes into which it moves old steps
-            if parallel.first():
+            if parallel.is_first():
                 shutil.rmtree(self.folder / _REMOVED, ignore_errors=True)
             self._saving = step
         arrays = {"model": _flat(state.model, "model"), "optimiser": _flat(state.opt_state, "optimiser")}
@@ -155,7 +155,7 @@ class Checkpoints:
         if self._orbax is not None:
             with self._clear_errors():
                 self._orbax.close()
-            if parallel.first():
+            if parallel.is_first():
                 shutil.rmtree(self.folder / _REMOVED, ignore_errors=True)
 
     @property

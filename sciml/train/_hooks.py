@@ -39,7 +39,7 @@ def checkpointing(checkpoints: Checkpoints, *, seconds: float = 0.0) -> Hook:
 
     def hook(event: Event) -> None:
         nonlocal last
-        if parallel.agreed(checkpoints.is_best(event.metrics) or time.perf_counter() - last >= seconds):
+        if parallel.broadcast(checkpoints.is_best(event.metrics) or time.perf_counter() - last >= seconds):
             checkpoints.save(event.state, event.metrics)
             last = time.perf_counter()
 
@@ -104,7 +104,7 @@ class Log:
         if event.metrics:
             record["validation"] = {name: _number(value) for name, value in event.metrics.items()}
         self.records.append(record)
-        if parallel.first():
+        if parallel.is_first():
             with self._path.open("a") as file:
                 file.write(_line(record))
 

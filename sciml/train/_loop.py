@@ -154,7 +154,7 @@ def _called(hook: Hook, event: Event) -> dict[str, float] | None:
         found = None
     if not parallel.several():
         return found
-    return parallel.agreed(None if found is None else {name: float(value) for name, value in found.items()})
+    return parallel.broadcast(None if found is None else {name: float(value) for name, value in found.items()})
 
 
 class _Clock:

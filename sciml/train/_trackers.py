@@ -128,7 +128,7 @@ def mlflow(folder: str | pathlib.Path, *, config: Mapping[str, Any] | None = Non
 
 def _by_first(hook: Hook) -> Hook:
     """A hook that process 0 of several calls, and nobody else."""
-    return lambda event: hook(event) if parallel.first() else None
+    return lambda event: hook(event) if parallel.is_first() else None
 
 
 def _mlflow_run(client_of: Any, folder: pathlib.Path) -> tuple[Any, str]:

@@ -87,6 +87,17 @@ def test_each_layer_keeps_one_field(make):
     assert field <= kept(three, x) - kept(two, x) <= field + 2 * weights
 
 
+def test_the_gradients_of_a_layer_are_computed_before_those_in_front_of_it():
+    """Barriers hold the gradients of input and parameters together, so that no layer's values live until the end."""
+    layer = Rematerialised(Dense(4, 4, key=jax.random.key(0)))
+    slopes = jax.make_jaxpr(jax.grad(lambda layer, x: jnp.sum(jnp.tanh(layer(x))), argnums=(0, 1)))(
+        layer, jnp.ones((3, 4))
+    )
+    last = [one for one in slopes.jaxpr.eqns if one.primitive.name == "optimization_barrier"][-1]
+    assert sorted(out.aval.shape for out in last.outvars) == [(3, 4), (4,), (4, 4)]
+    assert set(slopes.jaxpr.outvars) <= set(last.outvars)
+
+
 @pytest.mark.parametrize("name", WITHOUT)
 def test_an_operator_without_layers_that_repeat_is_refused(name):
     with pytest.raises(ValueError, match=r"Expected an operator with layers that repeat, got .*nn\.Rematerialised"):

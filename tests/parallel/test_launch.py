@@ -105,13 +105,13 @@ def test_wrong_variables_are_refused(packages, given, match):
 
 
 def test_one_process_agrees_with_itself():
-    assert parallel.join({}) == parallel.number() == 1
-    assert parallel.first()
+    assert parallel.join({}) == parallel.process_count() == 1
+    assert parallel.is_first()
     assert not parallel.several()
     value = object()  # one process sends nothing, hence it is the same object
-    assert parallel.agreed(value) is value
+    assert parallel.broadcast(value) is value
     assert parallel.by_first(lambda: value) is value
-    assert parallel.same(value) is value
+    assert parallel.broadcast_arrays(value) is value
     assert not parallel.asked_to_end()
     parallel.barrier("alone")
     parallel.leave(1, "nobody hears it")  # does not end this process

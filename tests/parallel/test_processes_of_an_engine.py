@@ -33,7 +33,7 @@ assert mesh.size == 2 == len(jax.devices())
 rows = lambda k: np.random.default_rng(k).permutation(64)[:8]
 
 def trained(batches, steps, hooks=()):
-    state = train.place(parallel.same(train.init(model, optimiser)), placement)
+    state = train.place(parallel.broadcast_arrays(train.init(model, optimiser)), placement)
     step = train.make_step(loss, optimiser, fetch=batches.fetch, placement=placement)
     return train.fit(state, step, batches, steps=steps, hooks=hooks)
 
@@ -74,13 +74,13 @@ found["a single one"] = train.predict(model, inputs, size=1)
 found["alone"] = parallel.by_first(lambda: float(train.predict(model, inputs).sum()))
 
 # What process 0 has
-found["agreed"] = parallel.agreed([rank, float("nan"), 2.5])
-found["sum"] = sum(parallel.agreed(rank + i) for i in range(2500))
+found["agreed"] = parallel.broadcast([rank, float("nan"), 2.5])
+found["sum"] = sum(parallel.broadcast(rank + i) for i in range(2500))
 if several:
     from jax._src.distributed import global_state
     parallel.barrier("all have added")
     found["left"] = len(global_state.client.key_value_dir_get_bytes("sciml/value/"))
-same = parallel.same({"key": jax.random.key(rank), "x": jnp.full(3, rank), "name": f"of {rank}"})
+same = parallel.broadcast_arrays({"key": jax.random.key(rank), "x": jnp.full(3, rank), "name": f"of {rank}"})
 found |= {"key": jax.random.key_data(same["key"]), "x": same["x"], "name": same["name"]}
 spread = train.place({"key": jax.random.key(5), "y": jnp.arange(4)}, placement)
 assert spread["y"].sharding.is_fully_replicated and len(spread["y"].sharding.device_set) == 2

@@ -78,7 +78,7 @@ def loss(model, batch, keys):
 model = operators.FNO(1, 1, modes=(4, 4), width=4, depth=1, grid=windows.grid, key=jax.random.key(0))
 optimiser = optax.adam(1e-2)
 for name, known in (("halves", streamed), ("whole", Undivided(streamed))):
-    state = train.place(parallel.same(train.init(model, optimiser)), placement)
+    state = train.place(parallel.broadcast_arrays(train.init(model, optimiser)), placement)
     batches = train.streamed(known, of_windows, placement=placement)
     step = train.make_step(loss, optimiser, fetch=batches.fetch, placement=placement)
     state = train.fit(state, step, batches, steps=3)

@@ -289,6 +289,27 @@ def test_fitted_equations_are_solved_beside_the_forecast(runs, capsys, monkeypat
     assert float((out / "equation.txt").read_text().split("*")[0]) == pytest.approx(-1, abs=1e-5)
     text = capsys.readouterr().out
     assert re.search(r"They fit the trajectory up to \S+e-\d+ of its deviation, and are solved", text)
+    assert "Constants with 90 % intervals, if the structure is right: -1 (" in text
+    assert (out / "intervals.csv").read_text().startswith("t,u_0_low,u_0_high\n")
+    ends = np.loadtxt(out / "intervals.csv", delimiter=",", skiprows=1)
+    assert np.all(ends[:, 1] <= table[:, 1] + 1e-8)
+    assert np.all(table[:, 1] <= ends[:, 2] + 1e-8)
+
+
+def test_intervals_are_as_wide_as_the_noise_makes_them(runs, monkeypatch):
+    times = np.linspace(0, 1.5, GIVEN)
+    noise = 0.01 * np.random.default_rng(0).normal(size=(GIVEN, 1))
+    monkeypatch.setattr(_forecast, "_equation", lambda *_: symbolic.system_from_text("-0.95 * u_0"))
+    states = np.exp(-times)[:, None] + noise
+    found, wide = (forecast(runs, times, states, until=2.0, points=3, level=level) for level in (0.9, 0.999))
+    low, high = found.posterior.interval(0.99)
+    assert low < -1 < high < low + 0.2
+    assert 0.005 < float(found.posterior.noise[0]) < 0.02
+    np.testing.assert_allclose(found.band.states, found.solution, atol=1e-2)
+    assert np.all(wide.band.high - wide.band.low > 1.5 * (found.band.high - found.band.low))
+    assert forecast(runs, times, states, until=2.0, refine=False).band is None
+    with pytest.raises(ValueError, match=r"Expected a level between 0 and 1, such as 0\.9, got 1\."):
+        forecast(runs, times, states, level=1.0)
 
 
 @pytest.mark.slow  # as tests/prose/test_solved_forecast.py
