@@ -147,4 +147,4 @@ def build(config: Config) -> Experiment:
         stored = lambda field: field[:, :: equation.every, :: equation.every]
         loss = losses.augmented(loss, lambda sample, key: jax.tree.map(stored, losses.square_symmetry(sample, key)))
     options = {"grid": equation.grid, "statistics": statistics, "loss": loss, "optimiser": optimiser}
-    return tasks.fields(model, parts, config.run, certify=tasks.certified(equation), **options)
+    return tasks.fields(model, parts, config.run, certify=tasks.Guarantee(equation), **options)

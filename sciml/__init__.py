@@ -15,6 +15,7 @@ _AREAS = (
     "cut",
     "data",
     "experiment",
+    "export",
     "files",
     "grid",
     "interop",

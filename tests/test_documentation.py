@@ -4,6 +4,7 @@ import pathlib
 import re
 
 import jax
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -59,6 +60,16 @@ def test_inverse_problems(capsys):
     assert found["cost"]["delayed"] < found["cost"]["plain"]
     assert (uq.rhat(found["samples"]) < 1.05).all()
     assert "solves per effective draw" in capsys.readouterr().out
+
+
+@pytest.mark.slow  # `make docs` runs it too; tests/export has quick tests of the same calls
+def test_use_it_in_your_solver(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # annotations say int, and symbolic sizes are none
+    exec(compile(code_of("use_it_in_your_solver.md"), "use_it_in_your_solver.md", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["True", "('cpu', 'cuda', 'tpu') (2, 1, 40, 64)"]
 
 
 @pytest.mark.slow  # `make docs` runs it too; the losses and models have quick tests

@@ -30,6 +30,7 @@ LAYER = {
     "train": 4,
     "experiment": 5,
     "tasks": 6,
+    "export": 6,
     "benchmark": 7,
     "report": 7,
     "cli": 8,

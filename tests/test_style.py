@@ -17,8 +17,8 @@ FORBIDDEN_CALLS = {"super", "hasattr", "eval", "exec"}
 FORBIDDEN_IMPORTS = {"pickle", "dill", "cloudpickle", "shelve", "marshal"}
 OPTIONAL = {
     *("flax", "sympy", "sklearn", "tensorboardX", "wandb", "mlflow", "sqlalchemy", "imageio_ffmpeg"),
-    *("xarray", "zarr", "h5netcdf", "hdf5plugin", "blackjax"),
-    *("foundax", "pdequinox", "exponax", "safetensors", "torch"),
+    *("xarray", "zarr", "h5netcdf", "hdf5plugin", "blackjax", "onnx", "onnxruntime", "torch"),
+    *("foundax", "pdequinox", "exponax", "safetensors"),
 }
 
 # Exceptions, each with its reason.

@@ -41,6 +41,7 @@ def wheel(tmp_path_factory):
 def test_the_wheel_holds_the_package_and_the_experiments_and_nothing_else(wheel):
     found = {pathlib.PurePath(name) for name in zipfile.ZipFile(wheel).namelist()}
     package = {path.relative_to(ROOT) for path in (ROOT / "sciml").rglob("*.py")}
+    package |= {path.relative_to(ROOT) for path in (ROOT / "sciml" / "export" / "c_interface").iterdir()}
     experiments = {pathlib.PurePath("sciml/_experiments", path.name) for path in (ROOT / "experiments").glob("*.py")}
     assert {path for path in found if path.parts[0] == "sciml"} == package | experiments
     assert {path.parts[0].split("-")[0] for path in found} == {"sciml", "sciml_jax"}

@@ -24,6 +24,8 @@ _USAGE = """usage: sciml COMMAND ...
   compare DIR ... --out FOLDER [--file EXPERIMENT]           a table and figures of several finished runs
   predict DIR INPUT [--FIELD VALUE ...] --out FOLDER [--file EXPERIMENT]
                                                              apply the model of a run to a file
+  export DIR --to stablehlo|onnx|c [--out FOLDER] [--shape N ...]
+                                                             write the model of a run for other programs
   benchmark EXPERIMENT --models NAME ... (--budget TIME | --epochs N) [--seeds N] [--coverage LEVEL] --out FOLDER
                                                              models of an experiment under equal conditions
   report DIR --out FILE [--overwrite]                        one page about a run or a benchmark
@@ -40,6 +42,7 @@ _COMMANDS = {
     "evaluate": ("_runs", "evaluate"),
     "compare": ("_runs", "compare"),
     "predict": ("_runs", "predict"),
+    "export": ("_export", "export"),
     "benchmark": ("_train", "benchmark"),
     "report": ("_report", "report"),
     "data": ("_data", "data"),

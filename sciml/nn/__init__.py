@@ -36,6 +36,8 @@ from sciml.nn._norms import InstanceNorm as InstanceNorm
 from sciml.nn._norms import LayerNorm as LayerNorm
 from sciml.nn._norms import RMSNorm as RMSNorm
 from sciml.nn._norms import per_channel_norm as per_channel_norm
+from sciml.nn._ordinary import is_gelu as is_gelu
+from sciml.nn._ordinary import ordinary as ordinary
 from sciml.nn._positions import FourierFeatures as FourierFeatures
 from sciml.nn._positions import PlainFeature as PlainFeature
 from sciml.nn._positions import Rotary as Rotary

@@ -49,6 +49,7 @@ class Bilinear:
             batching.primitive_batchers[primitive] = functools.partial(_merge, primitive, plain)
         batching.primitive_batchers[gw] = functools.partial(_map, reference[2])
         self._maps = (f, gx, gw)
+        self._reference = reference
 
     def forward(self, x: Array, w: Array, static: Hashable) -> Array:
         """The field y that is linear in the field `x` and in the weights `w`."""
@@ -61,6 +62,10 @@ class Bilinear:
     def weight_gradient(self, x: Array, y: Array, static: Hashable) -> Array:
         """The transpose of `forward` in w, summed over the batch."""
         return _bind(self._maps[2], x, y, static)
+
+    def forms(self) -> dict[Primitive, Callable[..., Array]]:
+        """The reference of each primitive, called as `form(a, b, static=static)`."""
+        return dict(zip(self._maps, map(_with_static, self._reference), strict=True))
 
 
 def _primitive(name: str, reference: Form, cpu: Form) -> Primitive:

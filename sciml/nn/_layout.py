@@ -35,7 +35,7 @@ def fold_vmap(function: Callable[[Any, Array], Array], parameters: PyTree, x: Ar
     others, other_structure = jax.tree.flatten(rest)
     static = (function, structure, tuple(others), other_structure)
     everywhere = frozenset().union(*(cut.varying(leaf) for leaf in leaves))
-    return _fold_vmap_p.bind(cut.cast(x[None], everywhere), *leaves, static=static)[0]
+    return FOLDED.bind(cut.cast(x[None], everywhere), *leaves, static=static)[0]
 
 
 def check_field(x: Array, channels: int, dimensions: int) -> None:
@@ -64,7 +64,8 @@ def explicit_axes(leaf: Any) -> tuple[str, ...]:
     return tuple(name for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True) if kind == AxisType.Explicit)
 
 
-def _call(x: Array, *leaves: Array, static: tuple[Any, ...]) -> Array:
+def called(x: Array, *leaves: Array, static: tuple[Any, ...]) -> Array:
+    """What the primitive `FOLDED` computes."""
     function, structure, others, other_structure = static
 
     def apply(x: Array, *leaves: Array) -> Array:
@@ -78,7 +79,8 @@ def _call(x: Array, *leaves: Array, static: tuple[Any, ...]) -> Array:
     batch, _, *space = (*jax.typeof(x).sharding.spec, *(None,) * x.ndim)[: x.ndim]
     mesh = jax.typeof(placed[0]).sharding.mesh
     cut_as = NamedSharding(mesh, PartitionSpec(batch, None, *space))
-    return jax.sharding.auto_axes(apply, axes=explicit_axes(placed[0]), out_sharding=cut_as)(x, *leaves)
+    inside: Any = jax.sharding.auto_axes(apply, axes=explicit_axes(placed[0]), out_sharding=cut_as)
+    return inside(x, *leaves)
 
 
 def _jvp(primals: tuple, tangents: tuple, *, static: tuple[Any, ...]) -> tuple[Array, Array]:
@@ -89,7 +91,7 @@ def _jvp(primals: tuple, tangents: tuple, *, static: tuple[Any, ...]) -> tuple[A
         arguments = list(primals)
         for i, value in zip(live, values, strict=True):
             arguments[i] = value
-        return _call(*arguments, static=static)
+        return called(*arguments, static=static)
 
     return jax.jvp(of_live, [primals[i] for i in live], [tangents[i] for i in live])
 
@@ -97,7 +99,7 @@ def _jvp(primals: tuple, tangents: tuple, *, static: tuple[Any, ...]) -> tuple[A
 def _fold(arguments: tuple, axes: tuple, *, static: tuple[Any, ...]) -> tuple[Array, int]:
     x, *leaves = arguments
     if axes[0] is None or any(axis is not None for axis in axes[1:]):
-        call = lambda *values: _call(*values, static=static)
+        call = lambda *values: called(*values, static=static)
         return jax.vmap(call, in_axes=axes)(*arguments), 0
     x = jnp.moveaxis(x, axes[0], 0)
     outer, inner = x.shape[:2]
@@ -105,20 +107,20 @@ def _fold(arguments: tuple, axes: tuple, *, static: tuple[Any, ...]) -> tuple[Ar
     if explicit_axes(x):
         where = (cut_as.update(spec=PartitionSpec(cut_as.spec[0], *cut_as.spec[2:])), cut_as)
     x = jax.lax.reshape(x, (outer * inner, *x.shape[2:]), out_sharding=where[0])
-    out = _fold_vmap_p.bind(x, *leaves, static=static)
+    out = FOLDED.bind(x, *leaves, static=static)
     return jax.lax.reshape(out, (outer, inner, *out.shape[1:]), out_sharding=where[1]), 0
 
 
 def _abstract(x: Any, *leaves: Any, static: tuple[Any, ...]) -> Any:
-    out = jax.eval_shape(lambda *values: _call(*values, static=static), x, *leaves)
+    out = jax.eval_shape(lambda *values: called(*values, static=static), x, *leaves)
     return x.update(
         shape=out.shape, dtype=out.dtype, weak_type=False, manual_axis_type=out.manual_axis_type or x.manual_axis_type
     )
 
 
-_fold_vmap_p = Primitive("fold_vmap")
-_fold_vmap_p.def_impl(jax.jit(_call, static_argnames="static"))
-_fold_vmap_p.def_abstract_eval(_abstract)
-ad.primitive_jvps[_fold_vmap_p] = _jvp
-batching.primitive_batchers[_fold_vmap_p] = _fold
-mlir.register_lowering(_fold_vmap_p, mlir.lower_fun(_call, multiple_results=False))
+FOLDED = Primitive("fold_vmap")
+FOLDED.def_impl(jax.jit(called, static_argnames="static"))
+FOLDED.def_abstract_eval(_abstract)
+ad.primitive_jvps[FOLDED] = _jvp
+batching.primitive_batchers[FOLDED] = _fold
+mlir.register_lowering(FOLDED, mlir.lower_fun(called, multiple_results=False))

@@ -25,10 +25,11 @@ def matmul(a: Float[Array, "*batch m k"], b: Float[Array, "*batch k n"]) -> Floa
     """
     dtype = jnp.result_type(a, b)
     a, b = jnp.asarray(a, dtype), jnp.asarray(b, dtype)
-    return _matmul_p.bind(cut.like(a, b), cut.like(b, a), flip=(False, False))
+    return PRODUCT.bind(cut.like(a, b), cut.like(b, a), flip=(False, False))
 
 
-def _dot(a: Array, b: Array, *, flip: tuple[bool, bool]) -> Array:
+def product(a: Array, b: Array, *, flip: tuple[bool, bool]) -> Array:
+    """What the primitive `PRODUCT` computes: a b, a' b, a b' or a' b'."""
     batch = tuple(range(a.ndim - 2))
     contract = ((a.ndim - 2 if flip[0] else a.ndim - 1,), (b.ndim - 1 if flip[1] else b.ndim - 2,))
     return jax.lax.dot_general(a, b, (contract, (batch, batch)))
@@ -40,7 +41,7 @@ def _dot_on_cpu(a: Array, b: Array, *, flip: tuple[bool, bool]) -> Array:
     # vectors, and take products and sum in one call of its faster library: 15 % of an FNO's training step.
     rows = a.shape[0]
     if flip != (True, False) or a.ndim != 2 or rows < 16 * _BLOCK**2 or rows % _BLOCK**2:
-        return _dot(a, b, flip=flip)
+        return product(a, b, flip=flip)
     if a.shape[1] > b.shape[1]:
         return _dot_on_cpu(b, a, flip=flip).T
     a, b = (x.reshape(-1, _BLOCK, _BLOCK, x.shape[1]) for x in (a, b))
@@ -54,24 +55,25 @@ def _abstract(a: Any, b: Any, *, flip: tuple[bool, bool]) -> Any:
 
 def _gradient_in_a(g: Array, a: Any, b: Array, *, flip: tuple[bool, bool]) -> Array:
     if flip[0]:
-        return _matmul_p.bind(b, g, flip=(flip[1], True))
-    return _matmul_p.bind(g, b, flip=(False, not flip[1]))
+        return PRODUCT.bind(b, g, flip=(flip[1], True))
+    return PRODUCT.bind(g, b, flip=(False, not flip[1]))
 
 
 def _gradient_in_b(g: Array, a: Array, b: Any, *, flip: tuple[bool, bool]) -> Array:
     if flip[1]:
-        return _matmul_p.bind(g, a, flip=(True, flip[0]))
-    return _matmul_p.bind(a, g, flip=(not flip[0], False))
+        return PRODUCT.bind(g, a, flip=(True, flip[0]))
+    return PRODUCT.bind(a, g, flip=(not flip[0], False))
 
 
 def _batch(operands: tuple, axes: tuple, *, flip: tuple[bool, bool]) -> tuple[Array, int]:
-    return jax.vmap(lambda a, b: _dot(a, b, flip=flip), in_axes=axes)(*operands), 0
+    # Constants of a traced function may be NumPy arrays.
+    return jax.vmap(lambda a, b: product(jnp.asarray(a), jnp.asarray(b), flip=flip), in_axes=axes)(*operands), 0
 
 
-_matmul_p = Primitive("matmul")
-_matmul_p.def_impl(jax.jit(_dot, static_argnames="flip"))
-_matmul_p.def_abstract_eval(_abstract)
-ad.defbilinear(_matmul_p, _gradient_in_a, _gradient_in_b)
-batching.primitive_batchers[_matmul_p] = _batch
-mlir.register_lowering(_matmul_p, mlir.lower_fun(_dot, multiple_results=False))
-mlir.register_lowering(_matmul_p, mlir.lower_fun(_dot_on_cpu, multiple_results=False), platform="cpu")
+PRODUCT = Primitive("matmul")
+PRODUCT.def_impl(jax.jit(product, static_argnames="flip"))
+PRODUCT.def_abstract_eval(_abstract)
+ad.defbilinear(PRODUCT, _gradient_in_a, _gradient_in_b)
+batching.primitive_batchers[PRODUCT] = _batch
+mlir.register_lowering(PRODUCT, mlir.lower_fun(product, multiple_results=False))
+mlir.register_lowering(PRODUCT, mlir.lower_fun(_dot_on_cpu, multiple_results=False), platform="cpu")

@@ -187,7 +187,7 @@ def _halves_of_interpolation(n: int, size: int) -> tuple[np.ndarray, np.ndarray]
     """The matrices (coefficients, n) from n points to Fourier coefficients, (coefficients, size) of the way back."""
     band = 0, (min(n, size) - 1) // 2
     once = np.where(np.arange(band[1] + 1) == 0, 1.0, 2.0)[:, None] / n
-    return (_waves(n, band) * once).reshape(-1, n), _waves(size, band).reshape(-1, size)
+    return (_constant_waves(n, band) * once).reshape(-1, n), _constant_waves(size, band).reshape(-1, size)
 
 
 _FFT_COST = 8.0  # on 2 CPU cores both are level at 4 for 512 x 512, 9 for 256 x 256 and 18 for 1024 points
@@ -206,9 +206,20 @@ def _count(band: Band) -> int:
     return max(-band[0], band[1]) + 1
 
 
+def _waves(n: Any, band: Band) -> np.ndarray | Array:
+    """Cos and sin of 2 pi k j / n, axes (2, k, j), for 0 <= k <= the largest |frequency|.
+
+    Computed by the program where the size is chosen when it runs, as in programs that are exported.
+    """
+    if isinstance(n, int):
+        return _constant_waves(n, band)
+    turns = jnp.arange(_count(band))[:, None] * jnp.arange(n)[None] % n
+    phase = (2 * np.pi / jnp.asarray(n, jnp.float32)) * turns
+    return jnp.stack([jnp.cos(phase), jnp.sin(phase)])
+
+
 @functools.lru_cache(maxsize=256)
-def _waves(n: int, band: Band) -> np.ndarray:
-    """Cos and sin of 2 pi k j / n, axes (2, k, j), for 0 <= k <= the largest |frequency|."""
+def _constant_waves(n: int, band: Band) -> np.ndarray:
     count = _count(band)
     phase = 2 * np.pi / n * (np.arange(count)[:, None] * np.arange(n) % n)
     return np.stack([np.cos(phase), np.sin(phase)])
@@ -231,7 +242,7 @@ def _analyse(x: Array, bands: tuple[Band, ...], names: tuple[str | None, ...]) -
     counts = [size for band in bands for size in (2, _count(band))]
     for axis in _order(names):
         n = x.shape[axis] * cut.parts(names[axis])
-        waves = _waves(n, bands[axis]).reshape(-1, n) / n
+        waves = _waves(n, bands[axis]).reshape(-1, n) / (n if isinstance(n, int) else jnp.asarray(n, jnp.float32))
         x = _along(_own_columns(waves, names[axis], x), x, axis)
     x = x.reshape(*counts, *x.shape[dimensions:])
     cosine, sine = _halves(x, 2 * dimensions - 2)
@@ -248,7 +259,7 @@ def _order(names: tuple[str | None, ...]) -> list[int]:
     return sorted(range(len(names)), key=lambda axis: names[axis] is not None)
 
 
-def _own_columns(matrix: np.ndarray, name: str | None, x: Array) -> np.ndarray | Array:
+def _own_columns(matrix: np.ndarray | Array, name: str | None, x: Array) -> np.ndarray | Array:
     """The columns of this device's points."""
     return matrix if name is None else cut.own_part(jnp.asarray(matrix, x.dtype), (name,), 1)
 
@@ -268,8 +279,8 @@ def _synthesise(
     for axis in reversed(_order(names)):
         n, waves = space[axis], _waves(space[axis], bands[axis])
         if axis == dimensions - 1:  # each positive frequency of the last axis stands for its mirror image as well
-            k = np.arange(waves.shape[1])
-            waves = waves * np.where((k == 0) | (2 * k == n), 1.0, 2.0)[:, None]
+            once = [k == 0 or 2 * k == n for k in range(waves.shape[1])]
+            waves = waves * np.where(once, 1.0, 2.0)[None, :, None]
         x = _along(_own_columns(waves.reshape(-1, n), names[axis], x).T, x, axis)
     return x
 
@@ -280,6 +291,8 @@ def _prefers_fft(space: tuple[int, ...], bands: tuple[Band, ...]) -> bool:
     Operations are 2 n r for each line of n points and r rows, axis after axis, against 5 N log2 N for the FFT of all N
     points. Those of the FFT are the slower ones by `_FFT_COST`.
     """
+    if not all(isinstance(n, int) for n in space):  # chosen when the program runs
+        return False
     products, points = 0.0, math.prod(space)
     for n, (low, high) in zip(space, bands, strict=True):
         rows = 2 * (max(-low, high) + 1)
@@ -312,7 +325,7 @@ def _inverse_fft(real: Array, imaginary: Array, space: tuple[int, ...], bands: t
     # A real field has real coefficients at 0 and at n / 2; what libraries do with others there differs.
     own = [k == 0 or 2 * k == space[last] for k in range(z.shape[last])]
     keep = np.where(own, 0.0, 1.0).reshape((-1,) + (1,) * (z.ndim - last - 1))
-    z = jax.lax.complex(z.real, z.imag * jnp.asarray(np.broadcast_to(keep, z.shape), z.real.dtype))
+    z = jax.lax.complex(z.real, z.imag * jnp.broadcast_to(jnp.asarray(keep, z.real.dtype), z.shape))
     return jnp.fft.irfft(z, space[last], axis=last, norm="forward").astype(real.dtype)
 
 

@@ -3,19 +3,24 @@
 import abc
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from sciml.nn import explicit_axes, fold_vmap
 
+Call = TypeVar("Call", bound=Callable[..., Array])
 
-def on_any_mesh(call: Callable[[Any, Array], Array]) -> Callable[[Any, Array], Array]:
-    """A `__call__` that also takes arrays on a mesh whose axes are `AxisType.Explicit`, the default of `jax.make_mesh`.
 
-    There each operation has to say how its result is cut over the devices. `nn.fold_vmap` leaves that to XLA.
+def takes_any_field(call: Call) -> Call:
+    """A `__call__` that takes fields of any type and on any mesh.
+
+    The field is converted to the common type of field and parameters. On a mesh whose axes are `AxisType.Explicit`, the
+    default of `jax.make_mesh`, each operation has to say how its result is cut over the devices: `nn.fold_vmap` leaves
+    that to XLA.
     """
 
     def batched(operator: Any, batch: Array) -> Array:
@@ -23,9 +28,12 @@ def on_any_mesh(call: Callable[[Any, Array], Array]) -> Callable[[Any, Array], A
 
     @functools.wraps(call)
     def wrapped(self: Any, x: Array) -> Array:
-        return fold_vmap(batched, self, x) if any(map(explicit_axes, jax.tree.leaves((self, x)))) else call(self, x)
+        leaves = [leaf for leaf in jax.tree.leaves(self) if eqx.is_array(leaf)]
+        common = jnp.result_type(x, *(leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)))
+        x = jnp.asarray(x, common)
+        return fold_vmap(batched, self, x) if any(map(explicit_axes, (x, *leaves))) else call(self, x)
 
-    return wrapped
+    return cast(Call, wrapped)
 
 
 class AbstractOperator(eqx.Module):

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from sciml.grid import Grid
 from sciml.nn import Conv, apply_layer
-from sciml.operators._base import AbstractOperator, on_any_mesh
+from sciml.operators._base import AbstractOperator, takes_any_field
 
 
 @final
@@ -59,7 +59,7 @@ class ConvNet(AbstractOperator):
         )
         self.activation = activation
 
-    @on_any_mesh
+    @takes_any_field
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The output fields.
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from sciml.grid import Grid
 from sciml.nn import Conv, Dense, DepthwiseConv, LayerNorm, RMSNorm, gelu
-from sciml.operators._base import AbstractOperator, on_any_mesh
+from sciml.operators._base import AbstractOperator, takes_any_field
 
 
 @final
@@ -111,7 +111,7 @@ class ConvNeXtUNet(AbstractOperator):
             for coarse, fine in itertools.pairwise(reversed(widths))
         )
 
-    @on_any_mesh
+    @takes_any_field
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The output fields.
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from sciml import cut
 from sciml.grid import Grid, Periodic
 from sciml.nn import MLP, gelu, unit_coordinates
-from sciml.operators._base import AbstractOperator, on_any_mesh
+from sciml.operators._base import AbstractOperator, takes_any_field
 
 _HARMONICS = (1, 2)  # of a periodic coordinate
 
@@ -80,7 +80,7 @@ class DeepONet(AbstractOperator):
         self.bias = jnp.zeros(out_channels)
         self.grid = grid
 
-    @on_any_mesh
+    @takes_any_field
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The output fields at the points of the grid.
 

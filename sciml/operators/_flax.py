@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Key, PyTree
 
 from sciml import cut
 from sciml.nn import partition
-from sciml.operators._base import AbstractOperator, on_any_mesh
+from sciml.operators._base import AbstractOperator, takes_any_field
 
 
 class FlaxOperator(AbstractOperator):
@@ -43,7 +43,7 @@ class FlaxOperator(AbstractOperator):
                 "Use layers without running statistics, for example GroupNorm or LayerNorm for BatchNorm."
             )
 
-    @on_any_mesh
+    @takes_any_field
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The network's output for one sample."""
         cut.refuse(x, x.ndim - 1, "A Flax network")

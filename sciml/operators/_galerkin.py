@@ -25,7 +25,7 @@ from sciml.nn import (
     split_heads,
     unit_coordinates,
 )
-from sciml.operators._base import AbstractOperator, on_any_mesh
+from sciml.operators._base import AbstractOperator, takes_any_field
 from sciml.operators._pointwise import count_coordinates
 
 _EPSILON = 1e-7  # of the published code on its coarser grids: keys start with deviations of 1e-2, variances of 1e-4
@@ -112,7 +112,7 @@ class GalerkinTransformer(AbstractOperator):
         self.projection = MLP((head.width, hidden, out_channels), activation=jax.nn.silu, key=last)
         self.grid = grid
 
-    @on_any_mesh
+    @takes_any_field
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The output fields.
 

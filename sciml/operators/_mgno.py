@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from sciml.grid import Grid
 from sciml.nn import Conv, CycleConfig, FieldNorm, VCycle, apply_layer, bare, gelu
-from sciml.operators._base import AbstractOperator, on_any_mesh
+from sciml.operators._base import AbstractOperator, takes_any_field
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +166,7 @@ class MgNO(AbstractOperator):
         self.grid = grid
         self.activation = config.activation
 
-    @on_any_mesh
+    @takes_any_field
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The output fields on the grid of the operator.
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from sciml.grid import Grid
-from sciml.operators._base import AbstractOperator, on_any_mesh
+from sciml.operators._base import AbstractOperator, takes_any_field
 
 
 @final
@@ -35,7 +35,7 @@ class Patched(AbstractOperator):
     in_channels: int = eqx.field(static=True)
     patch: tuple[int, ...] = eqx.field(static=True)
 
-    @on_any_mesh
+    @takes_any_field
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The output fields, on the grid of the input.
 

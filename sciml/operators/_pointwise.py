@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Callable
-from typing import final
+from typing import Any, final
 
 import equinox as eqx
 import jax
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from sciml import cut
-from sciml.grid import Grid, Periodic
+from sciml.grid import Grid, Periodic, Sides
 from sciml.nn import (
     Dense,
     along_last,
@@ -22,7 +22,7 @@ from sciml.nn import (
     gelu,
     matmul,
 )
-from sciml.operators._base import AbstractOperator, on_any_mesh
+from sciml.operators._base import AbstractOperator, takes_any_field
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ class AbstractFourierNetwork(AbstractOperator):
     def body(self, v: Float[Array, "*space batch in"]) -> Float[Array, "*other batch out"]:
         """The Fourier layers B, for a batch with the channels last and the batch beside them."""
 
-    @on_any_mesh
+    @takes_any_field
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *other"]:
         """The output fields, of the size of the input unless the layers change it.
 
@@ -112,7 +112,7 @@ class Padded(AbstractOperator):
         count_coordinates(grid, (0,) * operator.dimensions)
         self.operator, self.grid, self.fraction = operator, grid, float(fraction)
 
-    @on_any_mesh
+    @takes_any_field
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The output fields.
 
@@ -213,7 +213,17 @@ def _coordinates(grid: Grid, x: Float[Array, "*space batch in"]) -> Float[Array,
     largest.
     """
     names = cut.axes(x, len(grid.shape))
-    points = grid.with_shape(cut.whole_shape(x.shape[: len(names)], names)).points()
-    each = zip(points, grid.lengths, names, strict=True)
-    own = [cut.own_part(jnp.asarray(at / length, x.dtype), (name,)) for at, length, name in each]
+    shape = cut.whole_shape(x.shape[: len(names)], names)
+    if all(isinstance(n, int) for n in shape):
+        each = zip(grid.with_shape(shape).points(), grid.lengths, names, strict=True)
+        own = [cut.own_part(jnp.asarray(at / length, x.dtype), (name,)) for at, length, name in each]
+    else:
+        own = [_open_axis(n, sides).astype(x.dtype) for n, sides in zip(shape, grid.sides, strict=True)]
     return jnp.stack(jnp.meshgrid(*own, indexing="ij"), axis=-1)
+
+
+def _open_axis(n: Any, sides: Sides) -> Float[Array, " points"]:
+    """Coordinates along an axis whose size is chosen when the program runs, as in programs that are exported."""
+    low, high = sides
+    spacings = jnp.asarray(n, jnp.float32) + (0.0 if isinstance(low, Periodic) else low.gap + high.gap - 1)
+    return (jnp.arange(n) + low.gap) / spacings

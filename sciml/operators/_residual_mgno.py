@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from sciml.grid import Grid
 from sciml.nn import Conv, CycleConfig, VCycle, apply_layer, check_field, gelu
-from sciml.operators._base import AbstractOperator, on_any_mesh
+from sciml.operators._base import AbstractOperator, takes_any_field
 
 _MIXING = 4
 """Hidden channels of the network at each point, in multiples of the width."""
@@ -106,7 +106,7 @@ class ResidualMgNO(AbstractOperator):
         self.projection = matrix(width, out_channels, bias=False, key=last)
         self.grid = grid
 
-    @on_any_mesh
+    @takes_any_field
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The output fields on the grid of the operator.
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from sciml import cut
 from sciml.grid import Grid
 from sciml.nn import Conv, Dense, DilatedConv, FieldNorm, apply_layer, gelu
-from sciml.operators._base import AbstractOperator, on_any_mesh
+from sciml.operators._base import AbstractOperator, takes_any_field
 from sciml.operators._unet import ResidualBlock
 
 
@@ -73,7 +73,7 @@ class DilatedResNet(AbstractOperator):
         self.decoder = Conv(width, out_channels, kernel=kernel, boundary=grid.sides, key=decoder_key)
         self.activation = activation
 
-    @on_any_mesh
+    @takes_any_field
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The output fields.
 
@@ -159,7 +159,7 @@ class ModernResNet(AbstractOperator):
         self.head = Conv(width, out_channels, kernel=kernel, boundary=grid.sides, key=head_key)
         self.activation = activation
 
-    @on_any_mesh
+    @takes_any_field
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The output fields.
 
@@ -229,7 +229,7 @@ class GlobalResNet(AbstractOperator):
         self.head = Conv(width, out_channels, kernel=size, boundary=grid.sides, key=head_key)
         self.activation = activation
 
-    @on_any_mesh
+    @takes_any_field
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The output fields.
 

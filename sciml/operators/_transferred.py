@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from sciml.grid import Grid
 from sciml.nn import Conv, FieldNorm, VCycle, apply_layer, resample
-from sciml.operators._base import AbstractOperator, on_any_mesh
+from sciml.operators._base import AbstractOperator, takes_any_field
 from sciml.operators._mgno import MgNO, MultigridLayer
 
 
@@ -35,7 +35,7 @@ class Transferred(AbstractOperator):
     operator: MgNO
     grid: Grid = eqx.field(static=True)
 
-    @on_any_mesh
+    @takes_any_field
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The output fields on `grid`.
 

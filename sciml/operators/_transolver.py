@@ -27,7 +27,7 @@ from sciml.nn import (
     split_heads,
     unit_coordinates,
 )
-from sciml.operators._base import AbstractOperator, on_any_mesh
+from sciml.operators._base import AbstractOperator, takes_any_field
 
 _COLDEST, _HOTTEST, _START = 0.1, 5.0, 0.5  # temperatures
 _SMALL = 1e-9  # beside the share of a slice that no point chooses
@@ -126,7 +126,7 @@ class Transolver(AbstractOperator):
         self.references = references
         self.kernel = slicing.kernel
 
-    @on_any_mesh
+    @takes_any_field
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The output fields.
 

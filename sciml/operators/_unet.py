@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from sciml.grid import Grid
 from sciml.nn import Conv, FieldNorm, TransposedConv, gelu, interpolate, max_pool
-from sciml.operators._base import AbstractOperator, on_any_mesh
+from sciml.operators._base import AbstractOperator, takes_any_field
 
 
 @final
@@ -81,7 +81,7 @@ class UNet(AbstractOperator):
         self.head = Conv(widths[0], out_channels, kernel=(1,) * len(grid.shape), boundary=grid.sides, key=head_key)
         self.activation = activation
 
-    @on_any_mesh
+    @takes_any_field
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The output fields.
 
@@ -205,7 +205,7 @@ class ResidualUNet(AbstractOperator):
         self.head = Conv(widths[0], out_channels, kernel=kernel, boundary=sides, key=head_key)
         self.activation = activation
 
-    @on_any_mesh
+    @takes_any_field
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The output fields.
 

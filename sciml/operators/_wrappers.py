@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PyTree
 from sciml import cut
 from sciml.grid import Grid
 from sciml.nn import Frozen, Rematerialised, resample
-from sciml.operators._base import AbstractOperator, on_any_mesh
+from sciml.operators._base import AbstractOperator, takes_any_field
 
 
 class Normaliser(eqx.Module):
@@ -102,7 +102,7 @@ class Normalised(AbstractOperator):
     x: Normaliser
     y: Normaliser
 
-    @on_any_mesh
+    @takes_any_field
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The decoded output for the raw input `x`."""
         if x.shape[0] != self.x.mean.value.shape[0]:
@@ -122,7 +122,7 @@ class Residual(AbstractOperator):
 
     operator: Callable[..., Array]
 
-    @on_any_mesh
+    @takes_any_field
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The last channels of `x` plus `operator(x)`.
 
@@ -153,7 +153,7 @@ class WithFields(AbstractOperator):
         self.operator = operator
         self.fields = Frozen(jnp.asarray(fields))
 
-    @on_any_mesh
+    @takes_any_field
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The operator's output for the input and the fields.
 
@@ -184,7 +184,7 @@ class InPrecision(AbstractOperator):
     operator: Callable[..., Array]
     dtype: Any = eqx.field(static=True, converter=jnp.dtype)
 
-    @on_any_mesh
+    @takes_any_field
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The operator's output, computed in `dtype`."""
         lower = lambda leaf: leaf.astype(self.dtype) if eqx.is_inexact_array(leaf) else leaf
@@ -239,7 +239,7 @@ class Resampled(AbstractOperator):
     grid: Grid = eqx.field(static=True)
     outer: Grid | None = eqx.field(static=True, default=None)
 
-    @on_any_mesh
+    @takes_any_field
     def __call__(self, x: Float[Array, "in *space"]) -> Float[Array, "out *space"]:
         """The operator's output, interpolated to the resolution of `x`."""
         outer = self.grid.with_shape(x.shape[1:]) if self.outer is None else self.outer

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from sciml.preconditioners._coarsening import Colours, joined, over, split
+from sciml.preconditioners._coarsening import joined, split
 from sciml.preconditioners._conductances import Conductances, shifted
-from sciml.preconditioners._cycle import Hierarchy, Level, SymmetricCycle
+from sciml.preconditioners._cycle import Hierarchy, SymmetricCycle
 
 STEPS = tuple(itertools.product((-1, 0, 1), repeat=2))
 
@@ -37,7 +37,7 @@ class AdditiveHierarchy(eqx.Module):
         if depth == len(self.hierarchy.levels):
             return (self.hierarchy.inverse @ f.ravel()).reshape(f.shape)
         level, colours = self.hierarchy.levels[depth], split(f)
-        scale = _scale(level, f.shape)
+        scale = joined(level.step, f.shape)
         total = self.floor * scale * f
         for stencil in self.stencils:
             weights = [(stencil[1 + s, 1 + t], s, t) for s, t in STEPS]
@@ -45,12 +45,6 @@ class AdditiveHierarchy(eqx.Module):
             total = total + sum(w * shifted(scaled, -s, -t) for w, s, t in weights)
         coarse = self._sum(level.prolongation.transposed(colours, level.coarse_shape), depth + 1)
         return total + joined(level.prolongation(coarse), f.shape)
-
-
-def _scale(level: Level, shape: tuple[int, ...]) -> Array:
-    """The diagonal D of a level: the relaxation over the diagonal of A."""
-    pairs = zip(level.read.relaxation, level.diagonal, strict=True)
-    return joined(Colours(*[over(relaxation, d) for relaxation, d in pairs]), shape)
 
 
 @final

@@ -5,14 +5,16 @@ coarse node C at (2I + 1, 2J + 1). Along an edge, neighbours are numbered by the
 before it, `xc[1]` to the one after it.
 """
 
+import functools
 import itertools
+import operator
 from typing import NamedTuple, final
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sciml.preconditioners._conductances import Conductances, kept, shifted
+from sciml.preconditioners._conductances import Conductances, kept, padded, shifted, window
 
 BOTH = tuple(itertools.product((0, 1), repeat=2))
 Pair = list[Array]
@@ -93,31 +95,39 @@ def over(a: Array, b: Array) -> Array:
 
 
 @final
-class Detour(eqx.Module):
-    """How much of a dropped link k a path of two links takes over: gain min(k, s)^(1 - share) k^share.
+class Detours(eqx.Module):
+    """How links k that are dropped are rerouted over two paths of two links each, for several links.
 
-    s is what the path conducts by itself, `k1 k2 / (k1 + k2)`.
+    A path of conductances k1, k2 conducts `s = k1 k2 / (k1 + k2)`. Of the amount `gain min(k, floor k + s + s')` the
+    first path takes the part `odds s / (odds s + s')`, the second one the rest. With a floor of 0, a link whose paths
+    are weak is lost, and the coarse level corrects too much where it led; with 1, ends of the paths are glued that the
+    medium separates, and the coarse level corrects too little.
 
     Attributes:
-        share: In [0, 1]: with 0 a weak path stays weak, with 1 it takes over all of k.
+        odds: Positive, for each link.
+        floor: In [0, 1].
         gain: Positive.
     """
 
-    share: Array
-    gain: Array
+    odds: list[Array]
+    floor: list[Array]
+    gain: list[Array]
 
-    def __call__(self, k: Array, first: Array, second: Array) -> Array:
-        """What is added to both links of the path."""
-        least = jnp.minimum(k, over(first * second, first + second))
-        logarithm = jnp.log(jnp.where(least > 0, over(k, least), 1))
-        return kept(least * jnp.exp(self.share * logarithm) * self.gain)
+    def __call__(self, i: int, k: Array, first: Pair, second: Pair) -> Pair:
+        """What is added to both links of the first path, and of the second one."""
+        least = 1e-9 * k
+        s, other = (over(a * b, a + b) + least for a, b in (first, second))
+        amount = self.gain[i] * jnp.minimum(k, self.floor[i] * k + s + other)
+        s = self.odds[i] * s
+        part = amount * over(s, s + other)
+        return [part, amount - part]
 
 
 @final
 class Prolongation(eqx.Module):
     """P: coarse values at C, then Z from four C, then X and Y from two C and two Z, all by positive weights.
 
-    The weights of a node sum up to 1, or to less if it is linked with a wall.
+    The weights of a node sum up to 1, or to less if it is linked with a wall. They are stored `padded`.
     """
 
     zc: Pair
@@ -128,24 +138,26 @@ class Prolongation(eqx.Module):
 
     def __call__(self, coarse: Float[Array, "n m"]) -> Colours:
         """P u by colours."""
-        blocks = self.zc[0].shape
-        c = jnp.pad(coarse, tuple((0, n - m) for n, m in zip(blocks, coarse.shape, strict=True)))
-        z = kept(sum(w * shifted(c, s - 1, t - 1) for w, (s, t) in zip(self.zc, BOTH, strict=True)))
-        x, y = jnp.zeros_like(z), jnp.zeros_like(z)
+        around = tuple((1, n - m - 1) for n, m in zip(self.zc[0].shape, coarse.shape, strict=True))
+        c = kept(jnp.pad(coarse, around))
+        weights = zip(self.zc, BOTH, strict=True)
+        z = padded(jnp.stack([window(w) * window(c, s - 1, t - 1) for w, (s, t) in weights]).sum(0))
+        x, y = jnp.zeros_like(window(z)), jnp.zeros_like(window(z))
         for t in (0, 1):
-            x = x + self.xc[t] * shifted(c, 0, t - 1) + self.xz[t] * shifted(z, t, 0)
-            y = y + self.yc[t] * shifted(c, t - 1, 0) + self.yz[t] * shifted(z, 0, t)
-        return Colours(z, y, x, c)
+            x = x + window(self.xc[t]) * window(c, 0, t - 1) + window(self.xz[t]) * window(z, t, 0)
+            y = y + window(self.yc[t]) * window(c, t - 1, 0) + window(self.yz[t]) * window(z, 0, t)
+        return Colours(window(z), y, x, window(c))
 
     def transposed(self, r: Colours, shape: tuple[int, ...]) -> Float[Array, "n m"]:
         """P^T r, for a coarse grid of the given shape."""
-        z, c = r.z, r.c
+        z, c, x, y = r.z, r.c, padded(r.x), padded(r.y)
+        take = lambda weight, field, *step: window(weight, *step) * window(field, *step)
         for t in (0, 1):
-            z = z + shifted(self.xz[t] * r.x, -t, 0) + shifted(self.yz[t] * r.y, 0, -t)
-            c = c + shifted(self.xc[t] * r.x, 0, 1 - t) + shifted(self.yc[t] * r.y, 1 - t, 0)
-        z = kept(z)
+            z = z + take(self.xz[t], x, -t, 0) + take(self.yz[t], y, 0, -t)
+            c = c + take(self.xc[t], x, 0, 1 - t) + take(self.yc[t], y, 1 - t, 0)
+        z = padded(z)
         for w, (s, t) in zip(self.zc, BOTH, strict=True):
-            c = c + shifted(w * z, 1 - s, 1 - t)
+            c = c + take(w, z, 1 - s, 1 - t)
         return c[: shape[0], : shape[1]]
 
 
@@ -154,47 +166,46 @@ class Corrections(eqx.Module):
     """What is free in the coarsening: positive numbers for each block.
 
     Attributes:
-        via_c: Of the 4 paths through C that replace half of each link X-Y, in the order of `Links.xy`.
-        via_z: The same through Z.
-        between: Of the paths that replace the links between two Z: through the two C at X, and the two C at Y.
+        diagonals: Of the links X-Y, in the order of `Links.xy`, through C and through Z; None without such links.
+        centres: Of the links between two Z, through the two C at X, and through the two C at Y.
         coarse: Factors of the coarse conductances x, y, down, up.
     """
 
-    via_c: Detour
-    via_z: Detour
-    between: Detour
-    coarse: Float[Array, "4 blocks_x blocks_y"]
+    diagonals: Detours | None
+    centres: Detours
+    coarse: list[Array]
 
 
-def coarsened(conductances: Conductances, corrections: Corrections) -> tuple[Conductances, Prolongation]:
-    """The conductances of the nodes C, and the prolongation from them.
+def coarsened(own: Links, corrections: Corrections, coarse_shape: tuple[int, int]) -> tuple[Conductances, Prolongation]:
+    """The conductances of the nodes C, and the prolongation from them, for padded links of a level.
 
     Every link X-Y is dropped and rerouted over both paths of two links between its ends, then X and Y are eliminated
     exactly; every link Z-Z that this creates is rerouted over two paths through C, then Z is eliminated exactly. All
-    conductances stay positive, whatever the corrections are. With constant conductances and corrections of gain 1
-    the energy of linear fields is kept.
+    conductances stay positive, whatever the corrections are. With constant conductances and corrections of odds and
+    gain 1 the energy of linear fields is kept.
     """
-    own = kept(_without_xy(links(conductances), corrections))
-    across_x, across_y = kept((_inverse([*own.xc, *own.xz, own.wall.x]), _inverse([*own.yc, *own.yz, own.wall.y])))
-    zc = kept(_around_centres(own, across_x, across_y, corrections))
-    wall_z, wall_c = own.wall.z, own.wall.c
+    own = _without_xy(own, corrections)
+    across_x, across_y = _inverse([*own.xc, *own.xz, own.wall.x]), _inverse([*own.yc, *own.yz, own.wall.y])
+    zc = _around_centres(own, across_x, across_y, corrections)
+    wall_z, wall_c = window(own.wall.z), window(own.wall.c)
     for t in (0, 1):
-        to_x, to_y = own.wall.x * across_x, own.wall.y * across_y
-        wall_z = wall_z + shifted(own.xz[t] * to_x, -t, 0) + shifted(own.yz[t] * to_y, 0, -t)
-        wall_c = wall_c + shifted(own.xc[t] * to_x, 0, 1 - t) + shifted(own.yc[t] * to_y, 1 - t, 0)
-    wall_z, wall_c = kept((wall_z, wall_c))
+        wall_z = wall_z + product(-t, 0, own.xz[t], own.wall.x, across_x)
+        wall_z = wall_z + product(0, -t, own.yz[t], own.wall.y, across_y)
+        wall_c = wall_c + product(0, 1 - t, own.xc[t], own.wall.x, across_x)
+        wall_c = wall_c + product(1 - t, 0, own.yc[t], own.wall.y, across_y)
+    wall_z = padded(wall_z)
     across_z = _inverse([*zc, wall_z])
-    weights = kept([k * across_z for k in zc])
+    scaled = lambda pair, inverse: [padded(product(0, 0, k, inverse)) for k in pair]
+    weights = scaled(zc, across_z)
     for w, (s, t) in zip(weights, BOTH, strict=True):
-        wall_c = wall_c + shifted(w * wall_z, 1 - s, 1 - t)
-    x = shifted(own.yc[0] * own.yc[1] * across_y, 1, 0)
-    x = x + shifted(weights[0] * zc[2], 1, 1) + shifted(weights[1] * zc[3], 1, 0)
-    y = shifted(own.xc[0] * own.xc[1] * across_x, 0, 1)
-    y = y + shifted(weights[0] * zc[1], 1, 1) + shifted(weights[2] * zc[3], 0, 1)
-    down, up = shifted(weights[0] * zc[3], 1, 1), shifted(weights[1] * zc[2], 1, 0)
-    n, m = (size // 2 for size in conductances.shape)
+        wall_c = wall_c + product(1 - s, 1 - t, w, wall_z)
+    x = product(1, 0, own.yc[0], own.yc[1], across_y)
+    x = x + product(1, 1, weights[0], zc[2]) + product(1, 0, weights[1], zc[3])
+    y = product(0, 1, own.xc[0], own.xc[1], across_x)
+    y = y + product(1, 1, weights[0], zc[1]) + product(0, 1, weights[2], zc[3])
+    down, up = product(1, 1, weights[0], zc[3]), product(1, 0, weights[1], zc[2])
+    n, m = coarse_shape
     x, y, down, up = ((k * gain)[:n, :m] for k, gain in zip((x, y, down, up), corrections.coarse, strict=True))
-    scaled = lambda pair, inverse: [k * inverse for k in pair]
     prolongation = Prolongation(
         weights,
         scaled(own.xc, across_x),
@@ -205,44 +216,47 @@ def coarsened(conductances: Conductances, corrections: Corrections) -> tuple[Con
     return kept((Conductances(x, y, down, up, wall_c[:n, :m]), prolongation))
 
 
+def product(rows: int, columns: int, *fields: Array) -> Array:
+    """The product of padded fields, shifted."""
+    return functools.reduce(operator.mul, [window(field, rows, columns) for field in fields])
+
+
 def _inverse(conductances: list[Array]) -> Array:
-    total = sum(conductances[1:], conductances[0])
-    return over(jnp.ones_like(total), total)
+    """One over the sum of padded conductances, padded."""
+    total = functools.reduce(operator.add, [window(k) for k in conductances])
+    return padded(over(jnp.ones_like(total), total))
 
 
 def _without_xy(own: Links, corrections: Corrections) -> Links:
-    """The links with those between X and Y rerouted through the Z and the C of their square."""
-    if own.xy is None:
+    """Padded links with those between X and Y rerouted through the Z and the C of their square."""
+    if own.xy is None or corrections.diagonals is None:
         return own
-    xc, xz, yc, yz = (list(pair) for pair in (own.xc, own.xz, own.yc, own.yz))
-    half = jnp.stack(own.xy) / 2  # X(I, J), Y(I + s, J - 1 + t), Z(I + s, J), C(I, J - 1 + t)
-    here_c, here_z = jnp.stack([xc[t] for _, t in BOTH]), jnp.stack([xz[s] for s, _ in BOTH])
-    there_c = jnp.stack([shifted(yc[1 - s], s, t - 1) for s, t in BOTH])
-    there_z = jnp.stack([shifted(yz[1 - t], s, t - 1) for s, t in BOTH])
-    over_c, over_z = corrections.via_c(half, here_c, there_c), corrections.via_z(half, here_z, there_z)
-    for i, (s, t) in enumerate(BOTH):
-        xc[t], xz[s] = xc[t] + over_c[i], xz[s] + over_z[i]
-        yc[1 - s] = yc[1 - s] + shifted(over_c[i], -s, 1 - t)
-        yz[1 - t] = yz[1 - t] + shifted(over_z[i], -s, 1 - t)
+    xc, xz, yc, yz = ([window(k) for k in pair] for pair in (own.xc, own.xz, own.yc, own.yz))
+    for i, (s, t) in enumerate(BOTH):  # X(I, J), Y(I + s, J - 1 + t), Z(I + s, J), C(I, J - 1 + t)
+        by_c = [window(own.xc[t]), window(own.yc[1 - s], s, t - 1)]
+        by_z = [window(own.xz[s]), window(own.yz[1 - t], s, t - 1)]
+        first, second = (padded(one) for one in corrections.diagonals(i, window(own.xy[i]), by_c, by_z))
+        xc[t], xz[s] = xc[t] + window(first), xz[s] + window(second)
+        yc[1 - s] = yc[1 - s] + window(first, -s, 1 - t)
+        yz[1 - t] = yz[1 - t] + window(second, -s, 1 - t)
+    xc, xz, yc, yz = ([padded(k) for k in pair] for pair in (xc, xz, yc, yz))
     return Links(xc, xz, yc, yz, own.zc, None, own.wall)
 
 
 def _around_centres(own: Links, across_x: Array, across_y: Array, corrections: Corrections) -> Pair:
-    """Conductances from Z to its four C after the elimination of X and Y, those between two Z rerouted."""
-    zc = [jnp.zeros_like(across_x)] * 4 if own.zc is None else list(own.zc)
+    """Padded conductances from Z to its four C after the elimination of X and Y, those between two Z rerouted."""
+    zc = []
     for i, (s, t) in enumerate(BOTH):
-        from_x = shifted(own.xz[1 - s] * own.xc[t] * across_x, s - 1, 0)
-        from_y = shifted(own.yz[1 - t] * own.yc[s] * across_y, 0, t - 1)
-        zc[i] = zc[i] + from_x + from_y
-    between_x, between_y = own.xz[0] * own.xz[1] * across_x, own.yz[0] * own.yz[1] * across_y
-    zc, between_x, between_y = kept((zc, between_x, between_y))
+        new = product(s - 1, 0, own.xz[1 - s], own.xc[t], across_x)
+        new = new + product(0, t - 1, own.yz[1 - t], own.yc[s], across_y)
+        zc.append(padded(new if own.zc is None else window(own.zc[i]) + new))
+    between = kept([2 * product(0, 0, *own.xz, across_x), 2 * product(0, 0, *own.yz, across_y)])
     # Z(I, J) and Z(I + 1, J) through C(I, J - 1 + t), Z(I, J) and Z(I, J + 1) through C(I - 1 + t, J)
-    paths = ((2, 0, 1, 0), (3, 1, 1, 0), (1, 0, 0, 1), (3, 2, 0, 1))
-    links_zz = jnp.stack((between_x, between_x, between_y, between_y))
-    first = jnp.stack([zc[i] for i, *_ in paths])
-    more = corrections.between(links_zz, first, jnp.stack([shifted(zc[j], s, t) for _, j, s, t in paths]))
-    rerouted = list(zc)
-    for one, (i, j, s, t) in zip(more, paths, strict=True):
-        rerouted[i] = rerouted[i] + one
-        rerouted[j] = rerouted[j] + shifted(one, -s, -t)
-    return rerouted
+    rerouted = [window(k) for k in zc]
+    for number, (s, t, paths) in enumerate(((1, 0, ((2, 0), (3, 1))), (0, 1, ((1, 0), (3, 2))))):
+        both = ([window(zc[i]), window(zc[j], s, t)] for i, j in paths)
+        for one, (i, j) in zip(corrections.centres(number, between[number], *both), paths, strict=True):
+            one = padded(one)
+            rerouted[i] = rerouted[i] + window(one)
+            rerouted[j] = rerouted[j] + window(one, -s, -t)
+    return [padded(k) for k in rerouted]

@@ -13,12 +13,23 @@ def shifted(u: Float[Array, "n m"], rows: int, columns: int) -> Float[Array, "n 
     n, m = u.shape
     pads = ((max(-rows, 0), max(rows, 0)), (max(-columns, 0), max(columns, 0)))
     first, second = max(rows, 0), max(columns, 0)
-    return kept(jnp.pad(u, pads))[first : first + n, second : second + m]
+    return kept(jnp.pad(kept(u), pads))[first : first + n, second : second + m]
 
 
 def kept(values: Any) -> Any:
     """The same arrays, computed once: XLA would compute what makes a field anew for each of its shifts."""
     return jax.lax.optimization_barrier(values)
+
+
+def padded(u: Float[Array, "n m"]) -> Float[Array, "around_n around_m"]:
+    """The field with zeros around it, stored, so that `window` reads its shifts in place."""
+    return kept(jnp.pad(kept(u), 1))
+
+
+def window(u: Float[Array, "around_n around_m"], rows: int = 0, columns: int = 0) -> Float[Array, "n m"]:
+    """`shifted` of a padded field."""
+    n, m = u.shape
+    return u[1 + rows : n - 1 + rows, 1 + columns : m - 1 + columns]
 
 
 @final

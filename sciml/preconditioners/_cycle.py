@@ -1,5 +1,6 @@
 """A multigrid cycle that reads its coefficients from the medium and is symmetric positive definite for all weights."""
 
+import math
 from collections.abc import Callable
 from typing import final
 
@@ -8,24 +9,23 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from sciml import nn
-from sciml.grid import Dirichlet
 from sciml.preconditioners._coarsening import (
     Colours,
     Corrections,
-    Detour,
+    Detours,
     Links,
     Prolongation,
     coarsened,
     joined,
     links,
     over,
+    product,
     split,
 )
-from sciml.preconditioners._conductances import Conductances, kept, shifted
+from sciml.preconditioners._conductances import Conductances, kept, padded, window
 
 COARSEST, LARGEST = 64, 1024  # unknowns that are solved by a dense inverse: at most, and where coarsening must end
-LOW, FEATURES, DETOURS, OUTPUTS = 1e-8, 24, 12, 33
+LOW, LEAK = 1e-8, 0.1  # of conductances in the logarithm, and of the network's activation
 
 
 @final
@@ -47,61 +47,101 @@ class Read(eqx.Module):
 class MediumReader(eqx.Module):
     """A small convolutional network from the conductances around each block of 2 x 2 nodes to `Read`.
 
-    It sees logarithms of ratios of conductances, so that a multiple of the medium gives the same numbers. All outputs
-    are bounded: positive factors in exp(+-3), relaxations in (0.05, 1.95), shares in (0, 1). The last layer begins
-    as zero, which is the classical cycle: factors 1, relaxations 1, shares 0.02.
+    It sees logarithms of ratios of conductances, so that a multiple of the medium gives the same numbers, and computes
+    in single precision. All outputs are bounded: positive factors in exp(+-3), relaxations in (0.05, 1.95), floors in
+    (0, 1). The last layer begins as zero, which is the classical cycle: factors 1, relaxations 1, floors of 0.02 for
+    X-Y and 0.98 for Z-Z.
+
+    Attributes:
+        first: A stencil of 3 x 3 blocks; beyond the ends are zeros.
+        second: From hidden to hidden channels.
+        last: From hidden channels to the outputs.
+        biases: Of the three layers.
     """
 
-    first: nn.Conv
-    second: nn.Conv
-    last: nn.Conv
+    first: Float[Array, "3 3 hidden features"]
+    second: Float[Array, "hidden hidden"]
+    last: Float[Array, "outputs hidden"]
+    biases: list[Array]
 
-    def __init__(self, width: int, *, key: PRNGKeyArray) -> None:
+    def __init__(self, width: int, *, diagonals: int, key: PRNGKeyArray) -> None:
         """Draws the weights.
 
         Args:
             width: Number of hidden channels.
+            diagonals: Number of links X-Y of a block: 4 or 0.
             key: Of the random initial values.
         """
-        keys = jax.random.split(key, 3)
-        self.first = nn.Conv(FEATURES, width, kernel=(3, 3), boundary=Dirichlet(), key=keys[0])
-        self.second = nn.Conv(width, width, kernel=(1, 1), key=keys[1])
-        last = nn.Conv(width, OUTPUTS, kernel=(1, 1), key=keys[2])
-        self.last = jax.tree.map(lambda x: jnp.zeros_like(x) if eqx.is_array(x) else x, last)
+        keys, single = jax.random.split(key, 2), jnp.float32
+        features, outputs = 16 + 2 * diagonals, 15 + 3 * diagonals
+        self.first = jax.random.normal(keys[0], (3, 3, width, features), single) / (9 * features) ** 0.5
+        self.second = jax.random.normal(keys[1], (width, width), single) / width**0.5
+        self.last = jnp.zeros((outputs, width), single)
+        self.biases = [jnp.zeros(count, single) for count in (width, width, outputs)]
 
     def __call__(self, own: Links, diagonal: Colours) -> Read:
         """The numbers of one level."""
-        dtype = diagonal.z.dtype
-        features = _features(own, diagonal).astype(jnp.float32)
-        hidden = nn.gelu(self.first.channels_last(features[None]))
-        hidden = nn.gelu(self.second.channels_last(hidden))
-        out = jnp.moveaxis(self.last.channels_last(hidden)[0], -1, 0).astype(dtype)
-        factors = jnp.exp(3 * jnp.tanh(out / 3))
-        shares = jax.nn.sigmoid(out[:DETOURS] - 4)
-        gains = factors[DETOURS : 2 * DETOURS]
-        detours = [Detour(shares[i : i + 4], gains[i : i + 4]) for i in range(0, DETOURS, 4)]
-        relaxation = 1 + 0.95 * jnp.tanh(out[2 * DETOURS + 4 : 2 * DETOURS + 8])
-        coarse = factors[2 * DETOURS : 2 * DETOURS + 4]
-        corrections = Corrections(detours[0], detours[1], detours[2], coarse)
-        return Read(corrections, Colours(*relaxation), factors[2 * DETOURS + 8])
+        out = self._outputs(kept(_features(own, diagonal)))
+        detours = (len(out) - 9) // 3  # each with a factor for odds, one for the gain, and a floor
+        factors, floors, relaxations = kept(
+            (
+                jnp.exp(3 * jnp.tanh(out[: 2 * detours + 5] / 3)),
+                jax.nn.sigmoid(out[2 * detours + 5 : -4] + _first_floors(detours)),
+                1 + 0.95 * jnp.tanh(out[-4:]),
+            )
+        )
+        rows = lambda values: [one.astype(diagonal.z.dtype) for one in values]
+        factors, floors = rows(factors), rows(floors)
+        odds, gains, (*coarse, cluster) = factors[:detours], factors[detours:-5], factors[-5:]
+        diagonals = Detours(odds[2:], floors[2:], gains[2:]) if detours > 2 else None
+        corrections = Corrections(diagonals, Detours(odds[:2], floors[:2], gains[:2]), coarse)
+        return Read(corrections, Colours(*rows(relaxations)), cluster)
+
+    def _outputs(self, features: Float[Array, "features n m"]) -> Float[Array, "outputs n m"]:
+        """The network's last layer."""
+        n, m = features.shape[1:]
+        around = kept(jnp.pad(features, ((0, 0), (1, 1), (1, 1))))
+        parts = jnp.tensordot(self.first, around, axes=1)  # one product for all nine steps
+        hidden = sum(parts[s, t, :, s : s + n, t : t + m] for s in range(3) for t in range(3))
+        for weight, bias in zip((self.second, self.last), self.biases, strict=False):
+            hidden = hidden + bias[:, None, None]
+            hidden = jnp.tensordot(weight, kept(jnp.maximum(hidden, LEAK * hidden)), axes=1)
+        return kept(hidden + self.biases[-1][:, None, None])
 
 
-def _features(own: Links, diagonal: Colours) -> Float[Array, "blocks_x blocks_y features"]:
+def _first_floors(detours: int) -> Float[Array, "detours 1 1"]:
+    """Floors before the training, through a sigmoid: of the two links Z-Z near 1, of links X-Y near 0."""
+    return jnp.where(jnp.arange(detours) < 2, 4.0, -4.0).astype(jnp.float32)[:, None, None]
+
+
+def _features(own: Links, diagonal: Colours) -> Float[Array, "features blocks_x blocks_y"]:
     """Logarithms of the conductances of each block relative to its largest diagonal entry, from -1 to about 0."""
-    none = [jnp.zeros_like(diagonal.z)] * 4
-    values = [*own.xc, *own.xz, *own.yc, *own.yz, *(own.zc or none), *(own.xy or none), *own.wall, *diagonal]
-    largest = jnp.stack(diagonal).max(0)
-    ratios = over(jnp.stack(values), jnp.broadcast_to(largest, (len(values), *largest.shape)))
-    return jnp.moveaxis(jnp.log(ratios + LOW) / -jnp.log(LOW), 0, -1)
+    values = [*own.xc, *own.xz, *own.yc, *own.yz, *(own.zc or []), *(own.xy or []), *own.wall, *diagonal]
+    largest = jnp.maximum(jnp.maximum(diagonal.z, diagonal.y), jnp.maximum(diagonal.x, diagonal.c))
+    ratios = kept(jnp.stack(values)) * kept(over(jnp.ones_like(largest), largest))[None]
+    return jnp.log(ratios.astype(jnp.float32) + LOW) * (-1 / math.log(LOW))
 
 
 @final
 class Level(eqx.Module):
-    """One level of a cycle, ready to be applied."""
+    """One level of a cycle, ready to be applied.
+
+    Attributes:
+        own: Conductances, each `padded`.
+        diagonal: Of A.
+        step: Relaxation over diagonal, the smoother's diagonal.
+        keep: 1 - relaxation.
+        prolongation: P.
+        cluster_x: Values of W at X(I + s, J) around Z(I, J), `padded`.
+        cluster_y: The same at Y.
+        cluster: D.
+        coarse_shape: Of the next level.
+    """
 
     own: Links
     diagonal: Colours
-    read: Read
+    step: Colours
+    keep: Colours
     prolongation: Prolongation
     cluster_x: list[Array]
     cluster_y: list[Array]
@@ -109,28 +149,28 @@ class Level(eqx.Module):
     coarse_shape: tuple[int, ...] = eqx.field(static=True)
 
     def relaxed(self, f: Colours, u: dict[str, Array], colours: str) -> dict[str, Array]:
-        """Over-relaxed Gauss-Seidel steps at one colour after the other; colours that `u` lacks are zero."""
+        """Over-relaxed Gauss-Seidel steps at one colour after the other, on padded fields; what `u` lacks is zero."""
         u = dict(u)
         for colour in colours:
-            d, omega = getattr(self.diagonal, colour), getattr(self.read.relaxation, colour)
-            new = omega * over(getattr(f, colour) + _neighbours(self.own, colour, u), d)
-            u[colour] = kept(new + (1 - omega) * u[colour] if colour in u else new)
+            new = getattr(self.step, colour) * (getattr(f, colour) + _neighbours(self.own, colour, u))
+            u[colour] = padded(new + getattr(self.keep, colour) * window(u[colour]) if colour in u else new)
         return u
 
     def residual(self, f: Colours, u: dict[str, Array]) -> Colours:
-        """F - A u."""
-        of = lambda c: getattr(f, c) - getattr(self.diagonal, c) * u[c] + _neighbours(self.own, c, u)
+        """The residual f - A u."""
+        of = lambda c: getattr(f, c) - getattr(self.diagonal, c) * window(u[c]) + _neighbours(self.own, c, u)
         return kept(Colours(*[of(colour) for colour in Colours._fields]))
 
     def of_clusters(self, r: Colours) -> Colours:
         """W D W^T r, where the columns of W are a centre and the edges around it, relaxed for the centre's value 1."""
-        total = r.z
+        total, x, y = r.z, padded(r.x), padded(r.y)
         for t in (0, 1):
-            total = total + shifted(self.cluster_x[t] * r.x, -t, 0) + shifted(self.cluster_y[t] * r.y, 0, -t)
-        z = kept(self.cluster * total)
-        x = self.cluster_x[0] * z + self.cluster_x[1] * shifted(z, 1, 0)
-        y = self.cluster_y[0] * z + self.cluster_y[1] * shifted(z, 0, 1)
-        return Colours(z, y, x, jnp.zeros_like(r.c))
+            total = total + window(self.cluster_x[t], -t, 0) * window(x, -t, 0)
+            total = total + window(self.cluster_y[t], 0, -t) * window(y, 0, -t)
+        z = padded(self.cluster * total)
+        x = window(self.cluster_x[0]) * window(z) + window(self.cluster_x[1]) * window(z, 1, 0)
+        y = window(self.cluster_y[0]) * window(z) + window(self.cluster_y[1]) * window(z, 0, 1)
+        return Colours(window(z), y, x, jnp.zeros_like(r.c))
 
 
 def _neighbours(own: Links, colour: str, u: dict[str, Array]) -> Array | float:
@@ -139,9 +179,9 @@ def _neighbours(own: Links, colour: str, u: dict[str, Array]) -> Array | float:
     for first, second, conductances, steps in own.table():
         for k, (rows, columns) in zip(conductances, steps, strict=True):
             if colour == first and second in u:
-                total = total + k * shifted(u[second], rows, columns)
+                total = total + window(k) * window(u[second], rows, columns)
             elif colour == second and first in u:
-                total = total + shifted(k * u[first], -rows, -columns)
+                total = total + window(k, -rows, -columns) * window(u[first], -rows, -columns)
     return total
 
 
@@ -169,9 +209,9 @@ class Hierarchy(eqx.Module):
         r = level.residual(data, u)
         coarse = self._cycle(kept(level.prolongation.transposed(r, level.coarse_shape)), depth + 1)
         more = zip(level.prolongation(coarse), level.of_clusters(r), strict=True)
-        u = kept({c: u[c] + a + b for c, (a, b) in zip(Colours._fields, more, strict=True)})
+        u = {c: padded(window(u[c]) + a + b) for c, (a, b) in zip(Colours._fields, more, strict=True)}
         u = level.relaxed(data, u, "yxcz")
-        return joined(Colours(**u), f.shape)
+        return joined(Colours(*[window(u[c]) for c in Colours._fields]), f.shape)
 
 
 @final
@@ -211,7 +251,8 @@ class SymmetricCycle(eqx.Module):
             key: Of the random initial values.
         """
         first, second = jax.random.split(key)
-        self.finest, self.coarser = MediumReader(width, key=first), MediumReader(width, key=second)
+        self.finest = MediumReader(width, diagonals=0, key=first)
+        self.coarser = MediumReader(width, diagonals=4, key=second)
 
     def __call__(self, conductances: Conductances) -> Hierarchy:
         """The preconditioner of a medium.
@@ -233,16 +274,25 @@ class SymmetricCycle(eqx.Module):
 
 
 def _level(conductances: Conductances, reader: Callable[[Links, Colours], Read]) -> tuple[Level, Conductances]:
+    n, m = conductances.shape
     own, diagonal = kept((links(conductances), split(conductances.diagonal())))
-    read = kept(reader(own, diagonal))
-    coarse, prolongation = coarsened(conductances, read.corrections)
-    cluster_x, cluster_y = [over(k, diagonal.x) for k in own.xz], [over(k, diagonal.y) for k in own.yz]
+    read = reader(own, diagonal)
+    own = jax.tree.map(padded, own)
+    coarse, prolongation = coarsened(own, read.corrections, (n // 2, m // 2))
+    one_over = lambda d: kept(over(jnp.ones_like(d), d))
+    inverse = Colours(*[one_over(d) for d in diagonal])
+    cluster_x, cluster_y = (
+        [padded(window(k) * d) for k in pair] for pair, d in ((own.xz, inverse.x), (own.yz, inverse.y))
+    )
     energy = diagonal.z
     for t in (0, 1):
-        energy = energy - shifted(own.xz[t] * cluster_x[t], -t, 0) - shifted(own.yz[t] * cluster_y[t], 0, -t)
+        energy = energy - product(-t, 0, own.xz[t], cluster_x[t]) - product(0, -t, own.yz[t], cluster_y[t])
     # Links X-Y only lower the energy of a cluster; the floor keeps rounding from making it zero or negative.
-    weight = over(read.cluster, jnp.maximum(energy, 1e-4 * jnp.finfo(energy.dtype).eps ** 0.5 * diagonal.z))
-    return Level(own, diagonal, read, prolongation, cluster_x, cluster_y, weight, coarse.shape), coarse
+    energy = kept(jnp.maximum(energy, 1e-4 * jnp.finfo(energy.dtype).eps ** 0.5 * diagonal.z))
+    weight = kept(over(read.cluster, energy))
+    step = Colours(*[kept(omega * d) for omega, d in zip(read.relaxation, inverse, strict=True)])
+    keep = Colours(*[kept(1 - omega) for omega in read.relaxation])
+    return Level(own, diagonal, step, keep, prolongation, cluster_x, cluster_y, weight, coarse.shape), coarse
 
 
 def _dense_inverse(conductances: Conductances) -> Float[Array, "unknowns unknowns"]:

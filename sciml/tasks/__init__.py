@@ -21,7 +21,7 @@ from sciml.tasks._dynamics import sde_solve as sde_solve
 from sciml.tasks._dynamics import solve_metrics as solve_metrics
 from sciml.tasks._dynamics import state_metrics as state_metrics
 from sciml.tasks._dynamics import state_task as state_task
-from sciml.tasks._field_errors import certified as certified
+from sciml.tasks._field_errors import Guarantee as Guarantee
 from sciml.tasks._field_errors import defined as defined
 from sciml.tasks._field_errors import draw_predictions as draw_predictions
 from sciml.tasks._field_errors import mean_of_l2_and_h1 as mean_of_l2_and_h1

@@ -290,6 +290,7 @@ def data_card(options: DataPath, parts: Split, **said: Any) -> dict[str, Any]:
         "parameters": list(layout.parameters),
         "parameter_ranges": ranges,
         "points": list(layout.grid.shape),
+        "lengths": list(layout.grid.lengths),
         "boundary": [f"{type(low).__name__}, {type(high).__name__}" for low, high in layout.grid.sides],
         "times": None
         if times is None or len(times) < 2

@@ -1,5 +1,6 @@
 """How operators between fields are judged, in training and afterwards, and drawn."""
 
+import dataclasses
 import functools
 import math
 import pathlib
@@ -58,26 +59,38 @@ def _mean_errors(prediction: Array, truth: Array, grid: Grid) -> tuple[Array, Ar
     return l2, other
 
 
-def certified(generator: Any) -> Callable[[Any, Pairs, float], dict[str, float]]:
-    """`Experiment.certify` for the samples of a generator of `sciml.pdes`; see `uq.certify`.
+@dataclasses.dataclass(frozen=True)
+class Guarantee:
+    """Predictions that keep a tolerance, of the samples of a generator of `sciml.pdes`; see `uq.certify`.
 
-    The function that is returned raises ValueError if they have no bound (`uq.problem_of`).
+    Called with a model, pairs and a tolerance it is an `Experiment.certify`.
+
+    Attributes:
+        generator: Such as `pdes.Darcy`.
     """
 
-    def certify(model: Any, pairs: Pairs, tolerance: float) -> dict[str, float]:
-        problem = uq.problem_of(generator)
-        if not isinstance(problem, uq.AbstractLinear):
-            raise ValueError(f"Samples of {type(generator).__name__} have bounds, but no solver that corrects them.")
-        predictions = train.predict(model, pairs.x)
-        with jax.enable_x64(True):
-            found = uq.certify_all(problem, pairs.x, predictions, tolerance)
+    generator: Any
+
+    def __call__(self, model: Any, pairs: Pairs, tolerance: float) -> dict[str, float]:
+        """Fraction of accepted predictions, mean number of iterations, largest bound; raises as `correct`."""
+        found = self.correct(pairs.x, train.predict(model, pairs.x), tolerance)
         return {
             "accepted": float(np.mean(found.accepted)),
             "iterations": float(np.mean(found.iterations)),
             "bound": float(np.max(found.bound)),
         }
 
-    return certify
+    def correct(self, x: Array | np.ndarray, predictions: Array | np.ndarray, tolerance: float) -> uq.Certificate:
+        """The predictions `(samples, 1, *space)` for the inputs `x`, corrected where their bounds ask for it.
+
+        Raises:
+            ValueError: If the samples have no bound (`uq.problem_of`), or the tolerance cannot be kept.
+        """
+        problem, name = uq.problem_of(self.generator), type(self.generator).__name__
+        if not isinstance(problem, uq.AbstractLinear):
+            raise ValueError(f"Samples of {name} have bounds, but no solver that corrects them.")
+        with jax.enable_x64(True):
+            return uq.certify_all(problem, x, predictions, tolerance)
 
 
 def draw_predictions(models: Mapping[str, Any], pairs: Pairs, path: str | pathlib.Path) -> None:

@@ -16,7 +16,7 @@ from sciml.experiment import Count, Depth, Experiment, Seed, Training, Whole, ch
 from sciml.grid import Grid
 from sciml.operators import Normalised, Normaliser, Resampled, per_channel
 from sciml.tasks._bands import calibration_of_pairs, coverage_of, of_pairs
-from sciml.tasks._field_errors import draw_first, mean_of_l2_and_h1, relative_errors
+from sciml.tasks._field_errors import Guarantee, draw_first, mean_of_l2_and_h1, relative_errors
 from sciml.tasks._memory import within_memory
 from sciml.tasks._predict_file import forecasts
 from sciml.zoo import Architecture
@@ -173,7 +173,7 @@ def fields(
         statistics: How fields are normalised; None trains on raw fields.
         loss: By default `mean_of_l2_and_h1`.
         optimiser: By default that of the architecture, with the learning rate of `training` or of the architecture.
-        **options: Other attributes of `Experiment`.
+        **options: Other attributes of `Experiment`. A `Guarantee` as `certify` also serves `sciml predict --certify`.
 
     Raises:
         ValueError: If the training data have no grid.
@@ -188,6 +188,7 @@ def fields(
         model = statistics.around(model, known)
     member = make if statistics is None else lambda key: Normalised(make(key), model.x, model.y)
     steps = training.steps_for(len(known))
+    guarantee = options["certify"] if isinstance(options.get("certify"), Guarantee) else None
 
     def at_resolution(trained: Callable[..., Array], resolution: int) -> tuple[Callable[..., Array], str]:
         target = where if architecture.any_resolution else parts.test(resolution).grid
@@ -210,7 +211,7 @@ def fields(
         at_resolution=at_resolution,
         coverage=coverage_of(of_pairs) if isinstance(known, Pairs) else None,
         figures=draw_first(parts.test),
-        predict=forecasts(calibration_of_pairs(parts.validation)),
+        predict=forecasts(calibration_of_pairs(parts.validation), guarantee),
         seed=training.seed,
     )
     return dataclasses.replace(built, **options)

@@ -16,6 +16,7 @@ from sciml.experiment import Count, Prediction, Whole, check_settings
 from sciml.operators import Conditioned, members_of
 from sciml.rollout import Conditions, rollout_batch
 from sciml.tasks._bands import Calibrate, banded
+from sciml.tasks._field_errors import Guarantee
 from sciml.tasks._forecast_files import check_free, check_kind, write_forecast
 from sciml.tasks._surrogate_errors import Forecaster, Rollouts, errors_between, forecaster, joined
 
@@ -45,6 +46,10 @@ class ForecastFile:
     """Probability, such as 0.9, with which a band holds the truth of a sample at all of its values at once. The
     validation data of the run calibrate it, and its bounds are written beside the prediction, -lower and -upper."""
 
+    certify: float | None = None
+    """Largest relative L2 error, such as 1e-3, that the written fields keep for certain: predictions with larger bounds
+    are corrected by the solver."""
+
     def __post_init__(self) -> None:
         check_settings(self)
 
@@ -56,6 +61,7 @@ def forecast_file(
     options: ForecastFile,
     *,
     calibrate: Calibrate | None = None,
+    guarantee: Guarantee | None = None,
 ) -> Sequence[str]:
     """Reads a file, predicts, and writes the predicted frames, a picture and an animation.
 
@@ -65,6 +71,7 @@ def forecast_file(
         out: A file, see `write_forecast`; the picture and the animation get its name.
         options: What is predicted.
         calibrate: Bands for `options.band`.
+        guarantee: Corrections for `options.certify`.
 
     Returns:
         Lines to print.
@@ -73,7 +80,7 @@ def forecast_file(
         FileExistsError: If the file, its bounds, its picture or its animation exists.
         FileNotFoundError: If there are no data.
         FloatingPointError: If a prediction is not finite.
-        ValueError: If the data do not fit the model, or nothing calibrates a band.
+        ValueError: If the data do not fit the model, nothing calibrates a band, or nothing corrects predictions.
     """
     check_kind(out)
     for written in (
@@ -93,10 +100,11 @@ def forecast_file(
     if not history and steps > 1:
         raise ValueError(f"Expected one frame of a map, got --steps {steps}. Leave out --steps.")
     bands = _calibrated(model, calibrate, steps, found.layout, options)
+    corrections = _Corrections(_guaranteed(guarantee, history, options), options.certify or 0.0)
     rollouts, frames, errors, bounds = Rollouts(found, history, min(steps, known)), [], [], []
     for given, conditions, truth in rollouts.batches():
         members = [np.asarray(one(given, conditions, steps)) for one in each]
-        frames.append(np.mean(members, axis=0))
+        frames.append(corrections.kept(conditions.fixed, np.mean(members, axis=0)))
         if bands is not None:
             bounds.append(bands.band(*banded(members)))
         if truth.shape[1] == steps:
@@ -117,12 +125,51 @@ def forecast_file(
         lines.append(f"relative L2 error against the frames of the file: {joined(errors).whole.mean():.4g}")
     if bands is not None:
         lines.append(f"{' and '.join(map(str, _bounds(out)))}: bounds that hold with probability {options.band:g}")
-    return [*lines, *_draw(predicted, rollouts, layout, out)]
+    return [*lines, *corrections.lines(), *_draw(predicted, rollouts, layout, out)]
 
 
-def forecasts(calibrate: Calibrate) -> Prediction:
-    """`Experiment.predict` of operators and surrogates, with bands that are calibrated so."""
-    return Prediction(ForecastFile, functools.partial(forecast_file, calibrate=calibrate))
+def forecasts(calibrate: Calibrate, guarantee: Guarantee | None = None) -> Prediction:
+    """`Experiment.predict` of operators and surrogates, with bands that are calibrated so, and such corrections."""
+    return Prediction(ForecastFile, functools.partial(forecast_file, calibrate=calibrate, guarantee=guarantee))
+
+
+@dataclasses.dataclass
+class _Corrections:
+    """Predictions that keep a tolerance, batch after batch; without a guarantee they stay as they are."""
+
+    guarantee: Guarantee | None
+    tolerance: float
+    found: list[uq.Certificate] = dataclasses.field(default_factory=list)
+
+    def kept(self, fixed: Any, predicted: np.ndarray) -> np.ndarray:
+        """The frames of a batch, of which there is one, for its fixed fields."""
+        if self.guarantee is None:
+            return predicted
+        self.found.append(self.guarantee.correct(np.asarray(fixed), predicted[:, 0], self.tolerance))
+        return np.asarray(self.found[-1].field)[:, None]  # in double precision, like the bound
+
+    def lines(self) -> list[str]:
+        """What was accepted and corrected."""
+        if not self.found:
+            return []
+        accepted = np.concatenate([one.accepted for one in self.found])
+        bound = max(float(np.max(one.bound)) for one in self.found)
+        return [
+            f"certified: relative L2 errors of at most {bound:.2g}, {accepted.sum()} of {len(accepted)} predictions "
+            "accepted, the others corrected by the solver"
+        ]
+
+
+def _guaranteed(guarantee: Guarantee | None, history: int, options: ForecastFile) -> Guarantee | None:
+    """The corrections that are asked for."""
+    if options.certify is None:
+        return None
+    if guarantee is None or history:
+        raise ValueError(
+            "Expected an experiment whose predictions have bounds, such as darcy, for --certify, got another. "
+            "Leave out --certify."
+        )
+    return guarantee
 
 
 def _bounds(out: pathlib.Path) -> list[pathlib.Path]:

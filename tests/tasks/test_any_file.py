@@ -101,6 +101,11 @@ def all_commands(path, folder, options, task, capsys):
     page = (folder / "report.html").read_text()
     assert known.layout.format.partition(" ")[0] in page
     assert "data:image/png;base64," in page
+    runs(("export", folder / "run", "--to", "onnx", "--out", folder / "onnx"), capsys)
+    card = json.loads((folder / "onnx/card.json").read_text())
+    assert next(iter(card["inputs"])) == ("fixed" if task == "map" else "frames")
+    assert card["output"]["shape"] == [1, *known.layout.shape[2:]]
+    assert card["grid"]["lengths"] == list(known.layout.grid.lengths)
     runs(("data", "convert", path, *options, "--out", folder / "fast.h5"), capsys)
     again = data.open_data(folder / "fast.h5")
     rows = np.arange(len(known))

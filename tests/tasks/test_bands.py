@@ -78,6 +78,8 @@ def test_the_command_line_shows_bands(tmp_path, monkeypatch, capsys):
     assert np.ptp(high - low) < 1e-5
     assert cli.main(["predict", "run", *known, "--steps", "7", "--band", "0.6", "--out", "g.npz"]) == 1
     assert "Expected up to 3 predicted frames with --band" in capsys.readouterr().err
+    assert cli.main(["predict", "run", *known, "--steps", "1", "--certify", "0.1", "--out", "g.npz"]) == 1
+    assert "Expected an experiment whose predictions have bounds, such as darcy" in capsys.readouterr().err
     assert cli.main(["evaluate", "run", "--coverage", "0.99"]) == 1
     assert "Expected at least 99 calibration samples for the level 0.99, got" in capsys.readouterr().err
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from sciml import experiment, pdes, tasks
+from sciml import data, experiment, pdes, tasks
 from sciml.cli import main
 from sciml.data import Pairs
 from sciml.operators import Resampled
@@ -71,12 +71,23 @@ def test_predictions_of_darcy_are_certified(darcy_runs, capsys):
         experiment.evaluate(darcy_runs / "mgno", certify=[1e-20])
 
 
+def test_written_fields_keep_a_tolerance(darcy_runs, capsys):
+    config = experiment.load_file(EXPERIMENTS / "darcy.py").PRESETS["smoke"]
+    data.generate(config.problem, darcy_runs / "own.h5", n=3, seed=5)
+    known = data.read(darcy_runs / "own.h5")
+    call = ["predict", str(darcy_runs / "fno"), str(darcy_runs / "own.h5"), "--certify", "1e-6"]
+    assert main([*call, "--out", str(darcy_runs / "kept.npz")]) == 0
+    assert "0 of 3 predictions accepted, the others corrected by the solver" in capsys.readouterr().out
+    kept = np.load(darcy_runs / "kept.npz")["frames"]
+    np.testing.assert_allclose(kept[:, 0], known.y, atol=3e-6 * np.abs(known.y).max())  # both in single precision
+
+
 def test_problems_without_a_bound_are_not_certified():
     fields = Pairs(np.ones((2, 1, 8, 8), np.float32), np.ones((2, 1, 8, 8), np.float32))
     with pytest.raises(ValueError, match="store every cell"):
-        tasks.certified(pdes.Darcy(resolution=16, every=2))(lambda x: x, fields, 1e-2)
+        tasks.Guarantee(pdes.Darcy(resolution=16, every=2))(lambda x: x, fields, 1e-2)
     with pytest.raises(ValueError, match="MultiscaleDarcy have no rigorous bound"):
-        tasks.certified(pdes.MultiscaleDarcy(resolution=15))(lambda x: x, fields, 1e-2)
+        tasks.Guarantee(pdes.MultiscaleDarcy(resolution=15))(lambda x: x, fields, 1e-2)
 
 
 @pytest.mark.slow

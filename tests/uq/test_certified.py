@@ -10,6 +10,7 @@ import pytest
 from sciml import pdes, uq
 from sciml.data import draw
 from sciml.grid import Dirichlet, Grid, Neumann, Periodic
+from sciml.preconditioners import SymmetricCycle
 
 GRID = Grid((9, 11), (1.0, 1.4), ((Dirichlet(0.5), Neumann(0.0)), (Dirichlet(0.0), Dirichlet(1.0))))
 
@@ -43,6 +44,26 @@ def test_the_tolerance_is_kept(grid, tolerance):
     assert not found.accepted
     assert true_relative(problem, a, u, found.field) <= found.bound <= tolerance
     assert 1 <= found.iterations <= 120
+
+
+def test_another_preconditioner_keeps_the_tolerance_in_fewer_steps():
+    problem, a, u, noise = case(
+        Grid((26, 19), 1.0, ((Dirichlet(0.5), Neumann(0.0)), (Dirichlet(0.0), Dirichlet(1.0)))), 1e5
+    )
+    prediction = jnp.asarray((u + 0.3 * np.abs(u).max() * noise)[None])
+    steps = []
+    for preconditioner in (None, SymmetricCycle(key=jax.random.key(0))):
+        certified = uq.Certified(lambda x: prediction, problem, 1e-6, preconditioner=preconditioner)
+        found = eqx.filter_jit(certified)(a)
+        assert true_relative(problem, a, u, found.field) <= found.bound <= 1e-6
+        steps.append(int(found.iterations))
+    assert 1 <= steps[1] < steps[0] / 2
+
+
+def test_a_preconditioner_that_does_not_fit_is_refused():
+    problem, a, _, _ = case(Grid((8, 7)), 10.0)
+    with pytest.raises(ValueError, match="a plane problem without Periodic walls"):
+        uq.certify(problem, a, a, 1e-6, preconditioner=SymmetricCycle(key=jax.random.key(0)))
 
 
 def test_the_number_of_steps_is_that_of_the_bound():
