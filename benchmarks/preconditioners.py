@@ -5,10 +5,10 @@
 
 -div(a grad u) = f on the unit square with u = 0 on its boundary, fluxes of `pdes.solve_diffusion`, f of independent
 normal numbers. The media are the signs of Gaussian fields (alpha 2, tau 20), none of them in the training; 20 systems
-of each size and contrast, for a contender that needs more than 30 s for one of them those up to it. All contenders
-solve the same systems from zero until the recursive residual is 1e-8 of f in the Euclidean norm, in float64 in one
-process, in random order; the residual is computed afresh, and a system whose true residual is above 2e-8 counts as not
-solved.
+of each size and contrast, for a contender that needs more than `--seconds` for one of them those up to it. All
+contenders solve the same systems from zero until the recursive residual is 1e-8 of f in the Euclidean norm, in float64,
+those of a process in random order; the residual is computed afresh, and a system whose true residual is above 2e-8
+counts as not solved.
 
 Seconds are those of the processor, on one core, so that other programs of the machine hardly count: `setup` to make the
 preconditioner of a medium, `solve` for the iterations, medians over the systems; `compile` is the first call of a size,
