@@ -80,7 +80,7 @@ def certify(
         tolerance: Largest relative L2 error against the discrete solution.
         limit: Largest number of steps.
         preconditioner: Such as `preconditioners.SymmetricCycle`, for plane problems with a wall that holds a value;
-            worth it from a contrast of 100 on. None for the fast solver.
+            quicker on large grids and at large contrasts. None for the fast solver.
 
     Raises:
         ValueError: If the tolerance is below the level of rounding, a field does not live on the grid of the problem,
