@@ -81,7 +81,7 @@ def forecast(trained: Trained, times: np.ndarray, states: np.ndarray, options: F
     if system is None or not options.refine or len(symbolic.parameters(system)) + variables >= states.size:
         return dataclasses.replace(found, system=system)
     guess = None if tokens is None else symbolic.system_from_tokens(trained.vocabulary.decode(np.asarray(tokens)))
-    spread = prose.COPIED if prose.copied(system, guess) else _TRUST
+    spread = _spread(system, guess)
     return _with_intervals(_solved(found, system, spread, times, states), system, spread, times, states, options.level)
 
 
@@ -108,6 +108,11 @@ def _equation(trained: Trained, written: np.ndarray, times: np.ndarray, states: 
     """The hypothesis that fits best."""
     ranked = prose.reranked(prose.equations(written, trained.vocabulary), prose.integral_residual(times, states))
     return ranked[0].system if ranked else None
+
+
+def _spread(system: symbolic.System, guess: symbolic.System | None) -> float:
+    """Deviation of the relative errors of written constants: those that were copied from the guess are kept."""
+    return prose.COPIED if prose.copied(system, guess) else _TRUST
 
 
 def _solved(found: Forecast, system: symbolic.System, spread: float, times: np.ndarray, states: np.ndarray) -> Forecast:

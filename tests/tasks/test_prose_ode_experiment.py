@@ -374,7 +374,7 @@ def test_the_best_equation_is_chosen_and_its_constants_are_fitted(runs):
     assert symbolic.system_to_text(chosen) == texts[1]
     query = np.linspace(7, 9, 5)[1:]
     unsolved = _forecast.Forecast(query, np.zeros((4, 2)), None)
-    found = _forecast._solved(unsolved, chosen, None, times, states)
+    found = _forecast._solved(unsolved, chosen, _forecast._spread(chosen, None), times, states)
     np.testing.assert_allclose(symbolic.parameters(found.system), [1, -1], atol=1e-4)
     np.testing.assert_allclose(found.solution, np.stack((np.sin(query), np.cos(query)), axis=1), atol=1e-4)
     assert found.misfit < 1e-4
@@ -386,7 +386,9 @@ def test_numbers_that_were_copied_from_a_guess_are_kept():
     text = lambda text: symbolic.system_from_text(text)
     unsolved = _forecast.Forecast(np.array([3.0]), np.zeros((1, 1)), None)
     for guess, moved in (("-0.9 * u_0", 1e-3), ("-0.95 * u_0", 0.02), ("PLACEHOLDER * u_0", 0.02), (None, 0.02)):
-        found = _forecast._solved(unsolved, text("-0.9 * u_0"), guess and text(guess), times, states)
+        system = text("-0.9 * u_0")
+        spread = _forecast._spread(system, guess and text(guess))
+        found = _forecast._solved(unsolved, system, spread, times, states)
         change = abs(symbolic.parameters(found.system)[0] + 0.9) / 0.9
         assert (change <= moved) if moved < 0.01 else (change > moved)
 
