@@ -37,6 +37,7 @@ def model(monkeypatch):
         del sys.modules[name]
 
 
+@pytest.mark.slow  # compiles steps for 8 devices, as tests/parallel/test_traffic.py
 def test_messages_are_those_of_compiled_steps():
     environment = {
         **os.environ,

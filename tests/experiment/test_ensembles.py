@@ -63,7 +63,7 @@ OPTIMISERS = {
 SLOW = pytest.mark.slow  # the same with another optimiser or operator
 CASES = [
     (fno, "muon and ema"),
-    (fno, "clipped adamw"),
+    pytest.param(fno, "clipped adamw", marks=SLOW),
     pytest.param(fno, "accumulated", marks=SLOW),
     pytest.param(mgno, "muon and ema", marks=SLOW),
 ]

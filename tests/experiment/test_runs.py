@@ -303,9 +303,7 @@ def test_a_folder_of_another_config_is_refused(module, tmp_path):
 
 
 def test_a_folder_with_other_files_is_refused(module, tmp_path):
-    with pytest.raises(
-        ValueError, match=r"holds other files \((__pycache__, )?tiny\.py\)\. Use another folder"
-    ):
+    with pytest.raises(ValueError, match=r"holds other files \((__pycache__, )?tiny\.py\)\. Use another folder"):
         run(module, tmp_path)
     with pytest.raises(ValueError, match=r"tiny\.py is a file\. Give a folder"):
         run(module, tmp_path / "tiny.py")

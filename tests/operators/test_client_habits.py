@@ -173,7 +173,11 @@ EXCEPTIONS = {("jit of the operator", name): STATIC for name in OPERATORS} | {
 }
 
 
-QUICK = {("fno", habit) for habit in HABITS if habit != "nnx"} | {  # matrix products, and by their own seams:
+QUICK = {
+    ("fno", "inputs of other types"),
+    ("fno", "an Explicit mesh"),
+    ("fno", "pickle"),
+    ("fno", "filter_vmap"),
     ("mgno", "an Explicit mesh"),  # multigrid cycles
     ("unet", "an Explicit mesh"),  # convolutions
     ("mgno", "pickle"),

@@ -160,7 +160,9 @@ def relative(actual, expected):
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize(("precision", "tolerance"), [("f64", 1e-12), ("f32", 2e-6)])
+@pytest.mark.parametrize(
+    ("precision", "tolerance"), [("f64", 1e-12), pytest.param("f32", 2e-6, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("name", FIXTURES)
 def test_equals_the_published_code(name, precision, tolerance, reference):
     info, arrays, weights = read(reference, name)
