@@ -72,7 +72,7 @@ def neumann_field(key: Key[Array, ""], shape: tuple[int, ...], *, alpha: float, 
 
 
 def neumann_modes(
-    count: int, points: Sequence[Float[np.ndarray, " points"]], *, alpha: float, tau: float
+    count: int, points: Sequence[np.ndarray], *, alpha: float, tau: float
 ) -> Float[np.ndarray, "count *space"]:
     """The `count` largest terms of the Karhunen-Loeve expansion of the field of `neumann_field`, at given points.
 
