@@ -23,7 +23,7 @@ def stablehlo(
 
     No code of this package is needed to run it, on any of the platforms:
 
-        program = jax.export.deserialize(pathlib.Path("model.stablehlo").read_bytearray())
+        program = jax.export.deserialize(bytearray(pathlib.Path("model.stablehlo").read_bytes()))
         y = program.call(x)  # x (batch, channels, *space)
 
     The StableHLO module is `program.mlir_module_serialized`, for other readers. Its operations are those of XLA alone.

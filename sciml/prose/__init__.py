@@ -26,6 +26,7 @@ from sciml.prose._equations.numbers import MeanNumbers as MeanNumbers
 from sciml.prose._equations.numbers import likeliest_numbers as likeliest_numbers
 from sciml.prose._equations.numbers import mantissa_features as mantissa_features
 from sciml.prose._equations.solved_forecast import COPIED as COPIED
+from sciml.prose._equations.solved_forecast import SEGMENTS as SEGMENTS
 from sciml.prose._equations.solved_forecast import copied as copied
 from sciml.prose._equations.solved_forecast import solved_forecast as solved_forecast
 from sciml.prose._equations.solved_forecast import solved_forecasts as solved_forecasts

@@ -84,7 +84,7 @@ class Guarantee:
         """The predictions `(samples, 1, *space)` for the inputs `x`, corrected where their bounds ask for it.
 
         Raises:
-            ValueError: If the samples have no bound (`uq.problem_of`), or the tolerance cannot be kept.
+            ValueError: If the samples have no bound (`uq.problem_of`), or the tolerance is below the level of rounding.
         """
         problem, name = uq.problem_of(self.generator), type(self.generator).__name__
         if not isinstance(problem, uq.AbstractLinear):

@@ -14,7 +14,6 @@ _WIDTH = 4  # hypotheses of the beam search
 _SLACK = 1e-6  # of time spans, relative
 # Deviation of the relative errors of written constants; chosen by benchmarks/prose_refinement.py
 _TRUST = 0.05
-_SEGMENTS = 16  # as in prose.solved_forecast
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -131,7 +130,7 @@ def _with_intervals(
     with jax.enable_x64(True):
         try:
             known = symbolic.posterior(
-                system, times - times[0], states, segments=min(_SEGMENTS, len(times) - 1), spread=spread
+                system, times - times[0], states, segments=min(prose.SEGMENTS, len(times) - 1), spread=spread
             )
             band = symbolic.linearised_band(known, found.times - times[0], level=level)
         except ValueError:  # too few data for an estimate of the noise, or a solution that ends

@@ -14,7 +14,8 @@ from sciml.prose._samples.dataset import Sample
 from sciml.symbolic import Placeholder, Refined, System, VectorField, refine, skeleton, walk
 from sciml.systems import integrate
 
-_SEGMENTS = 16  # fast initial transients and chaotic systems need several segments; more do not cost more
+SEGMENTS = 16
+"""Largest number of segments of a fit: fast initial transients and chaotic systems need several; more cost no more."""
 _LARGEST = 100.0  # largest absolute state of a forecast, relative to the largest given one
 COPIED = 1e-3
 """Relative error below which a constant counts as copied from the guess: rounding to three digits at most."""
@@ -62,7 +63,7 @@ def solved_forecast(
     if len(times) < 2 or not np.all(np.diff(times) > 0):
         raise ValueError(f"Expected increasing query times behind {times[0]:g}, the first given one, got {times[1:]}.")
     with jax.enable_x64(True):
-        fit = refine(system, ts, ys, segments=min(_SEGMENTS, len(ts) - 1), spread=spread)
+        fit = refine(system, ts, ys, segments=min(SEGMENTS, len(ts) - 1), spread=spread)
         field = jax.tree.map(lambda array: jnp.asarray(array)[None], VectorField(fit.system))
         largest = _LARGEST * float(np.max(np.abs(ys)))
         states, good = integrate(field, fit.initial_conditions, times, largest=largest)
