@@ -2,8 +2,6 @@
 
 import dataclasses
 import pathlib
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -43,6 +41,7 @@ def export(arguments: Sequence[str]) -> int:
     options = parse(_Export, arguments, "sciml export")
     from sciml import experiment
     from sciml import export as formats
+    from sciml.files import new_folder, write_json
 
     def stablehlo(model: Any, shape: Any, folder: pathlib.Path) -> None:
         formats.stablehlo(model, shape, folder / "model.stablehlo", smallest=options.smallest)
@@ -57,11 +56,11 @@ def export(arguments: Sequence[str]) -> int:
     units = dict(_unit(text) for text in options.unit)
     run = options.run.resolve()
     out = pathlib.Path(f"{run.name}-{options.to}") if options.out is None else options.out
-    if out.exists():
-        raise FileExistsError(f"{out} exists and is kept. Choose another folder with --out, or remove it.")
-    shape = shape or formats.shape_of(options.run)
-    card = formats.card(options.run, shape=shape, units=units)
-    _written(out, lambda folder: _write(writers[options.to], experiment.load(options.run), shape, card, folder))
+    with new_folder(out) as folder:
+        shape = shape or formats.shape_of(options.run)
+        card = formats.card(options.run, shape=shape, units=units)
+        writers[options.to](experiment.load(options.run), shape, folder)
+        write_json(folder / "card.json", card.as_json())
     for path in sorted(out.iterdir()):
         print(path)
     return 0
@@ -72,23 +71,3 @@ def _unit(text: str) -> tuple[str, str]:
     if not (channel and equals and unit):
         raise Usage(f"Expected --unit CHANNEL=UNIT, such as velocity_x=m/s, got {text!r}.")
     return channel, unit
-
-
-def _write(writer: Callable[..., None], model: Any, shape: Any, card: Any, folder: pathlib.Path) -> None:
-    from sciml.files import write_json
-
-    writer(model, shape, folder)
-    write_json(folder / "card.json", card.as_json())
-
-
-def _written(out: pathlib.Path, write: Callable[[pathlib.Path], None]) -> None:
-    """A new folder that appears complete or not at all."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        write(part)
-        part.chmod(0o755)  # temporary folders are private
-        part.rename(out)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise

@@ -3,6 +3,7 @@
 | verb | what it does |
 |---|---|
 | `write_bytes`, `write_json` | a file that appears complete or not at all |
+| `new_folder` | a folder that appears complete or not at all |
 | `remove_leftovers` | removes what killed processes have left of such files |
 | `read_json` | checks the digest and the types of a JSON file |
 | `write_hdf5` | an HDF5 file that appears complete or not at all, with its digest in front |
@@ -34,6 +35,7 @@ from sciml.files._manifest import digest_of as digest_of
 from sciml.files._manifest import write_manifest as write_manifest
 from sciml.files._plain import Damaged as Damaged
 from sciml.files._plain import check_tree as check_tree
+from sciml.files._plain import new_folder as new_folder
 from sciml.files._plain import remove_leftovers as remove_leftovers
 from sciml.files._plain import write_bytes as write_bytes
 from sciml.files._safetensors import read_safetensors as read_safetensors

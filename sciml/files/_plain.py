@@ -6,7 +6,9 @@ import io
 import os
 import pathlib
 import secrets
+import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 
 try:
@@ -51,6 +53,27 @@ def replacing(path: pathlib.Path) -> Iterator[io.FileIO]:
         raise OSError(error.errno, reason) from error
     finally:
         new.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A folder to fill, which appears at `path` when the block ends without an error and is removed otherwise.
+
+    Raises:
+        FileExistsError: If there is something at `path`; it is kept.
+        OSError: If it cannot be written.
+    """
+    if path.exists():
+        raise FileExistsError(f"{path} exists and is kept. Choose another folder with --out, or remove it.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        yield part
+        part.chmod(0o755)  # temporary folders are private
+        part.rename(path)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
 
 
 def write_bytes(path: pathlib.Path, content: bytes) -> None:

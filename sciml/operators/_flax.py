@@ -59,7 +59,10 @@ def nnx_module(operator: AbstractOperator) -> Any:
     `module.operator()` is the operator with the arrays that the module then has.
 
     Args:
-        operator: Any; `pip install 'sciml-jax[flax]'` installs Flax.
+        operator: Any.
+
+    Raises:
+        ModuleNotFoundError: If Flax is not installed.
     """
     trainable, rest = partition(operator)
     return _nnx_class()(trainable, *eqx.partition(rest, eqx.is_array))
@@ -67,7 +70,12 @@ def nnx_module(operator: AbstractOperator) -> Any:
 
 @functools.cache
 def _nnx_class() -> Any:
-    from flax import nnx
+    try:
+        from flax import nnx
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "A module of Flax NNX needs Flax, which is not installed: pip install 'sciml-jax[flax]'."
+        ) from error
 
     class OperatorModule(nnx.Module):
         """An operator of sciml."""

@@ -2,12 +2,11 @@
 
 import math
 import pathlib
-import shutil
-import tempfile
 
 import numpy as np
 
 from sciml import data, plot, symbolic
+from sciml.files import new_folder
 from sciml.tasks._forecast import Forecast, ForecastOptions, forecast
 from sciml.tasks._guess import Trained
 
@@ -39,19 +38,10 @@ def predict_file(
         ModuleNotFoundError: If there are equations to write, and SymPy is not installed.
     """
     out = pathlib.Path(out)
-    if out.exists():
-        raise FileExistsError(f"{out} exists and is kept. Choose another folder with --out, or remove it.")
-    times, states = read_trajectory(trajectory)
-    found = forecast(trained, times, states, options)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
+    with new_folder(out) as part:
+        times, states = read_trajectory(trajectory)
+        found = forecast(trained, times, states, options)
         _write(part, times, states, found)
-        part.chmod(0o755)  # temporary folders are private
-        part.rename(out)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
     return [*_lines(found, options.level), f"{out}: {len(found.times)} states until t = {found.times[-1]:g}"]
 
 

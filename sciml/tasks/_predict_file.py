@@ -45,10 +45,9 @@ class ForecastFile:
     band: float | None = None
     """Probability, such as 0.9, with which a band holds the truth of a sample at all of its values at once. The
     validation data of the run calibrate it, and its bounds are written beside the prediction, -lower and -upper."""
-
     certify: float | None = None
-    """Largest relative L2 error, such as 1e-3, that the written fields keep for certain: predictions with larger bounds
-    are corrected by the solver."""
+    """Largest relative L2 error, such as 1e-3, that the written fields keep for certain, as solutions of the equation
+    of the run: predictions with larger bounds are corrected by the solver."""
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -79,7 +78,7 @@ def forecast_file(
     Raises:
         FileExistsError: If the file, its bounds, its picture or its animation exists.
         FileNotFoundError: If there are no data.
-        FloatingPointError: If a prediction is not finite.
+        FloatingPointError: If a prediction is not finite, or the solver does not reach `options.certify`.
         ValueError: If the data do not fit the model, nothing calibrates a band, or nothing corrects predictions.
     """
     check_kind(out)
@@ -146,6 +145,12 @@ class _Corrections:
         if self.guarantee is None:
             return predicted
         self.found.append(self.guarantee.correct(np.asarray(fixed), predicted[:, 0], self.tolerance))
+        missed = np.sum(~(self.found[-1].bound <= self.tolerance))
+        if missed:
+            raise FloatingPointError(
+                f"The solver did not reach --certify {self.tolerance:g} for {missed} of {len(predicted)} samples. "
+                "Nothing was written. Ask for a larger tolerance."
+            )
         return np.asarray(self.found[-1].field)[:, None]  # in double precision, like the bound
 
     def lines(self) -> list[str]:
@@ -164,6 +169,8 @@ def _guaranteed(guarantee: Guarantee | None, history: int, options: ForecastFile
     """The corrections that are asked for."""
     if options.certify is None:
         return None
+    if options.band is not None:
+        raise ValueError("Expected --band or --certify, got both: a band is one of predictions as they are.")
     if guarantee is None or history:
         raise ValueError(
             "Expected an experiment whose predictions have bounds, such as darcy, for --certify, got another. "

@@ -6,6 +6,7 @@ A habit that fails is in `EXCEPTIONS` with its reason, which `equinox.nn` shares
 import copy
 import io
 import pickle
+import sys
 
 import equinox as eqx
 import jax
@@ -20,6 +21,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from sciml import operators
 from sciml.grid import Grid
 from sciml.nn import partition
+from sciml.operators import _flax
 
 BATCH, IN, OUT = 4, 3, 2
 GRID = Grid((16, 12))
@@ -197,6 +199,13 @@ def test_habit(name, habit):
             HABITS[habit](name, operator, x, batched(operator, x))
     else:
         HABITS[habit](name, operator, x, batched(operator, x))
+
+
+def test_a_missing_flax_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "flax", None)
+    _flax._nnx_class.cache_clear()
+    with pytest.raises(ModuleNotFoundError, match=r"Flax, which is not installed: pip install 'sciml-jax\[flax\]'"):
+        operators.nnx_module(made("fno"))
 
 
 def test_equinox_shares_the_exceptions():

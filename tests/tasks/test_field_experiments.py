@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from sciml import data, experiment, pdes, tasks
+from sciml import data, experiment, pdes, tasks, uq
 from sciml.cli import main
 from sciml.data import Pairs
 from sciml.operators import Resampled
@@ -71,7 +71,7 @@ def test_predictions_of_darcy_are_certified(darcy_runs, capsys):
         experiment.evaluate(darcy_runs / "mgno", certify=[1e-20])
 
 
-def test_written_fields_keep_a_tolerance(darcy_runs, capsys):
+def test_written_fields_keep_a_tolerance(darcy_runs, capsys, monkeypatch):
     config = experiment.load_file(EXPERIMENTS / "darcy.py").PRESETS["smoke"]
     data.generate(config.problem, darcy_runs / "own.h5", n=3, seed=5)
     known = data.read(darcy_runs / "own.h5")
@@ -80,6 +80,19 @@ def test_written_fields_keep_a_tolerance(darcy_runs, capsys):
     assert "0 of 3 predictions accepted, the others corrected by the solver" in capsys.readouterr().out
     kept = np.load(darcy_runs / "kept.npz")["frames"]
     np.testing.assert_allclose(kept[:, 0], known.y, atol=3e-6 * np.abs(known.y).max())  # both in single precision
+    assert main([*call, "--band", "0.5", "--out", str(darcy_runs / "both.npz")]) == 1
+    assert "Expected --band or --certify, got both" in capsys.readouterr().err
+    monkeypatch.setattr(uq, "certify_all", functools.partial(missing, uq.certify_all))
+    assert main([*call, "--out", str(darcy_runs / "missed.npz")]) == 1
+    assert "The solver did not reach --certify 1e-06 for 1 of 3 samples. Nothing was written" in capsys.readouterr().err
+    assert not (darcy_runs / "missed.npz").exists()
+
+
+def missing(certify, *arguments):
+    """Certificates of which the last one was not met, as after the largest number of iterations."""
+    found = certify(*arguments)
+    found.bound[-1], found.field[-1] = np.inf, np.nan
+    return found
 
 
 def test_problems_without_a_bound_are_not_certified():
