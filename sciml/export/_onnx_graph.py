@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 OPSET = 20  # onnxruntime 1.17 (2024) and later
-FLOAT32_ZERO = np.zeros((), np.float32)
 Size = Any
 """An int, or a symbolic size of JAX: a multiple of the batch."""
 
