@@ -117,19 +117,29 @@ def shown(path: str | os.PathLike[str]) -> str:
 def check_tree(folder: pathlib.Path) -> None:
     """Refuses a folder that holds anything but files and folders, such as a link that leads out of it.
 
+    Another process may work in it: what it removes meanwhile is passed over.
+
     Raises:
+        FileNotFoundError: If there is no such folder.
         ValueError: If it holds a symbolic link, a pipe, a socket or a device; it names the first.
     """
+    folder.stat()
     waiting = [folder]
     while waiting:
-        with os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                mode = entry.stat(follow_symlinks=False).st_mode
-                if stat.S_ISDIR(mode):
-                    waiting.append(pathlib.Path(entry.path))
-                elif not stat.S_ISREG(mode):
-                    kind = "a symbolic link" if stat.S_ISLNK(mode) else "a pipe, a socket or a device"
-                    raise ValueError(
-                        f"Expected files and folders alone in {folder}, but {shown(entry.path)} is {kind}, which could "
-                        "lead anywhere. Put the file itself in its place."
-                    )
+        for path, mode in _inside(waiting.pop()):
+            if stat.S_ISDIR(mode):
+                waiting.append(path)
+            elif not stat.S_ISREG(mode):
+                kind = "a symbolic link" if stat.S_ISLNK(mode) else "a pipe, a socket or a device"
+                raise ValueError(
+                    f"Expected files and folders alone in {folder}, but {shown(path)} is {kind}, which could "
+                    "lead anywhere. Put the file itself in its place."
+                )
+
+
+def _inside(folder: pathlib.Path) -> Iterator[tuple[pathlib.Path, int]]:
+    """Paths and modes of what is in a folder, without what is removed meanwhile."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                yield pathlib.Path(entry.path), entry.stat(follow_symlinks=False).st_mode

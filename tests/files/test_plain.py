@@ -1,5 +1,6 @@
 """Files that appear complete or not at all, JSON with digests, manifests of folders, locks."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -160,6 +161,29 @@ def test_folders_hold_files_and_folders_alone(tmp_path):
     (tmp_path / "inner" / "link").symlink_to("/etc")
     with pytest.raises(ValueError, match=r"inner/link is a symbolic link, which could lead anywhere\. Put the file"):
         check_tree(tmp_path)
+
+
+def test_what_another_process_removes_meanwhile_is_passed_over(tmp_path, monkeypatch):
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "file").touch()
+    scan, lost = os.scandir, []
+
+    @contextlib.contextmanager
+    def scan_and_lose(folder):
+        if folder == tmp_path / "inner":
+            folder.rmdir()
+            lost.append(folder)
+        with scan(folder) as entries:
+            found = list(entries)
+        (tmp_path / "file").unlink()
+        yield found
+
+    monkeypatch.setattr(os, "scandir", scan_and_lose)
+    check_tree(tmp_path)
+    assert lost
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(FileNotFoundError):
+        check_tree(tmp_path / "inner")
 
 
 def test_names_of_several_lines_are_shown_in_one(tmp_path):
