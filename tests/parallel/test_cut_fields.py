@@ -22,12 +22,12 @@ WHOLE = {  # why these are not cut, in the words of the refusal
     "resampled": "A cubic spline needs whole fields",
 }
 CUT = [name for name in OPERATORS if name not in WHOLE]
-QUICK = ("mgno", "fno", "uno", "unet", "global resnet")  # the others share their parts; all are in SLOW
-LINES = [*((name, "mixed", (64,), (4,)) for name in QUICK), ("mgno", "periodic", (64,), (8,))]
+LINES = [(name, "mixed", (64,), (4,)) for name in ("mgno", "unet", "global resnet")]  # the others share their parts
 WALLS = ("periodic", "dirichlet", "neumann", "mixed")
 REFUSED = [(name, "periodic", (64,), (4,)) for name in WHOLE]
 PENCILS = [("mgno", "dirichlet", (16, 16), (4, 2)), ("fno", "periodic", (16, 16), (2, 2))]
 SLOW = [
+    ("mgno", "periodic", (64,), (8,)),
     *((name, walls, (32, 32), parts) for name in CUT for walls, parts in (("periodic", (2, 2)), ("mixed", (4, 1)))),
     *((name, walls, (64,), (4,)) for name in CUT for walls in WALLS),
     *((name, walls, (16, 16, 16), (2, 2, 2)) for name in ("mgno", "fno", "ffno") for walls in ("dirichlet", "neumann")),
