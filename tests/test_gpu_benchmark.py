@@ -178,11 +178,10 @@ def test_the_fraction_of_the_roofline_is_the_larger_bound_over_the_time(gpu):
     assert gpu.gpu_pieces.roofline({"case": piece}) == {"rates": {}, "programs": {}}
 
 
-def test_a_contender_that_does_not_answer_is_ended_and_the_others_are_measured(gpu, tmp_path, monkeypatch):
+def test_a_contender_that_does_not_answer_is_ended_and_the_others_are_measured(gpu, tmp_path):
     (tmp_path / "sleeper.py").write_text(SLEEPER)
-    contenders = [gpu.timer.Contender(name, f"sleeper:{name}", env={"PYTHONPATH": str(tmp_path)}) for name in (
-        "quick", "stuck"
-    )]  # fmt: skip
+    here = {"PYTHONPATH": str(tmp_path)}
+    contenders = [gpu.timer.Contender(name, f"sleeper:{name}", env=here) for name in ("quick", "stuck")]
     rows = gpu.timer.compare(contenders, {}, 2, 1, limit=12.0)
     assert rows["stuck"] == {"not_measured": f"it was ended {gpu.gpu_pieces.LATE}, without an answer"}
     assert rows["quick"]["forward"]["ratio"] == 1

@@ -38,6 +38,8 @@ SLOW = (  # as another one in the kind of its model and in how it is judged
     "digits_sde",  # spiral_sde, digits_node
     "stiff_node",  # spiral_ode
     "digits_node",  # spiral_ode, cde_classification
+    "flow_2d",  # spiral_ode, and the tests of nde.CNF
+    "latent_ode",  # spiral_ode, and the tests of nde.LatentODE
 )
 
 
