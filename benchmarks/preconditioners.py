@@ -242,7 +242,7 @@ def main() -> None:
         os.environ["OPENBLAS_NUM_THREADS"] = "1"
         os.execv(sys.executable, [sys.executable, *sys.argv])
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # before the first thread of JAX
-    result = {"machine": timer.machine(1), "tolerance": TOLERANCE, "systems": options.systems, "cases": {}}
+    result = {"machine": timer.machine(1), "tolerance": TOLERANCE, "cases": {}}
     if options.out.exists():
         result["cases"] = json.loads(options.out.read_text())["cases"]
     training_report = options.weights.parent / "training.json"
