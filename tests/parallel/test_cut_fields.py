@@ -22,7 +22,7 @@ WHOLE = {  # why these are not cut, in the words of the refusal
     "resampled": "A cubic spline needs whole fields",
 }
 CUT = [name for name in OPERATORS if name not in WHOLE]
-LINES = [(name, "mixed", (64,), (4,)) for name in ("unet", "global resnet")]  # the others share parts with these
+LINES = [(name, "mixed", (64,), (4,)) for name in ("unet", "global resnet")]  # all operators are in SLOW
 WALLS = ("periodic", "dirichlet", "neumann", "mixed")
 REFUSED = [(name, "periodic", (64,), (4,)) for name in WHOLE]
 PENCILS = [("mgno", "dirichlet", (16, 16), (4, 2)), ("fno", "periodic", (16, 16), (2, 2))]

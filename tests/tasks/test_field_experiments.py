@@ -167,7 +167,7 @@ def test_darcy_moves_training_samples_on_the_grid_of_the_solver(tmp_path):
         assert min(abs(value - other) for other in known) < 1e-5
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # trains and resamples as the Darcy runs above; tests/data reads the published files
 def test_the_small_darcy_set_at_both_resolutions(published_data, tmp_path):
     finished("darcy_small.py", tmp_path / "run", model="fno", data=str(published_data))
     metrics = experiment.evaluate(tmp_path / "run", (16, 32))
