@@ -5,17 +5,16 @@
 
 -div(a grad u) = f on the unit square with u = 0 on its boundary, fluxes of `pdes.solve_diffusion`, f of independent
 normal numbers. The media are the signs of Gaussian fields (alpha 2, tau 20), none of them in the training; 20 systems
-of each size and contrast, for a contender that needs more than `--seconds` for one of them those up to it. All
-contenders solve the same systems from zero until the recursive residual is 1e-8 of f in the Euclidean norm, in float64,
-those of a process in random order; the residual is computed afresh, and a system whose true residual is above 2e-8
-counts as not solved.
+of each size and contrast. All contenders solve the same systems from zero until the recursive residual is 1e-8 of f in
+the Euclidean norm, in float64, those of a process in random order; the residual is computed afresh, and a system whose
+true residual is above 2e-8 counts as not solved.
 
 Seconds are those of the processor, on one core, so that other programs of the machine hardly count: `setup` to make the
 preconditioner of a medium, `solve` for the iterations, medians over the systems; `compile` is the first call of a size,
 with the compilation of JAX's programs. Jacobi, incomplete LU (`scipy.sparse.linalg.spilu`) and pyamg's multigrid run in
 a loop of NumPy over SciPy's sparse products, the others in compiled loops of JAX. Writes results/preconditioners.json
 after each contrast, and goes on with what is missing there: `--contenders` names a few of them, so that the slow ones
-can be measured by a process of their own. Delete the file to measure all anew.
+can be measured by a process of their own; incomplete LU alone takes two hours. Delete the file to measure all anew.
 """
 
 import argparse
@@ -213,15 +212,15 @@ def summary(rows: list[dict]) -> dict:
     }
 
 
-def case(found: dict[str, Callable], size: int, contrast: float, systems: int, seconds: float) -> dict:
-    """Rows of all contenders; one that took longer than `seconds` for a system is not asked again in this case."""
+def case(found: dict[str, Callable], size: int, contrast: float, systems: int) -> dict:
+    """Rows of all contenders."""
     rows: dict[str, list[dict]] = {name: [] for name in found}
     order = random.Random(size)
     for i in range(systems):
         key = jax.random.fold_in(jax.random.key(SEED), i)
         a = np.asarray(training.medium(key, size, contrast, alpha=2.0, tau=20.0))
         b = np.random.default_rng(i).normal(size=(size, size))
-        names = [name for name in found if not any(row["setup"] + row["solve"] > seconds for row in rows[name])]
+        names = list(found)
         order.shuffle(names)
         for name in names:
             rows[name].append(found[name](a, b))
@@ -233,7 +232,6 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 256, 512])
     parser.add_argument("--contrasts", type=float, nargs="+", default=[4, 1e2, 1e4, 1e6])
     parser.add_argument("--systems", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=30, help="who needs more is not asked again in the case")
     parser.add_argument("--contenders", nargs="+", default=list(NAMES), choices=NAMES)
     parser.add_argument("--weights", type=pathlib.Path, default=training.FOLDER / "weights.eqx")
     parser.add_argument("--out", type=pathlib.Path, default=RESULTS)
@@ -270,7 +268,7 @@ def measured(result: dict, size: int, options: argparse.Namespace) -> None:
         rows["compile"][name] = time.process_time() - begin
     for contrast in options.contrasts:
         missing = {name: found[name] for name in wanted[f"{contrast:g}"] if name in found}
-        new = case(missing, size, contrast, options.systems, options.seconds) if missing else {}
+        new = case(missing, size, contrast, options.systems) if missing else {}
         rows[f"{contrast:g}"] = rows.get(f"{contrast:g}", {}) | new
         for name, row in new.items():
             print(
