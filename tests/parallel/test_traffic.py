@@ -86,8 +86,8 @@ def test_a_cycle_exchanges_faces_once_on_each_level():
     found, depth, width, samples = results()[case]["exchanges"], 2, 6, SAMPLES // 2
     faces = [size for kind, size, *_ in found if kind == "collective-permute"]
     # Four faces on the first two levels, and before each of the two steps of the third, whose parts have too few points
-    # for both. Along two axes one face of the state of the first level, but in the first layer, whose one channel of data
-    # gets another ghost layer instead. No gradient of the input is asked for.
+    # for both. Along two axes one face of the state of the first level, but in the first layer, whose one channel of
+    # data gets another ghost layer instead. No gradient of the input is asked for.
     assert len(faces) == 2 * depth * (4 + 4 + 2 * 4 + 2) - 4 - 2 * 2
     # Along the second axis of the middle level: 3 layers of the state and 2 of the data, both with those of the first.
     assert max(faces) == 4 * samples * width * (3 * (8 + 2 * 3) + 2 * (8 + 2 * 2))
