@@ -92,7 +92,7 @@ def compared(known: media.Medium, models: dict, tolerance: float, rounds: int) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--steps", type=int, default=media.STEPS)
     options = parser.parse_args()
     results: dict = {}
