@@ -14,7 +14,7 @@ preconditioner of a medium, `solve` for the iterations, medians over the systems
 with the compilation of JAX's programs. Jacobi, incomplete LU (`scipy.sparse.linalg.spilu`) and pyamg's multigrid run in
 a loop of NumPy over SciPy's sparse products, the others in compiled loops of JAX. Writes results/preconditioners.json
 after each contrast, and goes on with what is missing there: `--contenders` names a few of them, so that the slow ones
-can be measured by a process of their own; incomplete LU alone takes two hours. Delete the file to measure all anew.
+can be measured by a process of their own; incomplete LU alone takes over an hour. Delete the file to measure all anew.
 """
 
 import argparse
@@ -215,12 +215,11 @@ def summary(rows: list[dict]) -> dict:
 def case(found: dict[str, Callable], size: int, contrast: float, systems: int) -> dict:
     """Rows of all contenders."""
     rows: dict[str, list[dict]] = {name: [] for name in found}
-    order = random.Random(size)
+    names, order = list(found), random.Random(size)
     for i in range(systems):
         key = jax.random.fold_in(jax.random.key(SEED), i)
         a = np.asarray(training.medium(key, size, contrast, alpha=2.0, tau=20.0))
         b = np.random.default_rng(i).normal(size=(size, size))
-        names = list(found)
         order.shuffle(names)
         for name in names:
             rows[name].append(found[name](a, b))

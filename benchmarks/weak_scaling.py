@@ -94,6 +94,8 @@ ASSUMPTIONS = (
     "one sample of one field in and out, float32, all axes of space cut alike; 128^3 points on each device",
     "messages one after another, none hidden behind computation; the slowest device decides, so that an exchange with "
     "neighbours of which some are in other nodes takes the time of the network",
+    "if messages overlap: one message and one convolution or product at a time, beside one another where neither waits "
+    "for the other, in the order of a list schedule",
     "devices are numbered along the last axis first, as parallel.Layout places them: 8 along it share a node",
     "computation: convolutions and products one after another, each by its operations at `share` of `flops` or its "
     "bytes at `memory`, whichever is longer; then what else moves in a program of one device, as XLA counts bytes; "

@@ -252,14 +252,17 @@ class VCycle(eqx.Module):
 
         The devices exchange state and data once, with as many ghost layers as the stencils of the level consume, or
         before each step where parts have too few points for that. Where these are too few even so, they put the level
-        together. On the finest level ghost layers of the state cost more than they save, unless the data have so few
-        channels that these are cheaper to send: a layer that reads the input fields.
+        together. On the finest level a ghost layer of the state, which Pi reads, costs more than it saves, unless it is
+        computed from data of at most half as many channels, as in a layer that reads the input fields.
         """
         dimensions, ghosts = len(self.grid.shape), min(level, 1)
         last = level + 1 == len(self.pre)
-        few_channels = 2 * data.shape[-1] <= self.pre[level][0].smoother.weight.shape[-1]
-        wide = 2 if self.residual else 1 if few_channels else ghosts
-        left = ghosts if last else wide  # ghost layers of the state after the steps
+        left = ghosts  # ghost layers of the state after the steps
+        if self.residual and not last:
+            left = 2
+        elif not last and self.restrict_state[level] is not None:
+            few = 2 * data.shape[-1] <= self.pre[level][0].smoother.weight.shape[-1]
+            left = 1 if few else ghosts
         names = cut.axes(data, dimensions)
         parts = [n for n, name in zip(data.shape[1:-1], names, strict=True) if name is not None]
         if min(parts) < left + 3 or any(n % 2 for n in parts if not last):
